@@ -1,0 +1,1 @@
+//! Supervised, metered actix actors.

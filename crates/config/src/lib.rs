@@ -1,0 +1,1 @@
+//! prometheus.yml and rule files, validated.

@@ -1,0 +1,1 @@
+//! Parsers and writers of the metric exposition formats.

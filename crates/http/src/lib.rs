@@ -1,0 +1,1 @@
+//! HTTP clients made from http_client_config sections.

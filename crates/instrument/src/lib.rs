@@ -1,0 +1,1 @@
+//! Counters, gauges, histograms and the registry behind /metrics.

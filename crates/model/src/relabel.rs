@@ -1,0 +1,1 @@
+//! Relabelling rules (`relabel_configs` and its kin).

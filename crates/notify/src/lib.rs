@@ -1,0 +1,1 @@
+//! Alert queues and the Alertmanager payload.

@@ -1,0 +1,1 @@
+//! PromQL lexer, parser, syntax tree and printer.

@@ -1,0 +1,1 @@
+//! One target, from response body to stored samples.

@@ -1,0 +1,290 @@
+//! The traits between storage and everything that reads or writes samples. No implementation lives here.
+//!
+//! Writing: an [`Appender`] is a handle shared by all writers. A writer resolves each *new* series once, keeps its
+//! [`SeriesRef`], and from then on hands over whole [`Batch`]es (one scrape, one rule result, one push request): one
+//! write to the log per batch, visible to queries all at once.
+//!
+//! Reading: a [`Queryable`] answers a select with a [`SeriesSet`]: an indexed set whose samples are decoded only when
+//! [`SeriesSet::read`] asks for them, series by series, into flat columns that the caller reuses. The set can be read
+//! from several threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use fk_model::{Labels, Matcher};
+
+/// Names a series of the local storage while the process runs (and in its write-ahead log). Never reused for another series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesRef(pub u64);
+
+/// One sample of a batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchSample {
+    /// The series, from [`Appender::resolve`].
+    pub series: SeriesRef,
+    /// Time, ms.
+    pub t: i64,
+    /// Value; a staleness marker is [`fk_model::stale_nan`].
+    pub v: f64,
+}
+
+/// What a batch does with samples that are older than the newest of their series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutOfOrder {
+    /// Use the out-of-order window, if one is configured.
+    #[default]
+    Accept,
+    /// Reject them always (rule results, staleness markers).
+    Reject,
+}
+
+/// Samples that are appended as one: one write to the log, visible all at once.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The samples, in the order they were found; a series may occur several times.
+    pub samples: Vec<BatchSample>,
+    /// See [`OutOfOrder`].
+    pub out_of_order: OutOfOrder,
+}
+
+impl Batch {
+    /// Forgets the samples and keeps the memory.
+    pub fn clear(&mut self) {
+        self.samples.clear();
+        self.out_of_order = OutOfOrder::Accept;
+    }
+
+    /// Adds a sample.
+    #[inline]
+    pub fn push(&mut self, series: SeriesRef, t: i64, v: f64) {
+        self.samples.push(BatchSample { series, t, v });
+    }
+}
+
+/// Why a sample was not stored. The names are those of Prometheus' storage errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Rejection {
+    /// Older than the newest sample of the series.
+    #[error("out of order sample")]
+    OutOfOrder,
+    /// Same time as the newest sample, other value. (An identical repeat is accepted silently.)
+    #[error("duplicate sample for timestamp")]
+    Duplicate,
+    /// Before the oldest time the head takes.
+    #[error("out of bounds")]
+    OutOfBounds,
+    /// Older than the out-of-order window.
+    #[error("too old sample")]
+    TooOld,
+    /// The reference is not known (any more): resolve the labels again and append again.
+    #[error("unknown series reference")]
+    UnknownSeries,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppendReport {
+    /// Samples stored.
+    pub accepted: usize,
+    /// Index into [`Batch::samples`] and reason, ascending by index.
+    pub rejected: Vec<(usize, Rejection)>,
+}
+
+/// Why a whole call failed. Nothing of the batch is stored then.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The labels cannot be stored (no labels, invalid name, limit).
+    #[error("invalid labels {labels}: {reason}")]
+    InvalidLabels {
+        /// The label set.
+        labels: Labels,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The storage takes no samples at the moment (disk full, closing, not open yet).
+    #[error("storage is read-only: {0}")]
+    ReadOnly(String),
+    /// Reading or writing a file failed.
+    #[error("{path}: {reason}")]
+    Io {
+        /// The file.
+        path: String,
+        /// The operating system's reason.
+        reason: String,
+    },
+    /// Data on disk is damaged.
+    #[error("{path}: corrupt at offset {offset}: {reason}")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// Where, in bytes.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The caller's [`Control`] ended the call.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// An operation the storage does not offer; names it.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+}
+
+/// Takes samples. A handle, shared by all writers.
+pub trait Appender: Send + Sync {
+    /// The reference of the series with these labels; makes the series if there is none. The series is logged with the
+    /// first batch that uses it.
+    fn resolve(&self, labels: &Labels) -> Result<SeriesRef, StorageError>;
+
+    /// Appends a batch: all of it is logged and visible when this returns, apart from what the report lists.
+    fn append(&self, batch: &Batch, report: &mut AppendReport) -> Result<(), StorageError>;
+}
+
+/// Ends work early: a deadline, and a flag that anyone may set. Cheap to clone; clones share the flag.
+#[derive(Clone, Debug, Default)]
+pub struct Control {
+    /// When to stop, if ever.
+    pub deadline: Option<Instant>,
+    cancelled: Arc<AtomicBool>,
+}
+
+/// Why work ended early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped {
+    /// The deadline passed.
+    #[error("query timed out")]
+    TimedOut,
+    /// Somebody cancelled it (the client has gone, or the server stops).
+    #[error("query was canceled")]
+    Cancelled,
+}
+
+impl Control {
+    /// Without a deadline.
+    pub fn new() -> Control {
+        Control::default()
+    }
+
+    /// With a deadline.
+    pub fn until(deadline: Instant) -> Control {
+        Control { deadline: Some(deadline), ..Control::default() }
+    }
+
+    /// Asks the work to end.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// `Err` if the work should end. Reads the clock: call it once per series or per few thousand samples, not per sample.
+    pub fn check(&self) -> Result<(), Stopped> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(Stopped::Cancelled);
+        }
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(Stopped::TimedOut),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A closed time range in ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeRange {
+    /// First time included.
+    pub mint: i64,
+    /// Last time included.
+    pub maxt: i64,
+}
+
+/// What a select is for.
+#[derive(Clone, Debug)]
+pub struct SelectParams {
+    /// Only samples of this range are wanted.
+    pub range: TimeRange,
+    /// Whether the set must be in order of labels. (Otherwise any order that is the same for the same storage state.)
+    pub sorted: bool,
+    /// At most so many series; 0: no limit.
+    pub limit: usize,
+}
+
+/// Samples of one series as columns of equal length, ascending by time. Reused from series to series.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples {
+    /// Times, ms.
+    pub t: Vec<i64>,
+    /// Values; staleness markers included.
+    pub v: Vec<f64>,
+}
+
+impl Samples {
+    /// Forgets the samples and keeps the memory.
+    pub fn clear(&mut self) {
+        self.t.clear();
+        self.v.clear();
+    }
+
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.t.len()
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.t.is_empty()
+    }
+
+    /// Adds a sample behind all others.
+    #[inline]
+    pub fn push(&mut self, t: i64, v: f64) {
+        self.t.push(t);
+        self.v.push(v);
+    }
+}
+
+/// The series a select found. Holds what it needs alive (chunks, mapped files) until it is dropped. A series may turn
+/// out to have no sample in the range.
+pub trait SeriesSet: Send + Sync {
+    /// How many series.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The labels of series `idx`, `idx < len()`.
+    fn labels(&self, idx: usize) -> Labels;
+
+    /// Replaces `out` by the samples of series `idx` within `range`, which lies in the select's range.
+    fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError>;
+
+    /// The newest sample of series `idx` within `range`. Implementations answer from the head's hot slot where they can.
+    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
+        let mut samples = Samples::default();
+        self.read(idx, range, &mut samples)?;
+        Ok(samples.t.last().copied().zip(samples.v.last().copied()))
+    }
+
+    /// What went wrong without making the answer useless.
+    fn warnings(&self) -> &[String] {
+        &[]
+    }
+}
+
+/// Answers selects. A handle, shared by all readers.
+pub trait Queryable: Send + Sync {
+    /// The series that all `matchers` accept and that may have samples in the range.
+    fn select(&self, params: &SelectParams, matchers: &[Matcher], control: &Control) -> Result<Box<dyn SeriesSet>, StorageError>;
+
+    /// The values of label `name`, sorted, of series that all `matchers` accept and that may have samples in `range`.
+    fn label_values(&self, name: &str, range: TimeRange, matchers: &[Matcher], control: &Control) -> Result<Vec<String>, StorageError>;
+
+    /// The label names, sorted, of series that all `matchers` accept and that may have samples in `range`.
+    fn label_names(&self, range: TimeRange, matchers: &[Matcher], control: &Control) -> Result<Vec<String>, StorageError>;
+}
+
+/// Both sides of a storage.
+pub trait Storage: Appender + Queryable {}
+
+impl<T: Appender + Queryable> Storage for T {}

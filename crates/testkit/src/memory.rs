@@ -1,0 +1,140 @@
+//! A storage in memory, for tests of engines that read or write samples.
+
+use std::collections::BTreeMap;
+
+use fk_model::{Labels, Matcher};
+use fk_storage::{
+    AppendReport, Appender, Batch, Control, Queryable, Rejection, Samples, SelectParams, SeriesRef, SeriesSet, StorageError, TimeRange,
+};
+use parking_lot::RwLock;
+
+/// All series in two vectors behind one lock. Follows the ordering rules of the real head: no sample before the newest,
+/// no second value for one time, an identical repeat is accepted.
+#[derive(Debug, Default)]
+pub struct MemoryStorage(RwLock<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    by_labels: BTreeMap<Labels, usize>,
+    series: Vec<(Labels, Samples)>,
+}
+
+impl MemoryStorage {
+    /// Without series.
+    pub fn new() -> MemoryStorage {
+        MemoryStorage::default()
+    }
+
+    /// Adds samples `(ms, value)` of one series; panics on a rejected one.
+    pub fn add(&self, labels: &Labels, samples: &[(i64, f64)]) {
+        let series = self.resolve(labels).expect("memory storage takes any labels");
+        let mut batch = Batch::default();
+        for &(t, v) in samples {
+            batch.push(series, t, v);
+        }
+        let mut report = AppendReport::default();
+        self.append(&batch, &mut report).expect("memory storage does not fail");
+        assert_eq!(report.rejected, [], "samples of {labels} rejected");
+    }
+
+    /// Everything stored, by labels. For comparing bit by bit use the values' bits: NaN is not equal to itself.
+    pub fn dump(&self) -> BTreeMap<Labels, Vec<(i64, f64)>> {
+        let inner = self.0.read();
+        let columns = |s: &Samples| s.t.iter().copied().zip(s.v.iter().copied()).collect();
+        inner.series.iter().map(|(labels, samples)| (labels.clone(), columns(samples))).collect()
+    }
+}
+
+impl Appender for MemoryStorage {
+    fn resolve(&self, labels: &Labels) -> Result<SeriesRef, StorageError> {
+        let mut inner = self.0.write();
+        let inner = &mut *inner;
+        let next = inner.series.len();
+        let idx = *inner.by_labels.entry(labels.clone()).or_insert(next);
+        if idx == next {
+            inner.series.push((labels.clone(), Samples::default()));
+        }
+        Ok(SeriesRef(idx as u64 + 1))
+    }
+
+    fn append(&self, batch: &Batch, report: &mut AppendReport) -> Result<(), StorageError> {
+        *report = AppendReport::default();
+        let mut inner = self.0.write();
+        for (idx, sample) in batch.samples.iter().enumerate() {
+            let series = (sample.series.0 as usize).checked_sub(1).and_then(|at| inner.series.get_mut(at));
+            let Some((_, samples)) = series else {
+                report.rejected.push((idx, Rejection::UnknownSeries));
+                continue;
+            };
+            match (samples.t.last(), samples.v.last()) {
+                (Some(&t), _) if sample.t < t => report.rejected.push((idx, Rejection::OutOfOrder)),
+                (Some(&t), Some(v)) if sample.t == t && sample.v.to_bits() != v.to_bits() => {
+                    report.rejected.push((idx, Rejection::Duplicate));
+                }
+                (Some(&t), _) if sample.t == t => report.accepted += 1,
+                _ => {
+                    samples.push(sample.t, sample.v);
+                    report.accepted += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Selected(Vec<(Labels, Samples)>);
+
+impl SeriesSet for Selected {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn labels(&self, idx: usize) -> Labels {
+        self.0[idx].0.clone()
+    }
+
+    fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
+        out.clear();
+        let samples = &self.0[idx].1;
+        for (&t, &v) in samples.t.iter().zip(&samples.v).filter(|(t, _)| (range.mint..=range.maxt).contains(*t)) {
+            out.push(t, v);
+        }
+        Ok(())
+    }
+}
+
+impl MemoryStorage {
+    fn matching(&self, range: TimeRange, matchers: &[Matcher]) -> Vec<(Labels, Samples)> {
+        let inner = self.0.read();
+        let in_range = |s: &Samples| s.t.first().is_some_and(|t| *t <= range.maxt) && s.t.last().is_some_and(|t| *t >= range.mint);
+        inner.series.iter().filter(|(l, s)| in_range(s) && Matcher::all_match(matchers, l)).cloned().collect()
+    }
+}
+
+impl Queryable for MemoryStorage {
+    fn select(&self, params: &SelectParams, matchers: &[Matcher], control: &Control) -> Result<Box<dyn SeriesSet>, StorageError> {
+        control.check()?;
+        let mut found = self.matching(params.range, matchers);
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        if params.limit > 0 {
+            found.truncate(params.limit);
+        }
+        Ok(Box::new(Selected(found)))
+    }
+
+    fn label_values(&self, name: &str, range: TimeRange, matchers: &[Matcher], _: &Control) -> Result<Vec<String>, StorageError> {
+        let mut values: Vec<String> =
+            self.matching(range, matchers).iter().filter_map(|(l, _)| l.get(name).map(str::to_owned)).collect();
+        values.sort();
+        values.dedup();
+        Ok(values)
+    }
+
+    fn label_names(&self, range: TimeRange, matchers: &[Matcher], _: &Control) -> Result<Vec<String>, StorageError> {
+        let mut names: Vec<String> =
+            self.matching(range, matchers).iter().flat_map(|(l, _)| l.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>()).collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+}

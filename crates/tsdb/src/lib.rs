@@ -1,0 +1,1 @@
+//! The local storage: head, write-ahead log, chunks, queries.

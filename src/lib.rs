@@ -1,0 +1,1 @@
+//! Firekeeper: the server as a library, see ARCHITECTURE.md.

@@ -1,0 +1,3 @@
+//! The Firekeeper server.
+
+fn main() {}
