@@ -1,0 +1,328 @@
+//! The configuration as the server uses it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fk_model::name::NameValidation;
+use fk_model::relabel::RelabelRule;
+use fk_model::{Duration, Labels, TargetGroup};
+
+use crate::rule_file::RuleFile;
+
+/// A value that must not be shown: no `Debug`, no `Display`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(text.into())
+    }
+
+    /// The secret itself, for whoever sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+/// Everything one load of the configuration gave: the main file, the scrape config files and the rule files.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// All rule files, in order of the globs and of the names each matched.
+    pub rule_files: Vec<Arc<RuleFile>>,
+    /// What `/api/v1/status/config` shows: the configuration as YAML, defaults filled in, secrets masked.
+    pub shown_yaml: String,
+    /// SHA-256 over the main file and the files it names, hex; for automatic reloads.
+    pub checksum: String,
+    /// What is worth a log line but no refusal.
+    pub warnings: Vec<String>,
+}
+
+/// The main file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `global`
+    pub global: GlobalConfig,
+    /// `scrape_configs`, those of `scrape_config_files` behind them. Invariant: job names are unique.
+    pub scrape_configs: Vec<Arc<ScrapeConfig>>,
+    /// `rule_files`, resolved against the folder of the main file.
+    pub rule_files: Vec<String>,
+    /// `alerting`
+    pub alerting: AlertingConfig,
+    /// `storage`; `None` if the section is absent, so that the flags count.
+    pub storage: Option<StorageConfig>,
+}
+
+/// `global`
+#[derive(Clone, Debug, PartialEq)]
+pub struct GlobalConfig {
+    /// Default scrape interval.
+    pub scrape_interval: Duration,
+    /// Default scrape timeout.
+    pub scrape_timeout: Duration,
+    /// Default interval of rule groups, and default resolution of subqueries.
+    pub evaluation_interval: Duration,
+    /// Default query offset of rule groups.
+    pub rule_query_offset: Duration,
+    /// Labels for external systems, environment references replaced.
+    pub external_labels: Labels,
+}
+
+/// `storage` as far as it is built.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StorageConfig {
+    /// `tsdb.retention.time`; zero: off.
+    pub retention_time: Duration,
+    /// `tsdb.retention.size` in bytes; zero: off.
+    pub retention_size: u64,
+}
+
+/// Exposition formats, as configured and negotiated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ScrapeProtocol {
+    /// `PrometheusProto`
+    PrometheusProto,
+    /// `OpenMetricsText0.0.1`
+    OpenMetricsText0_0_1,
+    /// `OpenMetricsText1.0.0`
+    OpenMetricsText1_0_0,
+    /// `PrometheusText0.0.4`
+    PrometheusText0_0_4,
+    /// `PrometheusText1.0.0`
+    PrometheusText1_0_0,
+}
+
+/// One scrape job. Every default is filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScrapeConfig {
+    /// Unique name; value of the `job` label.
+    pub job_name: String,
+    /// Whether exposed labels win over target labels.
+    pub honor_labels: bool,
+    /// Whether exposed timestamps are used.
+    pub honor_timestamps: bool,
+    /// Whether series with exposed timestamps get staleness markers.
+    pub track_timestamps_staleness: bool,
+    /// Query parameters, in order of their names.
+    pub params: BTreeMap<String, Vec<String>>,
+    /// Interval.
+    pub scrape_interval: Duration,
+    /// Timeout; at most the interval.
+    pub scrape_timeout: Duration,
+    /// Formats asked for, most wanted first. Formats that are not built are refused when named; the default list
+    /// leaves them out.
+    pub scrape_protocols: Vec<ScrapeProtocol>,
+    /// Format assumed when the target names none.
+    pub fallback_scrape_protocol: Option<ScrapeProtocol>,
+    /// Request path.
+    pub metrics_path: String,
+    /// `http` or `https`.
+    pub scheme: String,
+    /// Whether to ask for gzip.
+    pub enable_compression: bool,
+    /// Limit of the uncompressed body in bytes; 0: none.
+    pub body_size_limit: u64,
+    /// Limit of samples per scrape after relabelling; 0: none.
+    pub sample_limit: u64,
+    /// Limit of targets of the job; 0: none.
+    pub target_limit: u64,
+    /// Limit of labels per sample; 0: none.
+    pub label_limit: u64,
+    /// Limit of the length of label names, bytes; 0: none.
+    pub label_name_length_limit: u64,
+    /// Limit of the length of label values, bytes; 0: none.
+    pub label_value_length_limit: u64,
+    /// How many dropped targets are kept for display; 0: all.
+    pub keep_dropped_targets: u64,
+    /// How strict names are.
+    pub metric_name_validation: NameValidation,
+    /// Whether to write the three extra synthetic series.
+    pub extra_scrape_metrics: bool,
+    /// HTTP client.
+    pub http: HttpClientConfig,
+    /// Where targets come from.
+    pub discovery: Vec<DiscoveryConfig>,
+    /// Target relabelling.
+    pub relabel_configs: Vec<RelabelRule>,
+    /// Sample relabelling.
+    pub metric_relabel_configs: Vec<RelabelRule>,
+    /// The section as `/api/v1/scrape_pools/config` shows it, secrets masked.
+    pub shown_yaml: String,
+}
+
+/// One discovery section.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DiscoveryConfig {
+    /// `static_configs`, all entries of the list together.
+    Static(Vec<TargetGroup>),
+    /// One `file_sd_configs` entry.
+    File(FileDiscoveryConfig),
+}
+
+/// `file_sd_configs` entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileDiscoveryConfig {
+    /// Paths, wildcards allowed in the last element; resolved against the folder of the configuration file.
+    pub files: Vec<String>,
+    /// How often files are read again even if no change was noticed.
+    pub refresh_interval: Duration,
+}
+
+/// `alerting`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AlertingConfig {
+    /// Relabelling of alerts for all Alertmanagers.
+    pub alert_relabel_configs: Vec<RelabelRule>,
+    /// Alertmanagers.
+    pub alertmanagers: Vec<Arc<AlertmanagerConfig>>,
+}
+
+/// One entry of `alerting.alertmanagers`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertmanagerConfig {
+    /// `config-N`, N counting from 0: how discovery names the entry.
+    pub key: String,
+    /// `http` or `https`.
+    pub scheme: String,
+    /// Prefix before `/api/v2/alerts`.
+    pub path_prefix: String,
+    /// Timeout of one push.
+    pub timeout: Duration,
+    /// HTTP client.
+    pub http: HttpClientConfig,
+    /// Where Alertmanagers come from.
+    pub discovery: Vec<DiscoveryConfig>,
+    /// Relabelling of discovered Alertmanagers.
+    pub relabel_configs: Vec<RelabelRule>,
+    /// Relabelling of alerts for these Alertmanagers, after the common one.
+    pub alert_relabel_configs: Vec<RelabelRule>,
+}
+
+/// `http_client_config`, as it stands inline in scrape jobs, Alertmanagers and discovery sections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpClientConfig {
+    /// Credentials.
+    pub auth: Auth,
+    /// TLS.
+    pub tls: TlsConfig,
+    /// Whether redirects are followed.
+    pub follow_redirects: bool,
+    /// Whether HTTP/2 may be used.
+    pub enable_http2: bool,
+    /// Proxy.
+    pub proxy: ProxyConfig,
+    /// Extra headers: name, then values.
+    pub headers: Vec<(String, Vec<HeaderValue>)>,
+}
+
+/// One value of an extra header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderValue {
+    /// Written in the configuration.
+    Plain(String),
+    /// Written in the configuration, not shown.
+    Secret(Secret),
+    /// Read from a file for every request.
+    File(PathBuf),
+}
+
+/// A secret in the configuration or in a file that is read for every request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// Written in the configuration.
+    Inline(Secret),
+    /// In this file.
+    File(PathBuf),
+}
+
+/// How requests are authenticated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Auth {
+    /// Not at all.
+    #[default]
+    None,
+    /// `basic_auth`
+    Basic {
+        /// User name.
+        username: SecretSource,
+        /// Password, if any.
+        password: Option<SecretSource>,
+    },
+    /// `authorization`, `bearer_token`, `bearer_token_file`
+    Header {
+        /// `Bearer` unless configured.
+        scheme: String,
+        /// What follows the scheme.
+        credentials: Option<SecretSource>,
+    },
+}
+
+/// `tls_config`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// CA certificates, PEM.
+    pub ca: Option<SecretSource>,
+    /// Client certificate, PEM.
+    pub cert: Option<SecretSource>,
+    /// Client key, PEM.
+    pub key: Option<SecretSource>,
+    /// Name to verify instead of the host's.
+    pub server_name: Option<String>,
+    /// Whether certificates are not verified.
+    pub insecure_skip_verify: bool,
+    /// Lowest version.
+    pub min_version: Option<TlsVersion>,
+    /// Highest version.
+    pub max_version: Option<TlsVersion>,
+}
+
+/// TLS versions that can be used. Older ones are refused by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// TLS 1.2
+    Tls12,
+    /// TLS 1.3
+    Tls13,
+}
+
+/// Which proxy to use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ProxyConfig {
+    /// None.
+    #[default]
+    None,
+    /// From `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`.
+    Environment,
+    /// This one.
+    Url {
+        /// The proxy.
+        url: String,
+        /// Hosts that are not proxied, as `no_proxy` lists them.
+        no_proxy: String,
+        /// Headers of the CONNECT request.
+        connect_headers: Vec<(String, Vec<Secret>)>,
+    },
+}
+
+impl Default for HttpClientConfig {
+    fn default() -> HttpClientConfig {
+        HttpClientConfig {
+            auth: Auth::None,
+            tls: TlsConfig::default(),
+            follow_redirects: true,
+            enable_http2: true,
+            proxy: ProxyConfig::None,
+            headers: Vec::new(),
+        }
+    }
+}
