@@ -25,6 +25,8 @@ pub struct Expr {
 pub enum ExprKind {
     /// `1.5`
     Number(f64),
+    /// `5m` where a number is expected: its seconds. Evaluates like a number and prints as a duration.
+    Duration(f64),
     /// `"text"`
     String(String),
     /// `metric{label="value"} offset 5m @ 10`
@@ -99,8 +101,10 @@ pub enum DurationExpr {
 /// A node of a duration expression.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DurationNode {
-    /// A number of seconds or a duration literal, in seconds.
+    /// A number of seconds.
     Number(f64),
+    /// A duration literal, in seconds.
+    Duration(f64),
     /// `step()`
     Step,
     /// `range()`
@@ -109,9 +113,9 @@ pub enum DurationNode {
     Negate(Box<DurationNode>),
     /// `x + y`, `- * / % ^`
     Binary(BinaryOp, Box<DurationNode>, Box<DurationNode>),
-    /// `min(x, y)`
+    /// `min_of(x, y)`
     Min(Box<DurationNode>, Box<DurationNode>),
-    /// `max(x, y)`
+    /// `max_of(x, y)`
     Max(Box<DurationNode>, Box<DurationNode>),
     /// `(x)`
     Paren(Box<DurationNode>),
@@ -205,6 +209,46 @@ pub enum AggregateOp {
     LimitRatio,
 }
 
+impl AggregateOp {
+    /// As the language names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            AggregateOp::Sum => "sum",
+            AggregateOp::Avg => "avg",
+            AggregateOp::Count => "count",
+            AggregateOp::Min => "min",
+            AggregateOp::Max => "max",
+            AggregateOp::Group => "group",
+            AggregateOp::Stddev => "stddev",
+            AggregateOp::Stdvar => "stdvar",
+            AggregateOp::Topk => "topk",
+            AggregateOp::Bottomk => "bottomk",
+            AggregateOp::CountValues => "count_values",
+            AggregateOp::Quantile => "quantile",
+            AggregateOp::Limitk => "limitk",
+            AggregateOp::LimitRatio => "limit_ratio",
+        }
+    }
+
+    /// The type of the first of two arguments; `None`: there is only the vector.
+    pub fn param_type(self) -> Option<ValueType> {
+        match self {
+            AggregateOp::CountValues => Some(ValueType::String),
+            AggregateOp::Topk
+            | AggregateOp::Bottomk
+            | AggregateOp::Quantile
+            | AggregateOp::Limitk
+            | AggregateOp::LimitRatio => Some(ValueType::Scalar),
+            _ => None,
+        }
+    }
+
+    /// Only with `promql-experimental-functions`.
+    pub fn is_experimental(self) -> bool {
+        matches!(self, AggregateOp::Limitk | AggregateOp::LimitRatio)
+    }
+}
+
 /// `by` or `without`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grouping {
@@ -254,6 +298,30 @@ pub enum BinaryOp {
 }
 
 impl BinaryOp {
+    /// As the language writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "+",
+            BinaryOp::Sub => "-",
+            BinaryOp::Mul => "*",
+            BinaryOp::Div => "/",
+            BinaryOp::Mod => "%",
+            BinaryOp::Pow => "^",
+            BinaryOp::Atan2 => "atan2",
+            BinaryOp::Eq => "==",
+            BinaryOp::Ne => "!=",
+            BinaryOp::Lt => "<",
+            BinaryOp::Gt => ">",
+            BinaryOp::Le => "<=",
+            BinaryOp::Ge => ">=",
+            BinaryOp::And => "and",
+            BinaryOp::Or => "or",
+            BinaryOp::Unless => "unless",
+            BinaryOp::TrimUpper => "</",
+            BinaryOp::TrimLower => ">/",
+        }
+    }
+
     /// Whether it is one of `== != < > <= >=`.
     pub fn is_comparison(self) -> bool {
         matches!(self, BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Gt | BinaryOp::Le | BinaryOp::Ge)
