@@ -1,0 +1,675 @@
+//! What the HTTP API needs from the rest of the server, as traits and plain data. The server implements the traits on
+//! top of its actors; this crate knows no actor. Views answer from snapshots: they never wait and never touch a disk.
+//!
+//! Times are milliseconds since the Unix epoch unless a name says otherwise. The data types serialise to exactly the
+//! JSON of Prometheus' API (`/api/v1/targets` and so on), since this crate is the edge that speaks that format.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use fk_instrument::Registry;
+use fk_model::{Labels, Regex};
+use fk_storage::Storage;
+use serde::Serialize;
+
+use crate::json;
+
+/// A future that stays on the thread of the web worker that made it.
+pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Everything the routes work with. One for the whole server, shared by all web workers.
+pub struct AppState {
+    /// The local storage, once it is open.
+    pub storage: StorageSlot,
+    /// Admission of queries.
+    pub queries: Arc<dyn Queries>,
+    /// Scrape targets.
+    pub targets: Arc<dyn TargetsView>,
+    /// Rules and alerts.
+    pub rules: Arc<dyn RulesView>,
+    /// Alertmanagers.
+    pub alertmanagers: Arc<dyn AlertmanagersView>,
+    /// State of the server.
+    pub status: Arc<dyn StatusView>,
+    /// What the lifecycle routes do.
+    pub control: Arc<dyn ServerControl>,
+    /// The server's own metrics, shown at `/metrics`; the web server adds its own.
+    pub registry: Registry,
+    /// Flags.
+    pub options: WebOptions,
+}
+
+impl fmt::Debug for AppState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppState").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Holds the storage from the moment it is open. Clones share the slot.
+#[derive(Clone, Default)]
+pub struct StorageSlot(Arc<ArcSwapOption<Arc<dyn Storage>>>);
+
+impl StorageSlot {
+    /// An empty slot.
+    pub fn new() -> StorageSlot {
+        StorageSlot::default()
+    }
+
+    /// Puts the open storage in.
+    pub fn set(&self, storage: Arc<dyn Storage>) {
+        self.0.store(Some(Arc::new(storage)));
+    }
+
+    /// Takes the storage out again (shutdown). Requests that hold it go on with it.
+    pub fn clear(&self) {
+        self.0.store(None);
+    }
+
+    /// The storage, if it is open.
+    pub fn get(&self) -> Option<Arc<dyn Storage>> {
+        self.0.load().as_ref().map(|storage| Arc::clone(&**storage))
+    }
+}
+
+impl fmt::Debug for StorageSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.load().is_some() { "StorageSlot(open)" } else { "StorageSlot(empty)" })
+    }
+}
+
+/// Flags of the web server and of the query engine.
+#[derive(Clone, Debug)]
+pub struct WebOptions {
+    /// `--web.external-url`, resolved, without trailing slash: `http://host:9090/path`.
+    pub external_url: String,
+    /// `--web.route-prefix`, normalised: empty, or `/path` without trailing slash.
+    pub route_prefix: String,
+    /// Port of the first listener; targets on this machine with this port are shown under the external URL.
+    pub listen_port: u16,
+    /// `--web.enable-lifecycle`
+    pub lifecycle: bool,
+    /// `--web.enable-admin-api`
+    pub admin: bool,
+    /// `--web.enable-remote-write-receiver`
+    pub remote_write_receiver: bool,
+    /// `--web.cors.origin`
+    pub cors_origin: Regex,
+    /// `--web.page-title`
+    pub page_title: String,
+    /// `--web.read-timeout`: for reading one whole request.
+    pub read_timeout: Duration,
+    /// `--web.max-connections`, all listeners together.
+    pub max_connections: usize,
+    /// Threads that serve requests; `None`: as many as there are cores, at most [`crate::WORKERS_MAX`].
+    pub workers: Option<usize>,
+}
+
+impl Default for WebOptions {
+    /// The defaults of the flags.
+    fn default() -> WebOptions {
+        WebOptions {
+            external_url: "http://localhost:9090".into(),
+            route_prefix: String::new(),
+            listen_port: 9090,
+            lifecycle: false,
+            admin: false,
+            remote_write_receiver: false,
+            cors_origin: Regex::new(".*").expect("a constant expression that compiles"),
+            page_title: "Prometheus Time Series Collection and Processing Server".into(),
+            read_timeout: Duration::from_secs(300),
+            max_connections: 512,
+            workers: None,
+        }
+    }
+}
+
+// === Queries ===
+
+/// The gate in front of query evaluation.
+pub trait Queries: Send + Sync {
+    /// Waits for a free slot. The caller bounds the wait by dropping the future. `query` and `client` (address) are for
+    /// the list of running queries.
+    fn admit<'a>(&'a self, query: &'a str, client: &'a str) -> LocalFuture<'a, Result<Permit, AdmissionError>>;
+
+    /// How queries are evaluated at present; some of it follows the configuration file.
+    fn settings(&self) -> QuerySettings;
+}
+
+/// A slot of the query gate. Dropping it frees the slot.
+pub struct Permit(#[expect(dead_code, reason = "held for its Drop")] Box<dyn Any + Send>);
+
+impl Permit {
+    /// Wraps whatever frees the slot when it is dropped.
+    pub fn new(guard: impl Any + Send) -> Permit {
+        Permit(Box::new(guard))
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permit")
+    }
+}
+
+/// Why a query may not run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdmissionError {
+    /// As many queries wait as may wait.
+    #[error("too many queries: {waiting} are waiting for one of {running} slots (--query.max-concurrency)")]
+    Overloaded {
+        /// How many run.
+        running: usize,
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The gate is not there: the server stops, or the gate is being restarted.
+    #[error("queries are not accepted at the moment: {0}")]
+    Unavailable(String),
+}
+
+/// How queries are evaluated.
+#[derive(Clone, Debug)]
+pub struct QuerySettings {
+    /// `--query.lookback-delta`
+    pub lookback: Duration,
+    /// `--query.timeout`
+    pub timeout: Duration,
+    /// `--query.max-samples`
+    pub max_samples: usize,
+    /// Step of subqueries without one: `global.evaluation_interval`.
+    pub default_subquery_step: Duration,
+    /// Feature `promql-delayed-name-removal`.
+    pub delayed_name_removal: bool,
+}
+
+// === Targets ===
+
+/// The scrape manager's targets.
+pub trait TargetsView: Send + Sync {
+    /// All scrape pools in order of name.
+    fn pools(&self) -> Vec<ScrapePool>;
+
+    /// Metadata of active targets: of `metric` only, if given.
+    fn metadata(&self, metric: Option<&str>) -> Vec<TargetMetadata>;
+}
+
+/// One scrape pool (one `scrape_configs` entry).
+#[derive(Clone, Debug, Default)]
+pub struct ScrapePool {
+    /// `job_name`
+    pub name: String,
+    /// Its configuration as YAML with secrets masked.
+    pub config_yaml: Arc<str>,
+    /// Targets that are scraped.
+    pub active: Vec<ActiveTarget>,
+    /// Targets that relabelling dropped, as many as are kept.
+    pub dropped: Vec<DroppedTarget>,
+    /// How many targets relabelling dropped in all.
+    pub dropped_count: usize,
+}
+
+/// A target that is scraped.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveTarget {
+    /// Labels before relabelling.
+    #[serde(serialize_with = "json::labels")]
+    pub discovered_labels: Labels,
+    /// Labels after relabelling.
+    #[serde(serialize_with = "json::labels")]
+    pub labels: Labels,
+    /// Name of its pool.
+    pub scrape_pool: String,
+    /// Where it is scraped.
+    pub scrape_url: String,
+    /// The same for people elsewhere; made from `scrape_url` by the API when left empty.
+    pub global_url: String,
+    /// Error of the last scrape; empty: none.
+    pub last_error: String,
+    /// Start of the last scrape, ms.
+    #[serde(serialize_with = "json::rfc3339_or_zero")]
+    pub last_scrape: Option<i64>,
+    /// How long it took, s.
+    pub last_scrape_duration: f64,
+    /// Outcome of the last scrape.
+    pub health: TargetHealth,
+    /// As a Prometheus duration.
+    #[serde(serialize_with = "json::duration")]
+    pub scrape_interval: fk_model::Duration,
+    /// As a Prometheus duration.
+    #[serde(serialize_with = "json::duration")]
+    pub scrape_timeout: fk_model::Duration,
+}
+
+/// Outcome of the last scrape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetHealth {
+    /// Not scraped yet.
+    #[default]
+    Unknown,
+    /// It worked.
+    Up,
+    /// It failed.
+    Down,
+}
+
+impl TargetHealth {
+    /// As the API spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            TargetHealth::Unknown => "unknown",
+            TargetHealth::Up => "up",
+            TargetHealth::Down => "down",
+        }
+    }
+}
+
+/// A target that relabelling dropped.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DroppedTarget {
+    /// Labels before relabelling.
+    #[serde(serialize_with = "json::labels")]
+    pub discovered_labels: Labels,
+    /// Name of its pool.
+    pub scrape_pool: String,
+}
+
+/// Metadata of one target.
+#[derive(Clone, Debug)]
+pub struct TargetMetadata {
+    /// The target's labels after relabelling.
+    pub target: Labels,
+    /// Its metrics in order of name.
+    pub metrics: Vec<MetricMetadata>,
+}
+
+/// Metadata of one metric.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MetricMetadata {
+    /// Name of the metric family.
+    pub metric: String,
+    /// `counter`, `gauge`, `histogram`, `summary`, `unknown`, ...
+    pub kind: String,
+    /// Help text.
+    pub help: String,
+    /// Unit.
+    pub unit: String,
+}
+
+// === Rules and alerts ===
+
+/// The rule manager's groups.
+pub trait RulesView: Send + Sync {
+    /// All groups, in order of file and then name.
+    fn groups(&self) -> Vec<Arc<RuleGroup>>;
+}
+
+/// A rule group.
+#[derive(Clone, Debug, Default)]
+pub struct RuleGroup {
+    /// Name.
+    pub name: String,
+    /// File.
+    pub file: String,
+    /// Interval, s.
+    pub interval_s: f64,
+    /// Most results of one rule; 0: no limit.
+    pub limit: u64,
+    /// Length of the last evaluation, s.
+    pub evaluation_time_s: f64,
+    /// Time of the last evaluation, ms.
+    pub last_evaluation: Option<i64>,
+    /// Rules in order of evaluation.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Name of the alert, or of the metric written.
+    pub name: String,
+    /// Expression in Prometheus' one-line form.
+    pub query: String,
+    /// Labels, templates not expanded.
+    pub labels: Labels,
+    /// Outcome of the last evaluation.
+    pub health: RuleHealth,
+    /// Error of the last evaluation; empty: none.
+    pub last_error: String,
+    /// Length of the last evaluation, s.
+    pub evaluation_time_s: f64,
+    /// Time of the last evaluation, ms.
+    pub last_evaluation: Option<i64>,
+    /// Present for alerting rules.
+    pub alerting: Option<AlertingRule>,
+}
+
+/// The part of a rule that only alerting rules have.
+#[derive(Clone, Debug, Default)]
+pub struct AlertingRule {
+    /// The highest state of its alerts.
+    pub state: AlertState,
+    /// `for`, s.
+    pub hold_s: f64,
+    /// `keep_firing_for`, s.
+    pub keep_firing_for_s: f64,
+    /// Annotations, templates not expanded.
+    pub annotations: Labels,
+    /// Pending and firing alerts.
+    pub alerts: Vec<Alert>,
+}
+
+/// Outcome of a rule's last evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuleHealth {
+    /// Not evaluated yet.
+    #[default]
+    Unknown,
+    /// It worked.
+    Ok,
+    /// It failed.
+    Err,
+}
+
+/// State of an alert or of an alerting rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertState {
+    /// Not evaluated yet.
+    #[default]
+    Unknown,
+    /// Nothing is wrong.
+    Inactive,
+    /// Active for less than `for`.
+    Pending,
+    /// Firing.
+    Firing,
+}
+
+/// A pending or firing alert.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Alert {
+    /// Labels, `alertname` included.
+    #[serde(serialize_with = "json::labels")]
+    pub labels: Labels,
+    /// Annotations, expanded.
+    #[serde(serialize_with = "json::labels")]
+    pub annotations: Labels,
+    /// Pending or firing.
+    pub state: AlertState,
+    /// Since when it is active, ms.
+    #[serde(serialize_with = "json::rfc3339")]
+    pub active_at: i64,
+    /// Since when only `keep_firing_for` keeps it firing, ms.
+    #[serde(serialize_with = "json::rfc3339_or_zero", skip_serializing_if = "Option::is_none")]
+    pub keep_firing_since: Option<i64>,
+    /// Value of the expression.
+    #[serde(serialize_with = "json::exponent_value")]
+    pub value: f64,
+}
+
+// === Alertmanagers ===
+
+/// The notifier's Alertmanagers.
+pub trait AlertmanagersView: Send + Sync {
+    /// URLs of those that get alerts.
+    fn active(&self) -> Vec<String>;
+
+    /// URLs of those that relabelling dropped.
+    fn dropped(&self) -> Vec<String>;
+}
+
+// === Status ===
+
+/// Whether the server serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readiness {
+    /// Not yet.
+    #[default]
+    Starting,
+    /// Yes.
+    Ready,
+    /// No longer.
+    Stopping,
+}
+
+/// State of the server.
+pub trait StatusView: Send + Sync {
+    /// Whether the gated routes answer.
+    fn readiness(&self) -> Readiness;
+
+    /// The configuration in force as YAML, secrets masked.
+    fn config_yaml(&self) -> Arc<str>;
+
+    /// `global.external_labels`
+    fn external_labels(&self) -> Labels;
+
+    /// Every flag and its value.
+    fn flags(&self) -> BTreeMap<String, String>;
+
+    /// Version.
+    fn build(&self) -> BuildInfo;
+
+    /// Process.
+    fn runtime(&self) -> RuntimeInfo;
+
+    /// Head block, with at most `limit` entries in each list. Called on a thread that may block.
+    fn tsdb(&self, limit: usize) -> TsdbStatus;
+
+    /// Progress of the write-ahead log's replay.
+    fn wal_replay(&self) -> WalReplay;
+
+    /// Notifications for people.
+    fn notifications(&self) -> Vec<Notification>;
+
+    /// Category, feature, whether it is on (`/api/v1/features`).
+    fn features(&self) -> BTreeMap<String, BTreeMap<String, bool>>;
+
+    /// The tree of actors.
+    fn actors(&self) -> ActorNode;
+}
+
+/// `/api/v1/status/buildinfo`
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildInfo {
+    /// Version of Prometheus that the API corresponds to: dashboards decide by it what they may use.
+    pub version: String,
+    /// Commit.
+    pub revision: String,
+    /// Branch.
+    pub branch: String,
+    /// Who built it.
+    pub build_user: String,
+    /// When.
+    pub build_date: String,
+    /// Go's version in Prometheus; the compiler's here.
+    pub go_version: String,
+}
+
+/// `/api/v1/status/runtimeinfo`
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuntimeInfo {
+    /// Start of the process, ms.
+    #[serde(serialize_with = "json::rfc3339")]
+    pub start_time: i64,
+    /// Working directory.
+    #[serde(rename = "CWD")]
+    pub cwd: String,
+    /// Name of the machine.
+    pub hostname: String,
+    /// The clock now, ms.
+    #[serde(serialize_with = "json::rfc3339")]
+    pub server_time: i64,
+    /// Whether the last reload succeeded.
+    pub reload_config_success: bool,
+    /// Time of the last successful load, ms.
+    #[serde(serialize_with = "json::rfc3339")]
+    pub last_config_time: i64,
+    /// Damaged places found in the write-ahead log.
+    pub corruption_count: u64,
+    /// Threads.
+    pub goroutine_count: u64,
+    /// Cores used.
+    #[serde(rename = "GOMAXPROCS")]
+    pub gomaxprocs: u64,
+    /// Memory limit, bytes.
+    #[serde(rename = "GOMEMLIMIT")]
+    pub gomemlimit: i64,
+    /// Always empty.
+    #[serde(rename = "GOGC")]
+    pub gogc: String,
+    /// Always empty.
+    #[serde(rename = "GODEBUG")]
+    pub godebug: String,
+    /// Retention as text, such as `15d` or `15d or 10GiB`.
+    pub storage_retention: String,
+}
+
+/// `/api/v1/status/tsdb`
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TsdbStatus {
+    /// The head block.
+    pub head_stats: HeadStats,
+    /// Metric names with most series.
+    pub series_count_by_metric_name: Vec<NameCount>,
+    /// Label names with most values.
+    pub label_value_count_by_label_name: Vec<NameCount>,
+    /// Label names whose values take most memory, bytes.
+    pub memory_in_bytes_by_label_name: Vec<NameCount>,
+    /// Label pairs (`name=value`) with most series.
+    pub series_count_by_label_value_pair: Vec<NameCount>,
+}
+
+/// The head block.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeadStats {
+    /// Series.
+    pub num_series: u64,
+    /// Different label pairs.
+    pub num_label_pairs: u64,
+    /// Chunks.
+    pub chunk_count: i64,
+    /// Oldest time, ms.
+    pub min_time: i64,
+    /// Newest time, ms.
+    pub max_time: i64,
+}
+
+/// A row of a statistics list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NameCount {
+    /// What.
+    pub name: String,
+    /// How many.
+    pub value: u64,
+}
+
+/// `/api/v1/status/walreplay`, segment numbers.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct WalReplay {
+    /// First.
+    pub min: u64,
+    /// Last.
+    pub max: u64,
+    /// Being read.
+    pub current: u64,
+}
+
+/// A notification for people who look at the user interface.
+#[derive(Clone, Debug, Serialize)]
+pub struct Notification {
+    /// Text.
+    pub text: String,
+    /// Since when, ms.
+    #[serde(serialize_with = "json::rfc3339")]
+    pub date: i64,
+    /// Whether it still holds.
+    pub active: bool,
+}
+
+/// An actor and those it supervises.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActorNode {
+    /// Unique name, the one that the chaos route takes.
+    pub name: String,
+    /// State.
+    pub state: ActorState,
+    /// Restarts after a panic or failure since the start of the process.
+    pub restarts: u64,
+    /// Messages handled.
+    pub handled: u64,
+    /// Messages waiting.
+    pub queued: u64,
+    /// When it last finished a message or timer, ms.
+    #[serde(serialize_with = "json::rfc3339_or_zero")]
+    pub last_progress: Option<i64>,
+    /// Why it failed the last time; empty: it never did.
+    pub last_error: String,
+    /// Actors it supervises.
+    pub children: Vec<ActorNode>,
+}
+
+/// State of an actor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActorState {
+    /// It runs.
+    #[default]
+    Running,
+    /// It failed and waits for its restart.
+    Restarting,
+    /// It failed too often and stays down.
+    Failed,
+    /// It has been stopped.
+    Stopped,
+}
+
+impl ActorState {
+    /// As the API spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ActorState::Running => "running",
+            ActorState::Restarting => "restarting",
+            ActorState::Failed => "failed",
+            ActorState::Stopped => "stopped",
+        }
+    }
+}
+
+// === Control ===
+
+/// What the lifecycle routes do.
+pub trait ServerControl: Send + Sync {
+    /// Reloads the configuration; done when it is in force or has failed. The error text has one problem per line.
+    fn reload(&self) -> LocalFuture<'_, Result<(), ReloadError>>;
+
+    /// Asks the process to end. Whether this is the first time.
+    fn quit(&self) -> bool;
+
+    /// Makes the actor of this name panic. Whether there is such an actor.
+    #[cfg(feature = "chaos")]
+    fn inject_panic(&self, actor: &str) -> bool;
+}
+
+/// A reload that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", messages.join("\n"))]
+pub struct ReloadError {
+    /// Everything that is wrong.
+    pub messages: Vec<String>,
+}
