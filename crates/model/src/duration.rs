@@ -56,7 +56,10 @@ impl Duration {
             }
             let at = units.iter().position(|(name, _)| *name == unit).ok_or_else(invalid)?;
             let number: i64 = number.parse().map_err(|_| DurationError::OutOfRange)?;
-            total = number.checked_mul(units[at].1).and_then(|ms| total.checked_add(ms)).ok_or(DurationError::OutOfRange)?;
+            total = number
+                .checked_mul(units[at].1)
+                .and_then(|ms| total.checked_add(ms))
+                .ok_or(DurationError::OutOfRange)?;
             units = &units[at + 1..];
             rest = &rest[digits + unit_len..];
         }

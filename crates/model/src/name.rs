@@ -45,9 +45,14 @@ mod tests {
 
     #[test]
     fn legacy_names() {
-        for (name, metric, label) in
-            [("a", true, true), ("_a9", true, true), (":a", true, false), ("9a", false, false), ("", false, false), ("é", false, false)]
-        {
+        for (name, metric, label) in [
+            ("a", true, true),
+            ("_a9", true, true),
+            (":a", true, false),
+            ("9a", false, false),
+            ("", false, false),
+            ("é", false, false),
+        ] {
             assert_eq!(is_legacy_metric_name(name), metric, "{name}");
             assert_eq!(is_legacy_label_name(name), label, "{name}");
         }
