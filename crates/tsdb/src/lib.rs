@@ -1,1 +1,5 @@
 //! The local storage: head, write-ahead log, chunks, queries.
+
+pub mod lockfile;
+pub mod vfs;
+pub mod wal;
