@@ -38,6 +38,8 @@ pub struct Rule {
     pub expr_text: String,
     /// Labels, templates not expanded.
     pub labels: Labels,
+    /// Names of labels set to the empty text: the rule takes them off its results. A label set cannot hold them.
+    pub removed_labels: Vec<String>,
 }
 
 /// What a rule is for.

@@ -59,7 +59,7 @@ pub struct Config {
     pub rule_files: Vec<String>,
     /// `alerting`
     pub alerting: AlertingConfig,
-    /// `storage`; `None` if the section is absent, so that the flags count.
+    /// `storage`; `None` if it has no `tsdb.retention`, so that the flags count.
     pub storage: Option<StorageConfig>,
 }
 
@@ -100,6 +100,59 @@ pub enum ScrapeProtocol {
     PrometheusText0_0_4,
     /// `PrometheusText1.0.0`
     PrometheusText1_0_0,
+}
+
+/// How a target is asked to escape names that are not of the legacy form (`metric_name_escaping_scheme`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EscapingScheme {
+    /// `allow-utf-8`: not at all.
+    #[default]
+    AllowUtf8,
+    /// `underscores`
+    Underscores,
+    /// `dots`
+    Dots,
+    /// `values`
+    Values,
+}
+
+impl EscapingScheme {
+    /// As configuration and the `escaping` parameter of `Accept` headers write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EscapingScheme::AllowUtf8 => "allow-utf-8",
+            EscapingScheme::Underscores => "underscores",
+            EscapingScheme::Dots => "dots",
+            EscapingScheme::Values => "values",
+        }
+    }
+}
+
+impl ScrapeProtocol {
+    /// All of them, as Prometheus lists them in errors.
+    pub const ALL: [ScrapeProtocol; 5] = [
+        ScrapeProtocol::OpenMetricsText0_0_1,
+        ScrapeProtocol::OpenMetricsText1_0_0,
+        ScrapeProtocol::PrometheusProto,
+        ScrapeProtocol::PrometheusText0_0_4,
+        ScrapeProtocol::PrometheusText1_0_0,
+    ];
+
+    /// As configuration writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ScrapeProtocol::PrometheusProto => "PrometheusProto",
+            ScrapeProtocol::OpenMetricsText0_0_1 => "OpenMetricsText0.0.1",
+            ScrapeProtocol::OpenMetricsText1_0_0 => "OpenMetricsText1.0.0",
+            ScrapeProtocol::PrometheusText0_0_4 => "PrometheusText0.0.4",
+            ScrapeProtocol::PrometheusText1_0_0 => "PrometheusText1.0.0",
+        }
+    }
+
+    /// Whether the format can be read; others are refused or left out.
+    pub fn is_built(self) -> bool {
+        matches!(self, ScrapeProtocol::PrometheusText0_0_4 | ScrapeProtocol::PrometheusText1_0_0)
+    }
 }
 
 /// One scrape job. Every default is filled in.
@@ -146,6 +199,8 @@ pub struct ScrapeConfig {
     pub keep_dropped_targets: u64,
     /// How strict names are.
     pub metric_name_validation: NameValidation,
+    /// Which escaping of names content negotiation asks for.
+    pub metric_name_escaping: EscapingScheme,
     /// Whether to write the three extra synthetic series.
     pub extra_scrape_metrics: bool,
     /// HTTP client.
@@ -312,6 +367,41 @@ pub enum ProxyConfig {
         /// Headers of the CONNECT request.
         connect_headers: Vec<(String, Vec<Secret>)>,
     },
+}
+
+impl ScrapeConfig {
+    /// A job without targets, everything as it is when the configuration says nothing else.
+    pub fn new(job_name: impl Into<String>) -> ScrapeConfig {
+        ScrapeConfig {
+            job_name: job_name.into(),
+            honor_labels: false,
+            honor_timestamps: true,
+            track_timestamps_staleness: false,
+            params: BTreeMap::new(),
+            scrape_interval: Duration(60_000),
+            scrape_timeout: Duration(10_000),
+            scrape_protocols: vec![ScrapeProtocol::PrometheusText1_0_0, ScrapeProtocol::PrometheusText0_0_4],
+            fallback_scrape_protocol: None,
+            metrics_path: "/metrics".to_owned(),
+            scheme: "http".to_owned(),
+            enable_compression: true,
+            body_size_limit: 0,
+            sample_limit: 0,
+            target_limit: 0,
+            label_limit: 0,
+            label_name_length_limit: 0,
+            label_value_length_limit: 0,
+            keep_dropped_targets: 0,
+            metric_name_validation: NameValidation::Utf8,
+            metric_name_escaping: EscapingScheme::AllowUtf8,
+            extra_scrape_metrics: false,
+            http: HttpClientConfig::default(),
+            discovery: Vec::new(),
+            relabel_configs: Vec::new(),
+            metric_relabel_configs: Vec::new(),
+            shown_yaml: String::new(),
+        }
+    }
 }
 
 impl Default for HttpClientConfig {
