@@ -1,1 +1,35 @@
-//! Rule groups and alert state.
+//! Rule groups and alert state, without a clock, a task or a thread of their own.
+//!
+//! A [`Group`] holds everything that one group of a rule file knows between two evaluations: which series its rules
+//! wrote last time, and the state of every alert. Its owner asks [`Group::first_slot`] and [`Group::next_slot`] when to
+//! evaluate, moves the group to a thread that may block, calls [`Group::evaluate`] there, and does what the
+//! [`GroupReport`] says: count, log, and send the alerts. For display it keeps the [`GroupSnapshot`] of the last
+//! evaluation.
+//!
+//! Queries go through [`Evaluate`], so that their owner can put them through the gate that all queries pass.
+//!
+//! Start with `group.rs`; `alerting.rs` has the state machine of alerts, `written.rs` the bookkeeping of written series
+//! and staleness, `restore.rs` what survives a restart.
+
+mod alerting;
+mod evaluate;
+mod group;
+mod recording;
+mod restore;
+mod snapshot;
+mod written;
+
+pub use evaluate::{EvalContext, Evaluate, EvaluateError, QueryResult, ResultSample};
+pub use group::{
+    Group, GroupDefaults, GroupReport, GroupSpec, OutgoingAlert, RuleFailure, RuleOptions, RuleReport,
+    STALE_DELAY_INTERVALS, Slot, group_key,
+};
+pub use snapshot::{AlertSnapshot, AlertState, GroupSnapshot, Health, RuleDetail, RuleSnapshot, RuleState};
+
+/// A sorted list of annotation names and values. Not a label set: an annotation may expand to the empty text.
+pub type Annotations = Vec<(String, String)>;
+
+/// Nanoseconds in a millisecond.
+pub(crate) const NS_PER_MS: i64 = 1_000_000;
+/// Nanoseconds in a second.
+pub(crate) const NS_PER_S: i64 = 1_000_000_000;

@@ -1,0 +1,174 @@
+//! The series one rule wrote last time: their references, so that a steady rule resolves nothing, and their labels, so
+//! that vanished ones can be marked stale.
+//!
+//! A rule's results mostly come in the same order with the same labels. The entries are therefore kept in result order
+//! and compared position by position: the steady case costs one comparison of label text per series, no hash and no
+//! allocation. Only when something differs are old and new entries matched by a map.
+
+use std::collections::{HashMap, HashSet};
+
+use fk_model::{Labels, stale_nan};
+use fk_storage::{AppendReport, Appender, Batch, OutOfOrder, Rejection, SeriesRef, StorageError};
+
+/// One series written.
+#[derive(Clone, Debug)]
+struct Entry {
+    /// What the rule knows the series by: the labels of the query result, or those of the series itself.
+    key: Labels,
+    /// Labels of the series.
+    labels: Labels,
+    series: SeriesRef,
+    /// Whether the storage took the last sample. If not, the series needs no staleness marker when it vanishes.
+    stored: bool,
+}
+
+/// The series one rule wrote in its last evaluation, in the order of its results.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    entries: Vec<Entry>,
+    batch: Batch,
+    report: AppendReport,
+}
+
+/// Why a result was not written at all.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    /// Two results have one label set.
+    Duplicate,
+    /// The storage failed.
+    Storage(StorageError),
+}
+
+impl From<StorageError> for WriteError {
+    fn from(error: StorageError) -> WriteError {
+        WriteError::Storage(error)
+    }
+}
+
+/// How many samples were not stored, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    pub(crate) out_of_order: usize,
+    pub(crate) too_old: usize,
+    pub(crate) duplicate: usize,
+    pub(crate) other: usize,
+    /// The first reason, for the rule's last error.
+    pub(crate) first: Option<Rejection>,
+}
+
+impl Rejected {
+    fn count(&mut self, reason: Rejection) {
+        match reason {
+            Rejection::OutOfOrder => self.out_of_order += 1,
+            Rejection::TooOld => self.too_old += 1,
+            Rejection::Duplicate => self.duplicate += 1,
+            Rejection::OutOfBounds | Rejection::UnknownSeries => self.other += 1,
+        }
+        self.first = self.first.or(Some(reason));
+    }
+}
+
+impl Written {
+    /// Writes one evaluation's results at `ts_ms`, and staleness markers for the series of the last evaluation that are
+    /// not among them, as one batch. `results` are keys and values; `labels_of` makes the labels of the series of a key
+    /// that was not there last time. On an error nothing is written and the list stays as it was.
+    pub(crate) fn write<'a>(
+        &mut self,
+        appender: &dyn Appender,
+        ts_ms: i64,
+        results: impl ExactSizeIterator<Item = (&'a Labels, f64)> + Clone,
+        labels_of: impl FnMut(&Labels) -> Labels,
+    ) -> Result<Rejected, WriteError> {
+        self.batch.clear();
+        self.batch.out_of_order = OutOfOrder::Reject;
+        let steady = results.len() == self.entries.len()
+            && results.clone().zip(&self.entries).all(|((key, _), entry)| *key == entry.key);
+        let replaced = match steady {
+            true => None,
+            false => Some(self.match_up(appender, results.clone().map(|(key, _)| key), labels_of)?),
+        };
+        let entries = replaced.as_ref().map_or(&self.entries, |(entries, _)| entries);
+        for (entry, (_, v)) in entries.iter().zip(results) {
+            self.batch.push(entry.series, ts_ms, v);
+        }
+        let n_results = self.batch.samples.len();
+        for series in replaced.iter().flat_map(|(_, vanished)| vanished) {
+            self.batch.push(*series, ts_ms, stale_nan());
+        }
+        appender.append(&self.batch, &mut self.report)?;
+        if let Some((entries, _)) = replaced {
+            self.entries = entries;
+        }
+        self.settle(appender, n_results)
+    }
+
+    /// The entries for `keys`, and the series of the last evaluation that are not among them.
+    fn match_up<'a>(
+        &self,
+        appender: &dyn Appender,
+        keys: impl ExactSizeIterator<Item = &'a Labels>,
+        mut labels_of: impl FnMut(&Labels) -> Labels,
+    ) -> Result<(Vec<Entry>, Vec<SeriesRef>), WriteError> {
+        let known: HashMap<&Labels, &Entry> = self.entries.iter().map(|entry| (&entry.key, entry)).collect();
+        let mut entries = Vec::with_capacity(keys.len());
+        let mut distinct = HashSet::with_capacity(keys.len());
+        let mut new = Vec::new();
+        for key in keys {
+            let entry = known.get(key).map(|entry| (*entry).clone()).unwrap_or_else(|| {
+                new.push(entries.len());
+                Entry { key: key.clone(), labels: labels_of(key), series: SeriesRef(0), stored: true }
+            });
+            if !distinct.insert(entry.labels.clone()) {
+                return Err(WriteError::Duplicate);
+            }
+            entries.push(entry);
+        }
+        // Resolved only now: a result that is refused must leave no series behind.
+        for idx in new {
+            let entry: &mut Entry = &mut entries[idx];
+            entry.series = appender.resolve(&entry.labels)?;
+        }
+        let vanished = |entry: &&Entry| entry.stored && !distinct.contains(&entry.labels);
+        let vanished = self.entries.iter().filter(vanished).map(|entry| entry.series).collect();
+        Ok((entries, vanished))
+    }
+
+    /// Notes what the storage did not take. Series that it has forgotten meanwhile are made again. Rejected markers
+    /// (those behind the first `n_results` samples) do not matter.
+    fn settle(&mut self, appender: &dyn Appender, n_results: usize) -> Result<Rejected, WriteError> {
+        for entry in &mut self.entries {
+            entry.stored = true;
+        }
+        let mut rejected = Rejected::default();
+        if self.report.rejected.is_empty() {
+            return Ok(rejected);
+        }
+        let mut again = Batch { samples: Vec::new(), out_of_order: OutOfOrder::Reject };
+        let mut again_idx = Vec::new();
+        for &(idx, reason) in self.report.rejected.iter().filter(|(idx, _)| *idx < n_results) {
+            let entry = &mut self.entries[idx];
+            if reason == Rejection::UnknownSeries {
+                entry.series = appender.resolve(&entry.labels)?;
+                let sample = self.batch.samples[idx];
+                again.push(entry.series, sample.t, sample.v);
+                again_idx.push(idx);
+            } else {
+                entry.stored = false;
+                rejected.count(reason);
+            }
+        }
+        if !again_idx.is_empty() {
+            appender.append(&again, &mut self.report)?;
+            for &(at, reason) in &self.report.rejected {
+                self.entries[again_idx[at]].stored = false;
+                rejected.count(reason);
+            }
+        }
+        Ok(rejected)
+    }
+
+    /// The series to mark stale when the rule is gone.
+    pub(crate) fn into_series(self) -> impl Iterator<Item = SeriesRef> {
+        self.entries.into_iter().filter(|entry| entry.stored).map(|entry| entry.series)
+    }
+}
