@@ -96,7 +96,7 @@ impl fmt::Display for Duration {
             let ms = ms.unsigned_abs();
             // `1y` and `2w` are only used for exact multiples, so that `90d` stays `90d`.
             let exact_only = at < 3;
-            if left >= ms && (!exact_only || left % ms == 0) {
+            if left >= ms && (!exact_only || left.is_multiple_of(ms)) {
                 write!(f, "{}{unit}", left / ms)?;
                 left %= ms;
             }
