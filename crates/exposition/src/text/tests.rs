@@ -44,8 +44,7 @@ fn entries(body: &[u8]) -> Result<Vec<Value>, ParseError> {
 fn conformance_cases(file: &str) -> Vec<Value> {
     let Some(path) = fk_testkit::conformance("exposition").map(|dir| dir.join(file)) else { return Vec::new() };
     let data: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let cases = data["cases"].as_array().unwrap().iter().filter(|case| case["format"] == "text").cloned().collect();
-    cases
+    data["cases"].as_array().unwrap().iter().filter(|case| case["format"] == "text").cloned().collect()
 }
 
 fn input(case: &Value) -> Vec<u8> {
