@@ -3,4 +3,18 @@
 //! Start with [`parse`]. Errors carry positions and the words of Prometheus, since editors and people read them.
 
 pub mod ast;
+mod check;
+mod duration;
+pub mod error;
 pub mod functions;
+mod lexer;
+pub mod literal;
+pub mod parser;
+mod token;
+
+pub use ast::{Expr, ExprKind, Pos, ValueType};
+pub use error::{ParseErr, ParseErrors};
+pub use parser::{ParserOptions, SelectorError, parse, parse_metric_selector};
+
+#[cfg(test)]
+mod tests;
