@@ -676,7 +676,7 @@ mod tests {
 
     #[test]
     fn a_rename_is_undone_or_done_but_never_half() {
-        let outcomes: BTreeSet<(Option<Vec<u8>>, Option<Vec<u8>>)> = (0..50)
+        let outcomes: BTreeSet<_> = (0..50)
             .map(|seed| {
                 let (vfs, file) = start(seed);
                 file.write_at(b"old", 0).expect("write");
