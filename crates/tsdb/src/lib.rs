@@ -1,5 +1,18 @@
-//! The local storage: head, write-ahead log, chunks, queries.
+//! The local storage: what was scraped goes into the head (memory) and the write-ahead log (disk), and queries are
+//! answered from the head.
+//!
+//! Start at [`Db`]: it owns a data directory, replays the log at start and implements the storage traits. Below it:
+//! [`head`] holds the series, [`chunk`] the encodings of samples, [`wal`] the log, [`vfs`] the only way to files.
+//!
+//! Invariant: nothing here knows actors; time comes in as sample times.
 
+pub mod chunk;
+pub mod db;
+pub mod head;
 pub mod lockfile;
+pub mod metrics;
 pub mod vfs;
 pub mod wal;
+
+pub use db::{Db, DbError, DbOptions, ReplayProgress};
+pub use head::{HeadStats, HeadStatus};

@@ -1,0 +1,524 @@
+//! The XOR chunk (encoding 1): float samples as Facebook's Gorilla paper has them, with the bit widths of Prometheus
+//! (`tsdb/chunkenc/xor.go`, `tsdb/docs/format/chunks.md`).
+//!
+//! ```text
+//! ┌──────────────┬───────────────┬──────────┬───────────────┬──────────────┬─────┬──────────┬──────────┬─────┐
+//! │ samples u16  │ t0 <varint>   │ v0 <f64> │ Δt1 <uvarint> │ v1 <xor>     │ ... │ ΔΔt <dod>│ v <xor>  │ ... │
+//! └──────────────┴───────────────┴──────────┴───────────────┴──────────────┴─────┴──────────┴──────────┴─────┘
+//! dod:  0                    as before
+//!       10    <14 bits>      -8191..=8192           110 <17 bits>   -65535..=65536
+//!       1110  <20 bits>      -524287..=524288       1111 <64 bits>  all others
+//! xor:  0                    same bits as before
+//!       10    <window>       the meaningful bits of the XOR fit the previous window
+//!       11    <5 bits leading zeros> <6 bits width, 0 means 64> <width bits>
+//! ```
+//!
+//! Everything is big endian; the last byte is padded with zero bits. Writing is a function over a small [`XorState`]
+//! and a byte buffer that somebody else owns, so the head can keep the state inside its series slots and the bytes in
+//! slabs. Reading appends to flat columns; damaged bytes end in an error, never in a panic.
+
+use super::ChunkError;
+
+/// Bytes of the header: the sample count.
+pub const HEADER_BYTES: usize = 2;
+
+/// More than any sample takes: 10 bytes time and 8 bytes value of the first one, 68 + 77 bits of a later one, and the
+/// bits of the byte that both share.
+pub const SAMPLE_BYTES_MAX: usize = 20;
+
+/// Most samples one chunk can hold, by the width of its header.
+pub const SAMPLES_MAX: usize = u16::MAX as usize;
+
+/// `leading` before the first window has been written.
+const NO_WINDOW: u8 = 0xff;
+
+/// What the writer of an open chunk remembers: 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct XorState {
+    /// Time of the last sample, ms.
+    pub t: i64,
+    /// Value of the last sample.
+    pub v: f64,
+    /// Difference of the last two times; 0 before the second sample.
+    pub delta: u64,
+    /// Bytes used, header included.
+    pub len: u16,
+    /// Samples written.
+    pub count: u16,
+    /// Bits of the last byte that are still free, 0..=7.
+    pub free_bits: u8,
+    /// Zeros in front of the current window; 0xff before there is one.
+    pub leading: u8,
+    /// Zeros behind the current window.
+    pub trailing: u8,
+}
+
+impl Default for XorState {
+    fn default() -> XorState {
+        XorState { t: 0, v: 0.0, delta: 0, len: 0, count: 0, free_bits: 0, leading: NO_WINDOW, trailing: 0 }
+    }
+}
+
+/// One sample as bits, ready to be written: split from the writing so that the caller learns how many bytes it needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoded {
+    /// Up to three runs of bits, each right-aligned, with their widths.
+    parts: [(u64, u8); 3],
+    bits: u8,
+    next: XorState,
+}
+
+impl Encoded {
+    /// Bytes of the chunk once this sample is in.
+    #[inline]
+    pub fn len_after(&self) -> usize {
+        let bits = usize::from(self.bits).saturating_sub(usize::from(self.next.free_bits));
+        usize::from(self.next.len) + bits.div_ceil(8)
+    }
+}
+
+impl XorState {
+    /// The bits of sample `(t, v)` behind the `count >= 2` samples so far.
+    #[inline]
+    pub fn encode(&self, t: i64, v: f64) -> Encoded {
+        debug_assert!(self.count >= 2);
+        let mut next = *self;
+        let delta = t.wrapping_sub(self.t) as u64;
+        let dod = delta.wrapping_sub(self.delta) as i64;
+        (next.t, next.v, next.delta, next.count) = (t, v, delta, self.count + 1);
+        let (wide, time, time_bits) = match dod {
+            0 => (None, 0, 1),
+            -8191..=8192 => (None, 0b10 << 14 | (dod as u64 & 0x3fff), 16),
+            -65535..=65536 => (None, 0b110 << 17 | (dod as u64 & 0x1ffff), 20),
+            -524287..=524288 => (None, 0b1110 << 20 | (dod as u64 & 0xfffff), 24),
+            _ => (Some(dod as u64), 0b1111, 4),
+        };
+        let (head, head_bits, body, body_bits) = next.encode_value(self.v, v);
+        let parts = match wide {
+            // The time, the control bits of the value, the bits of the value: the first two fit one word.
+            None => [(time << head_bits | head, time_bits + head_bits), (body, body_bits), (0, 0)],
+            Some(dod) => {
+                // 4 bits + 64 bits + head: cut so that no part is wider than 64 bits.
+                let low = dod & u64::from(u32::MAX);
+                [(time << 32 | dod >> 32, 36), (low << head_bits | head, 32 + head_bits), (body, body_bits)]
+            }
+        };
+        let bits = parts.iter().map(|p| p.1).sum();
+        Encoded { parts, bits, next }
+    }
+
+    /// Control bits and meaningful bits of `v` behind `before`; moves the window.
+    #[inline]
+    fn encode_value(&mut self, before: f64, v: f64) -> (u64, u8, u64, u8) {
+        let xor = before.to_bits() ^ v.to_bits();
+        if xor == 0 {
+            return (0, 1, 0, 0);
+        }
+        let leading = (xor.leading_zeros() as u8).min(31);
+        let trailing = xor.trailing_zeros() as u8;
+        if self.leading != NO_WINDOW && leading >= self.leading && trailing >= self.trailing {
+            return (0b10, 2, xor >> self.trailing, 64 - self.leading - self.trailing);
+        }
+        (self.leading, self.trailing) = (leading, trailing);
+        let width = 64 - leading - trailing;
+        // A width of 64 does not fit 6 bits and is written as 0, which cannot occur otherwise.
+        (0b11 << 11 | u64::from(leading) << 6 | u64::from(width & 63), 13, xor >> trailing, width)
+    }
+
+    /// Writes the sample `encoded` (made from this very state) into `buf`, which starts at the chunk's first byte and
+    /// has at least [`Encoded::len_after`] bytes.
+    #[inline]
+    pub fn write(&mut self, buf: &mut [u8], encoded: &Encoded) {
+        debug_assert_eq!(encoded.next.len, self.len);
+        *self = encoded.next;
+        for (bits, n) in encoded.parts {
+            if n > 0 {
+                self.write_bits(buf, bits, n);
+            }
+        }
+        buf[..HEADER_BYTES].copy_from_slice(&self.count.to_be_bytes());
+    }
+
+    /// Writes the first two samples of a chunk into `buf` (`HEADER_BYTES + 2 * SAMPLE_BYTES_MAX` bytes are enough).
+    pub fn start(buf: &mut [u8], first: (i64, f64), second: (i64, f64)) -> XorState {
+        let mut state = XorState::start_one(buf, first);
+        state.second(buf, second);
+        state
+    }
+
+    /// Writes the first sample of a chunk into `buf`.
+    pub fn start_one(buf: &mut [u8], (t, v): (i64, f64)) -> XorState {
+        let mut at = HEADER_BYTES;
+        put_uvarint(buf, &mut at, ((t << 1) ^ (t >> 63)) as u64);
+        buf[at..at + 8].copy_from_slice(&v.to_bits().to_be_bytes());
+        buf[..HEADER_BYTES].copy_from_slice(&1u16.to_be_bytes());
+        XorState { t, v, len: (at + 8) as u16, count: 1, ..XorState::default() }
+    }
+
+    /// Writes the second sample of a chunk.
+    fn second(&mut self, buf: &mut [u8], (t, v): (i64, f64)) {
+        debug_assert_eq!((self.count, self.free_bits), (1, 0));
+        let delta = t.wrapping_sub(self.t) as u64;
+        let mut at = usize::from(self.len);
+        put_uvarint(buf, &mut at, delta);
+        self.len = at as u16;
+        let before = self.v;
+        (self.t, self.v, self.delta, self.count) = (t, v, delta, 2);
+        let (head, head_bits, body, body_bits) = self.encode_value(before, v);
+        self.write_bits(buf, head, head_bits);
+        if body_bits > 0 {
+            self.write_bits(buf, body, body_bits);
+        }
+        buf[..HEADER_BYTES].copy_from_slice(&2u16.to_be_bytes());
+    }
+
+    /// Writes the low `n` bits of `bits`, `1..=64`, which has no higher ones.
+    #[inline]
+    fn write_bits(&mut self, buf: &mut [u8], bits: u64, n: u8) {
+        debug_assert!((1..=64).contains(&n) && (n == 64 || bits >> n == 0));
+        let mut n = n;
+        if self.free_bits > 0 {
+            let last = &mut buf[usize::from(self.len) - 1];
+            if n <= self.free_bits {
+                *last |= (bits << (self.free_bits - n)) as u8;
+                self.free_bits -= n;
+                return;
+            }
+            n -= self.free_bits;
+            *last |= (bits >> n) as u8;
+            self.free_bits = 0;
+        }
+        // Byte aligned now, n >= 1 bits left: move them to the top and store as many bytes as they take.
+        let bytes = (bits << (64 - n)).to_be_bytes();
+        let used = usize::from(n.div_ceil(8));
+        let at = usize::from(self.len);
+        for (to, from) in buf[at..at + used].iter_mut().zip(bytes) {
+            *to = from;
+        }
+        self.len += used as u16;
+        self.free_bits = (used * 8) as u8 - n;
+    }
+}
+
+fn put_uvarint(buf: &mut [u8], at: &mut usize, mut value: u64) {
+    while value >= 0x80 {
+        buf[*at] = value as u8 | 0x80;
+        value >>= 7;
+        *at += 1;
+    }
+    buf[*at] = value as u8;
+    *at += 1;
+}
+
+/// Builds one chunk in a vector of its own. For tests and writers outside the head's hot path.
+#[derive(Clone, Debug, Default)]
+pub struct XorChunk {
+    bytes: Vec<u8>,
+    state: XorState,
+}
+
+impl XorChunk {
+    /// An empty chunk.
+    pub fn new() -> XorChunk {
+        XorChunk::default()
+    }
+
+    /// Adds a sample behind all others; at most [`SAMPLES_MAX`].
+    pub fn push(&mut self, t: i64, v: f64) {
+        assert!(usize::from(self.state.count) < SAMPLES_MAX, "chunk is full");
+        self.bytes.resize(usize::from(self.state.len) + HEADER_BYTES + SAMPLE_BYTES_MAX, 0);
+        match self.state.count {
+            0 => self.state = XorState::start_one(&mut self.bytes, (t, v)),
+            1 => self.state.second(&mut self.bytes, (t, v)),
+            _ => {
+                let encoded = self.state.encode(t, v);
+                self.state.write(&mut self.bytes, &encoded);
+            }
+        }
+        self.bytes.truncate(usize::from(self.state.len));
+    }
+
+    /// The chunk as Prometheus writes it.
+    pub fn bytes(&self) -> &[u8] {
+        match self.state.count {
+            0 => &[0, 0],
+            _ => &self.bytes,
+        }
+    }
+}
+
+/// How many samples the header promises; `None` if there is no header.
+pub fn count(bytes: &[u8]) -> Option<usize> {
+    Some(usize::from(u16::from_be_bytes(*bytes.first_chunk()?)))
+}
+
+/// Time of the first sample; `None` if there is none.
+pub fn first_time(bytes: &[u8]) -> Option<i64> {
+    if count(bytes)? == 0 {
+        return None;
+    }
+    let mut reader = Bits { bytes, at: HEADER_BYTES * 8 };
+    reader.varint()
+}
+
+/// Appends all samples to `t` and `v`.
+pub fn decode(bytes: &[u8], t: &mut Vec<i64>, v: &mut Vec<f64>) -> Result<(), ChunkError> {
+    decode_range(bytes, usize::MAX, i64::MIN, i64::MAX, t, v)
+}
+
+/// Appends the samples with times in `mint..=maxt` among the first `samples_max` ones. Stops reading at the first
+/// sample past `maxt`.
+pub fn decode_range(
+    bytes: &[u8],
+    samples_max: usize,
+    mint: i64,
+    maxt: i64,
+    ts: &mut Vec<i64>,
+    vs: &mut Vec<f64>,
+) -> Result<(), ChunkError> {
+    let Some(expected) = count(bytes) else { return Err(ChunkError::Truncated { decoded: 0, expected: 0 }) };
+    let wanted = expected.min(samples_max);
+    if wanted == 0 {
+        return Ok(());
+    }
+    let truncated = |decoded| ChunkError::Truncated { decoded, expected };
+    // The header is not trusted with memory: after the first sample each one takes two bits at least.
+    let plausible = wanted.min(1 + bytes.len() * 4);
+    ts.reserve(plausible);
+    vs.reserve(plausible);
+    let mut reader = Bits { bytes, at: HEADER_BYTES * 8 };
+    let mut t = reader.varint().ok_or(truncated(0))?;
+    let mut value = reader.bits(64).ok_or(truncated(0))?;
+    let mut push = |t: i64, value: u64| {
+        if t >= mint && t <= maxt {
+            ts.push(t);
+            vs.push(f64::from_bits(value));
+        }
+        t <= maxt
+    };
+    if !push(t, value) || wanted == 1 {
+        return Ok(());
+    }
+    let mut delta = reader.uvarint().ok_or(truncated(1))?;
+    let (mut trailing, mut width) = (0u32, 0u32);
+    let end = bytes.len() * 8;
+    for sample in 1..wanted {
+        if sample > 1 {
+            delta = delta.wrapping_add(reader.dod().ok_or(truncated(sample))? as u64);
+        }
+        t = t.wrapping_add(delta as i64);
+        let control = reader.peek();
+        if control >> 63 == 0 {
+            reader.at += 1;
+        } else {
+            if control >> 62 == 0b11 {
+                let leading = (control >> 57) as u32 & 31;
+                width = match (control >> 51) as u32 & 63 {
+                    0 => 64,
+                    width => width,
+                };
+                reader.at += 13;
+                if leading + width > 64 {
+                    return Err(ChunkError::Invalid { what: "value width", sample });
+                }
+                trailing = 64 - leading - width;
+            } else {
+                reader.at += 2;
+                if width == 0 {
+                    return Err(ChunkError::Invalid { what: "value window", sample });
+                }
+            }
+            value ^= reader.bits(width).ok_or(truncated(sample))? << trailing;
+        }
+        if reader.at > end {
+            return Err(truncated(sample));
+        }
+        if !push(t, value) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads bits from the top of each byte down. Past the end there are zeros; who reads them finds `at` beyond the end.
+struct Bits<'a> {
+    bytes: &'a [u8],
+    /// Position in bits.
+    at: usize,
+}
+
+impl Bits<'_> {
+    /// The next bits, left-aligned; at least 57 of them are valid.
+    #[inline]
+    fn peek(&self) -> u64 {
+        let byte = self.at >> 3;
+        let word = match self.bytes.get(byte..byte + 8) {
+            Some(word) => u64::from_be_bytes(*word.first_chunk().expect("8 bytes")),
+            None => self.peek_tail(byte),
+        };
+        word << (self.at & 7)
+    }
+
+    #[cold]
+    fn peek_tail(&self, byte: usize) -> u64 {
+        let mut word = [0; 8];
+        for (to, from) in word.iter_mut().zip(self.bytes.get(byte..).unwrap_or(&[])) {
+            *to = *from;
+        }
+        u64::from_be_bytes(word)
+    }
+
+    /// `n` bits, `1..=64`; `None` past the end.
+    #[inline]
+    fn bits(&mut self, n: u32) -> Option<u64> {
+        let mut value = self.peek() >> (64 - n);
+        if n > 57 {
+            let rest = n - 57;
+            self.at += 57;
+            let low = self.peek() >> (64 - rest);
+            self.at += rest as usize;
+            // The last bits of the first look may have been beyond its word; they are read again here.
+            value = value >> rest << rest | low;
+        } else {
+            self.at += n as usize;
+        }
+        (self.at <= self.bytes.len() * 8).then_some(value)
+    }
+
+    /// A delta of deltas; `None` past the end.
+    #[inline]
+    fn dod(&mut self) -> Option<i64> {
+        let word = self.peek();
+        let (prefix, n) = match (!word).leading_zeros() {
+            0 => {
+                self.at += 1;
+                return Some(0);
+            }
+            1 => (2, 14u32),
+            2 => (3, 17),
+            3 => (4, 20),
+            _ => {
+                self.at += 4;
+                return self.bits(64).map(|dod| dod as i64);
+            }
+        };
+        self.at += (prefix + n) as usize;
+        let bits = (word << prefix >> (64 - n)) as i64;
+        Some(if bits > 1 << (n - 1) { bits - (1 << n) } else { bits })
+    }
+
+    fn uvarint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..70).step_by(7) {
+            let byte = self.bits(8)?;
+            if shift == 63 && byte > 1 {
+                return None;
+            }
+            value |= (byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn varint(&mut self) -> Option<i64> {
+        let value = self.uvarint()?;
+        Some((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encode(samples: &[(i64, f64)]) -> Vec<u8> {
+        let mut chunk = XorChunk::new();
+        for &(t, v) in samples {
+            chunk.push(t, v);
+        }
+        chunk.bytes().to_vec()
+    }
+
+    fn decode_bits(bytes: &[u8]) -> Result<Vec<(i64, u64)>, ChunkError> {
+        let (mut t, mut v) = (Vec::new(), Vec::new());
+        decode(bytes, &mut t, &mut v)?;
+        Ok(t.into_iter().zip(v.into_iter().map(f64::to_bits)).collect())
+    }
+
+    #[track_caller]
+    fn check(samples: &[(i64, f64)], hex: &str) {
+        let bytes = encode(samples);
+        let found: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(found, hex, "{samples:?}");
+        let expected: Vec<_> = samples.iter().map(|(t, v)| (*t, v.to_bits())).collect();
+        assert_eq!(decode_bits(&bytes).unwrap(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn any_samples_come_back_bit_for_bit(
+            start in any::<i64>(),
+            steps in prop::collection::vec((any::<u8>(), any::<i64>(), any::<u8>(), any::<u64>()), 0..300),
+        ) {
+            let (mut t, mut v) = (start, 0f64);
+            let mut samples = Vec::new();
+            for (class, step, kind, bits) in steps {
+                t = t.wrapping_add(match class % 6 { 0 | 1 => 15_000, 2 => step % 100, 3 => step % 100_000, 4 => step % 1_000_000, _ => step });
+                v = match kind % 5 { 0 | 1 => v, 2 => v + 1.0, 3 => f64::from_bits(bits), _ => (bits % 1000) as f64 / 10.0 };
+                samples.push((t, v));
+            }
+            let expected: Vec<_> = samples.iter().map(|(t, v)| (*t, v.to_bits())).collect();
+            let bytes = encode(&samples);
+            prop_assert_eq!(decode_bits(&bytes).unwrap(), expected.clone());
+            prop_assert_eq!(count(&bytes), Some(expected.len()));
+            prop_assert_eq!(first_time(&bytes), expected.first().map(|s| s.0));
+            let half = expected.len() / 2;
+            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            decode_range(&bytes, half, i64::MIN, i64::MAX, &mut ts, &mut vs).unwrap();
+            prop_assert_eq!(&ts, &expected[..half].iter().map(|s| s.0).collect::<Vec<_>>());
+            // Every strict prefix lacks a sample and says so.
+            for end in 0..bytes.len() {
+                prop_assert!(decode_bits(&bytes[..end]).is_err() || expected.is_empty() && end >= 2);
+            }
+        }
+
+        #[test]
+        fn damaged_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_bits(&bytes);
+            let _ = first_time(&bytes);
+        }
+
+        #[test]
+        fn range_is_what_filtering_all_samples_gives(
+            steps in prop::collection::vec((1i64..40_000, 0u8..4), 1..150), mint in 0i64..3_000_000, span in 0i64..3_000_000,
+        ) {
+            let mut t = 0;
+            let samples: Vec<_> = steps.iter().map(|(step, v)| { t += step; (t, f64::from(*v)) }).collect();
+            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            decode_range(&encode(&samples), usize::MAX, mint, mint + span, &mut ts, &mut vs).unwrap();
+            let expected: Vec<_> = samples.into_iter().filter(|(t, _)| (mint..=mint + span).contains(t)).collect();
+            prop_assert_eq!(ts.into_iter().zip(vs).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn limits_of_each_time_width_survive() {
+        for dod in [0, 1, -8191, 8192, 8193, -8192, -65535, 65536, 65537, -524287, 524288, 524289, i64::MAX, i64::MIN] {
+            let samples = [(0, 1.0), (10, 1.0), (20i64.wrapping_add(dod), 2.0), (30, 2.0)];
+            let expected: Vec<_> = samples.iter().map(|(t, v): &(i64, f64)| (*t, v.to_bits())).collect();
+            assert_eq!(decode_bits(&encode(&samples)).unwrap(), expected, "{dod}");
+        }
+    }
+
+    #[test]
+    fn window_before_any_window_is_an_error() {
+        // Two samples; the second value says "previous window" (bits 10), but there is none.
+        let mut bytes = encode(&[(0, 1.0)]);
+        bytes[1] = 2;
+        bytes.extend([5, 0b1000_0000, 0, 0]);
+        assert_eq!(decode_bits(&bytes), Err(ChunkError::Invalid { what: "value window", sample: 1 }));
+    }
+}

@@ -1,0 +1,195 @@
+//! The head: all series of the running server with their recent samples, in memory.
+//!
+//! # Layout
+//! The head is cut into 16 shards. A series' home is chosen by the values of its `job` and `instance` labels, so the
+//! series of one target live side by side in the order in which the target first named them, and a scrape takes one
+//! lock and streams through memory. Per series, with eight labels of which most are shared:
+//!
+//! | part | bytes |
+//! |---|---|
+//! | slot: newest sample, XOR writer, commit numbers ([`slot`]) | 64 |
+//! | open chunk, in slabs; none while the value is constant ([`buffers`]) | 0–250 |
+//! | completed chunks: 16 + the XOR bytes each; constant runs 32 | by time |
+//! | labels: schema id and value ids ([`symbols`]) | 36 + 16 |
+//! | reference → place, labels → slot ([`refs`], [`shard`]) | 4 + 9…18 |
+//! | marks of the append at hand | 4 |
+//! | postings: 2 per label, less for runs; 16 where a pair is unique ([`postings`]) | 16–30 |
+//!
+//! # Writing
+//! An append checks the whole batch against the slots, hands it to the log, and only then changes the slots. Between
+//! check and change it holds the *gates* of its shards (no other append gets in) but not their data locks, so readers
+//! never wait for the disk. Cost: one reference lookup, two visits of a slot and the XOR writer per sample; all locks
+//! are taken once per batch.
+//!
+//! # Reading
+//! A select notes the number of the last commit, copies what it may see of each matching slot (40 bytes) in groups under
+//! the shard's lock, and decodes later, series by series, from a copy of the chunk's bytes. Chunk bytes only ever grow
+//! at the end, so "the first n samples" stays true however far the series has moved on.
+//!
+//! Invariant: a batch is visible as a whole or not at all. Its commit number is drawn while all its shards are locked
+//! for writing; a reader that noted an older number takes the batch's samples away again.
+//!
+//! Lock order: symbols, then gates ascending, then shard data ascending, then references. Whoever waits for symbols
+//! holds no shard.
+
+mod append;
+mod buffers;
+mod matching;
+mod paged;
+mod postings;
+mod refs;
+mod replay;
+mod select;
+mod shard;
+mod slot;
+mod stats;
+mod symbols;
+
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use foldhash::fast::RandomState;
+use parking_lot::{Mutex, RwLock};
+
+use fk_model::Labels;
+use fk_storage::{SeriesRef, StorageError};
+
+use crate::metrics::DbMetrics;
+use refs::{Place, Refs, SHARDS};
+use shard::Shard;
+use slot::CutRules;
+use symbols::Symbols;
+
+pub use stats::{HeadStatus, HeadStats, MemoryUse, NameCount};
+
+/// Most labels of one series.
+pub const LABELS_MAX: usize = 1024;
+
+/// Most bytes of names and values of one series together: a series must fit one record of the log.
+pub const LABELS_BYTES_MAX: usize = 4 << 20;
+
+/// How the head works.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadOptions {
+    /// Samples a chunk should have; it never gets more than twice as many. 8..=1000.
+    pub samples_per_chunk: u16,
+    /// No chunk crosses a multiple of this, ms; samples older than the newest one by more than half of it are out of
+    /// bounds. The length of the smallest block.
+    pub chunk_range_ms: i64,
+}
+
+impl Default for HeadOptions {
+    fn default() -> HeadOptions {
+        HeadOptions { samples_per_chunk: 120, chunk_range_ms: 2 * 60 * 60 * 1000 }
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Head {
+    shards: [Shard; SHARDS],
+    symbols: RwLock<Symbols>,
+    refs: RwLock<Refs>,
+    /// The reference the next new series gets.
+    next_ref: AtomicU64,
+    /// Number of the last commit. Drawn while all shards of the batch are locked for writing.
+    commits: AtomicU64,
+    /// Times of the oldest and the newest sample; `i64::MAX` and `i64::MIN` while there is none.
+    min_time: AtomicI64,
+    max_time: AtomicI64,
+    rules: CutRules,
+    hasher: RandomState,
+    /// Memory of appends, reused.
+    scratch: Mutex<Vec<append::Scratch>>,
+    metrics: DbMetrics,
+}
+
+impl Head {
+    /// Without series.
+    pub fn new(options: HeadOptions) -> Head {
+        let rules = CutRules { samples: options.samples_per_chunk.clamp(8, 1000), range_ms: options.chunk_range_ms.max(1) };
+        Head {
+            shards: Default::default(),
+            symbols: RwLock::default(),
+            refs: RwLock::default(),
+            next_ref: AtomicU64::new(1),
+            commits: AtomicU64::new(0),
+            min_time: AtomicI64::new(i64::MAX),
+            max_time: AtomicI64::new(i64::MIN),
+            rules,
+            hasher: RandomState::default(),
+            scratch: Mutex::default(),
+            metrics: DbMetrics::default(),
+        }
+    }
+
+    /// Counters of this head.
+    pub fn metrics(&self) -> &DbMetrics {
+        &self.metrics
+    }
+
+    /// The reference of the series with these labels; makes it if there is none.
+    pub fn resolve(&self, labels: &Labels) -> Result<SeriesRef, StorageError> {
+        let (home, hash) = self.home(labels);
+        let shard = &self.shards[home];
+        {
+            let symbols = self.symbols.read();
+            let data = shard.data.read();
+            if let Some(slot) = data.find(hash, labels, &symbols) {
+                return Ok(SeriesRef(data.info.get(slot).reference));
+            }
+        }
+        check_labels(labels)?;
+        let full = || StorageError::ReadOnly("the head takes no more series".to_owned());
+        let mut words = Vec::new();
+        let names = {
+            let mut symbols = self.symbols.write();
+            symbols.intern_labels(labels, &mut words).ok_or_else(full)?;
+            symbols.schema(words[0]).to_vec()
+        };
+        let mut data = shard.data.write();
+        if let Some(slot) = data.find_words(hash, &words) {
+            return Ok(SeriesRef(data.info.get(slot).reference));
+        }
+        let reference = self.next_ref.fetch_add(1, Ordering::Relaxed);
+        let slot = data.create(hash, &words, &names, reference).ok_or_else(full)?;
+        self.refs.write().set(reference, Place::new(home, slot));
+        self.metrics.series_created.fetch_add(1, Ordering::Relaxed);
+        Ok(SeriesRef(reference))
+    }
+
+    /// Home shard and hash of a label set.
+    fn home(&self, labels: &Labels) -> (usize, u32) {
+        let hash = self.hasher.hash_one(labels);
+        let home = match (labels.get("instance"), labels.get("job")) {
+            (None, None) => hash >> 32,
+            target => self.hasher.hash_one(target),
+        };
+        (home as usize % SHARDS, hash as u32)
+    }
+
+    /// Times of the oldest and the newest sample, ms; `None` while there is none.
+    pub fn time_range(&self) -> Option<(i64, i64)> {
+        let (min, max) = (self.min_time.load(Ordering::Acquire), self.max_time.load(Ordering::Acquire));
+        (min <= max).then_some((min, max))
+    }
+}
+
+/// Prometheus refuses only the empty set and repeated names (which the type excludes); the limits keep a series within
+/// one record of the log.
+fn check_labels(labels: &Labels) -> Result<(), StorageError> {
+    let invalid = |reason| Err(StorageError::InvalidLabels { labels: labels.clone(), reason });
+    if labels.is_empty() {
+        return invalid("empty label set");
+    }
+    if labels.len() > LABELS_MAX {
+        return invalid("too many labels");
+    }
+    if labels.byte_len() > LABELS_BYTES_MAX {
+        return invalid("labels too long");
+    }
+    if labels.iter().any(|(name, value)| name.is_empty() || value.is_empty()) {
+        return invalid("empty label name or value");
+    }
+    Ok(())
+}

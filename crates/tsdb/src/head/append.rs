@@ -1,0 +1,245 @@
+//! Appending batches.
+
+use std::array;
+use std::sync::atomic::Ordering;
+
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+
+use fk_model::{Labels, is_stale};
+use fk_storage::{AppendReport, Batch, BatchSample, Rejection, SeriesRef, StorageError};
+
+use super::shard::{Gate, ShardData};
+use super::{Head, Place, SHARDS};
+
+/// Most samples of one batch.
+pub const BATCH_SAMPLES_MAX: usize = 1 << 24;
+
+/// Scratches kept for reuse: about as many as appends run at the same time.
+const SCRATCHES_MAX: usize = 16;
+
+/// Takes what a batch adds to the log: new series first, then samples. Everything is durable against the end of the
+/// process when it returns.
+pub type Log<'a> = dyn Fn(&[(SeriesRef, Labels)], &[BatchSample]) -> Result<(), StorageError> + 'a;
+
+/// Memory of one append.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// Of each sample of the batch.
+    places: Vec<Place>,
+    /// What is to be stored.
+    accepted: Vec<BatchSample>,
+    accepted_places: Vec<Place>,
+    /// Series that the log does not know yet.
+    new: Vec<NewSeries>,
+    /// Their label ids, one after another.
+    new_words: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct NewSeries {
+    place: Place,
+    reference: u64,
+    words_end: usize,
+}
+
+impl Scratch {
+    fn clear(&mut self) {
+        self.places.clear();
+        self.accepted.clear();
+        self.accepted_places.clear();
+        self.new.clear();
+        self.new_words.clear();
+    }
+}
+
+impl Head {
+    /// Appends a batch; see [`fk_storage::Appender::append`].
+    pub fn append(&self, batch: &Batch, report: &mut AppendReport, log: &Log<'_>) -> Result<(), StorageError> {
+        report.accepted = 0;
+        report.rejected.clear();
+        if batch.samples.is_empty() {
+            return Ok(());
+        }
+        if batch.samples.len() > BATCH_SAMPLES_MAX {
+            return Err(StorageError::Unsupported("a batch of more than 16 million samples"));
+        }
+        self.metrics.batches.fetch_add(1, Ordering::Relaxed);
+        self.metrics.active_batches.fetch_add(1, Ordering::Relaxed);
+        let mut scratch = self.scratch.lock().pop().unwrap_or_default();
+        scratch.clear();
+        let result = self.append_with(&mut scratch, batch, report, log);
+        let mut pool = self.scratch.lock();
+        if pool.len() < SCRATCHES_MAX {
+            pool.push(scratch);
+        }
+        drop(pool);
+        self.metrics.active_batches.fetch_sub(1, Ordering::Relaxed);
+        if result.is_err() {
+            report.accepted = 0;
+            report.rejected.clear();
+        }
+        result
+    }
+
+    fn append_with(&self, scratch: &mut Scratch, batch: &Batch, report: &mut AppendReport, log: &Log<'_>) -> Result<(), StorageError> {
+        let mut touched = 0u32;
+        {
+            let refs = self.refs.read();
+            scratch.places.extend(batch.samples.iter().map(|sample| {
+                let place = refs.get(sample.series.0);
+                if place != Place::NONE {
+                    touched |= 1 << place.shard();
+                }
+                place
+            }));
+        }
+        // From here to the end no other append changes these shards.
+        let mut gates: [_; SHARDS] = array::from_fn(|i| (touched >> i & 1 == 1).then(|| self.shards[i].gate.lock()));
+        let mut gates: [Option<&mut Gate>; SHARDS] = gates.each_mut().map(|g| g.as_deref_mut());
+        {
+            let data: [_; SHARDS] = array::from_fn(|i| (touched >> i & 1 == 1).then(|| self.shards[i].data.read()));
+            self.check(scratch, batch, report, &mut gates, &data)?;
+        }
+        if !scratch.accepted.is_empty() {
+            log(&self.new_labels(scratch), &scratch.accepted)?;
+            self.publish(scratch);
+        }
+        self.count(report, scratch.accepted.len());
+        Ok(())
+    }
+
+    /// Sorts the samples of the batch into accepted ones and rejected ones.
+    fn check(
+        &self,
+        scratch: &mut Scratch,
+        batch: &Batch,
+        report: &mut AppendReport,
+        gates: &mut [Option<&mut Gate>; SHARDS],
+        data: &[Option<RwLockReadGuard<'_, ShardData>>; SHARDS],
+    ) -> Result<(), StorageError> {
+        for (gate, data) in gates.iter_mut().zip(data) {
+            if let (Some(gate), Some(data)) = (gate, data) {
+                gate.begin(batch.samples.len(), data.slots.len());
+                if data.arena.is_full() {
+                    return Err(StorageError::ReadOnly("the head takes no more chunks".to_owned()));
+                }
+            }
+        }
+        let time_min = self.append_time_min(batch.samples[0].t);
+        let mut reject = |idx, why| report.rejected.push((idx, why));
+        for (idx, (sample, &place)) in batch.samples.iter().zip(&scratch.places).enumerate() {
+            if sample.t < time_min {
+                reject(idx, Rejection::OutOfBounds);
+                continue;
+            }
+            if place == Place::NONE {
+                reject(idx, Rejection::UnknownSeries);
+                continue;
+            }
+            let (shard, slot_idx) = (place.shard(), place.slot());
+            let (Some(gate), Some(data)) = (&mut gates[shard], &data[shard]) else { continue };
+            let slot = data.slots.get(slot_idx);
+            let in_batch = gate.last_in_batch(slot_idx);
+            let last = match in_batch {
+                Some(earlier) => Some((batch.samples[earlier].t, batch.samples[earlier].v)),
+                None => slot.last(),
+            };
+            if let Some((t, v)) = last
+                && sample.t <= t
+            {
+                match sample.t == t {
+                    false => reject(idx, Rejection::OutOfOrder),
+                    true if sample.v.to_bits() != v.to_bits() => reject(idx, Rejection::Duplicate),
+                    // The very same sample again: neither stored nor an error.
+                    true => report.accepted += 1,
+                }
+                continue;
+            }
+            gate.accept(slot_idx, idx);
+            if in_batch.is_none() && !slot.is_logged() {
+                scratch.new_words.extend_from_slice(data.words_of(slot_idx));
+                let reference = data.info.get(slot_idx).reference;
+                scratch.new.push(NewSeries { place, reference, words_end: scratch.new_words.len() });
+            }
+            scratch.accepted.push(*sample);
+            scratch.accepted_places.push(place);
+            report.accepted += 1;
+        }
+        Ok(())
+    }
+
+    /// The oldest time an append takes: half a block behind the newest sample (`appendableMinValidTime` in Prometheus).
+    /// The first sample of an empty head sets the mark.
+    fn append_time_min(&self, first: i64) -> i64 {
+        let newest = match self.max_time.load(Ordering::Acquire) {
+            i64::MIN => first,
+            newest => newest,
+        };
+        newest.saturating_sub(self.rules.range_ms / 2)
+    }
+
+    fn new_labels(&self, scratch: &Scratch) -> Vec<(SeriesRef, Labels)> {
+        if scratch.new.is_empty() {
+            return Vec::new();
+        }
+        let symbols = self.symbols.read();
+        let mut start = 0;
+        let labels = scratch.new.iter().map(|new| {
+            let words = &scratch.new_words[start..new.words_end];
+            start = new.words_end;
+            (SeriesRef(new.reference), symbols.labels(words))
+        });
+        labels.collect()
+    }
+
+    /// Moves the accepted samples into the slots, all at once for readers.
+    fn publish(&self, scratch: &Scratch) {
+        let mut touched = 0u32;
+        let (mut min, mut max) = (i64::MAX, i64::MIN);
+        for (sample, place) in scratch.accepted.iter().zip(&scratch.accepted_places) {
+            touched |= 1 << place.shard();
+            (min, max) = (min.min(sample.t), max.max(sample.t));
+        }
+        let mut shards: [Option<RwLockWriteGuard<'_, ShardData>>; SHARDS] =
+            array::from_fn(|i| (touched >> i & 1 == 1).then(|| self.shards[i].data.write()));
+        // Drawn with all shards held: who reads a number not below this one finds the batch in every shard.
+        let commit = self.commits.fetch_add(1, Ordering::AcqRel) + 1;
+        let (mut chunks, mut stale) = (0, 0);
+        for (sample, place) in scratch.accepted.iter().zip(&scratch.accepted_places) {
+            let Some(data) = &mut shards[place.shard()] else { continue };
+            let ShardData { slots, slabs, arena, .. } = &mut **data;
+            let slot = slots.get_mut(place.slot());
+            let was_stale = slot.last().is_some_and(|(_, v)| is_stale(v));
+            stale += i64::from(is_stale(sample.v)) - i64::from(was_stale);
+            chunks += u64::from(slot.push((sample.t, sample.v), commit, &self.rules, slabs, arena));
+        }
+        for new in &scratch.new {
+            if let Some(data) = &mut shards[new.place.shard()] {
+                data.slots.get_mut(new.place.slot()).set_logged();
+            }
+        }
+        self.min_time.fetch_min(min, Ordering::AcqRel);
+        self.max_time.fetch_max(max, Ordering::AcqRel);
+        drop(shards);
+        self.metrics.chunks_created.fetch_add(chunks, Ordering::Relaxed);
+        if stale != 0 {
+            self.metrics.stale_series.fetch_add(stale, Ordering::Relaxed);
+        }
+    }
+
+    fn count(&self, report: &AppendReport, stored: usize) {
+        let metrics = &self.metrics;
+        metrics.samples_appended.fetch_add(stored as u64, Ordering::Relaxed);
+        for (_, why) in &report.rejected {
+            let counter = match why {
+                Rejection::OutOfOrder => &metrics.out_of_order,
+                Rejection::OutOfBounds => &metrics.out_of_bound,
+                Rejection::Duplicate => &metrics.duplicates,
+                Rejection::UnknownSeries => &metrics.unknown_series,
+                // Only with an out-of-order window, which there is none of.
+                Rejection::TooOld => continue,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

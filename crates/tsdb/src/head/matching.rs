@@ -1,0 +1,228 @@
+//! Finding series by matchers: bitmap algebra per shard; expressions are asked once per label value, never per series.
+//!
+//! Every matcher becomes a set of *hits* among the values of its name. If the matcher refuses series without the label,
+//! a series must be in the postings of a hit; otherwise it must not (negative matchers cost an and-not).
+
+use roaring::RoaringBitmap;
+
+use fk_model::{MatchKind, Matcher};
+
+use super::shard::ShardData;
+use super::symbols::{SymbolId, Symbols};
+
+/// Values asked while a shard is locked; more are asked first, without the lock.
+const VALUES_UNDER_LOCK_MAX: usize = 1024;
+
+/// Values asked in one go while new strings have to wait.
+pub(super) const VALUES_GROUP: usize = 4096;
+
+/// Matchers in terms of ids.
+#[derive(Debug)]
+pub(super) struct Plan<'m> {
+    matchers: Vec<Planned<'m>>,
+    /// No series can match.
+    pub nothing: bool,
+}
+
+#[derive(Debug)]
+struct Planned<'m> {
+    matcher: &'m Matcher,
+    name: SymbolId,
+    /// Series must have a hit; otherwise they must not have one.
+    include: bool,
+    hits: Hits,
+}
+
+#[derive(Debug)]
+enum Hits {
+    One(SymbolId),
+    All,
+    /// Found out value by value.
+    Tested {
+        tested: RoaringBitmap,
+        hits: RoaringBitmap,
+    },
+}
+
+/// Many values have to be asked before the shard can be searched: of which matcher, and which.
+#[derive(Debug)]
+pub(super) struct Untested {
+    matcher_idx: usize,
+    values: Vec<SymbolId>,
+}
+
+impl<'m> Plan<'m> {
+    pub fn new(matchers: &'m [Matcher], symbols: &Symbols) -> Plan<'m> {
+        let mut plan = Plan { matchers: Vec::with_capacity(matchers.len()), nothing: false };
+        for matcher in matchers {
+            let include = !matcher.matches_empty();
+            let literal = matches!(matcher.kind, MatchKind::Equal | MatchKind::NotEqual);
+            let Some(name) = symbols.find(&matcher.name) else {
+                plan.nothing |= include;
+                continue;
+            };
+            let hits = match (literal, matcher.value.is_empty()) {
+                (true, true) => Hits::All,
+                (true, false) => match symbols.find(&matcher.value) {
+                    Some(value) => Hits::One(value),
+                    None => {
+                        plan.nothing |= include;
+                        continue;
+                    }
+                },
+                (false, _) => Hits::Tested { tested: RoaringBitmap::new(), hits: RoaringBitmap::new() },
+            };
+            plan.matchers.push(Planned { matcher, name, include, hits });
+        }
+        // Cheap sets first, so that expressions meet few candidates.
+        plan.matchers.sort_by_key(|m| (!m.include, matches!(m.hits, Hits::Tested { .. })));
+        plan
+    }
+
+    /// The slots of a shard that all matchers accept.
+    pub fn find(&mut self, data: &ShardData, symbols: &Symbols) -> Result<RoaringBitmap, Untested> {
+        let mut found: Option<RoaringBitmap> = None;
+        if self.nothing {
+            return Ok(RoaringBitmap::new());
+        }
+        for (matcher_idx, planned) in self.matchers.iter_mut().enumerate() {
+            let Planned { matcher, name, include, hits } = planned;
+            let Some(postings) = data.postings.name(*name) else {
+                match *include {
+                    true => return Ok(RoaringBitmap::new()),
+                    false => continue,
+                }
+            };
+            let posting = match hits {
+                Hits::All => Some(super::postings::Posting::Many(&postings.all)),
+                Hits::One(value) => data.postings.pair(*name, *value),
+                Hits::Tested { tested, hits } => {
+                    let mut hit = |value| test(matcher, value, *include, symbols, tested, hits);
+                    if let Some(candidates) = &mut found
+                        && candidates.len() <= postings.values.len().min(VALUES_UNDER_LOCK_MAX) as u64
+                    {
+                        // Few candidates: look at their labels instead of at all values.
+                        let keep = candidates.iter().filter(|slot| {
+                            let words = data.words_of(*slot);
+                            let at = symbols.schema(words[0]).iter().position(|n| n == name);
+                            at.is_some_and(|at| hit(words[at + 1])) == *include
+                        });
+                        *candidates = keep.collect();
+                        continue;
+                    }
+                    let untested: Vec<_> = postings.values.iter().copied().filter(|v| !tested.contains(*v)).collect();
+                    if untested.len() > VALUES_UNDER_LOCK_MAX {
+                        return Err(Untested { matcher_idx, values: untested });
+                    }
+                    for value in untested {
+                        test(matcher, value, *include, symbols, tested, hits);
+                    }
+                    let of_hits = union(postings, *name, hits, data);
+                    combine(&mut found, super::postings::Posting::Many(&of_hits), *include, data);
+                    continue;
+                }
+            };
+            match posting {
+                Some(posting) => combine(&mut found, posting, *include, data),
+                None if *include => return Ok(RoaringBitmap::new()),
+                None => {}
+            }
+        }
+        Ok(found.unwrap_or_else(|| all_slots(data)))
+    }
+
+    /// Asks the values a search lacked; the caller calls this with a group at a time.
+    pub fn test(&mut self, untested: &Untested, from: usize, symbols: &Symbols) -> usize {
+        let Planned { matcher, include, hits, .. } = &mut self.matchers[untested.matcher_idx];
+        let end = untested.values.len().min(from + VALUES_GROUP);
+        if let Hits::Tested { tested, hits } = hits {
+            for value in &untested.values[from..end] {
+                test(matcher, *value, *include, symbols, tested, hits);
+            }
+        }
+        end
+    }
+}
+
+impl Untested {
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+}
+
+fn test(
+    matcher: &Matcher,
+    value: SymbolId,
+    include: bool,
+    symbols: &Symbols,
+    tested: &mut RoaringBitmap,
+    hits: &mut RoaringBitmap,
+) -> bool {
+    if !tested.insert(value) {
+        return hits.contains(value);
+    }
+    let hit = matcher.matches(symbols.get(value)) == include;
+    if hit {
+        hits.insert(value);
+    }
+    hit
+}
+
+/// The slots with a hit.
+fn union(postings: &super::postings::NamePostings, name: SymbolId, hits: &RoaringBitmap, data: &ShardData) -> RoaringBitmap {
+    let values = postings.values.iter().filter(|v| hits.contains(**v));
+    let n = values.clone().count();
+    if n == postings.values.len() {
+        return postings.all.clone();
+    }
+    let mut union = RoaringBitmap::new();
+    // The smaller side is put together; the rest follows from all series with the name.
+    if n * 2 > postings.values.len() {
+        let mut others = RoaringBitmap::new();
+        for value in postings.values.iter().filter(|v| !hits.contains(**v)) {
+            if let Some(posting) = data.postings.pair(name, *value) {
+                posting.add_to(&mut others);
+            }
+        }
+        return &postings.all - others;
+    }
+    for value in values {
+        if let Some(posting) = data.postings.pair(name, *value) {
+            posting.add_to(&mut union);
+        }
+    }
+    union
+}
+
+fn combine(found: &mut Option<RoaringBitmap>, posting: super::postings::Posting<'_>, include: bool, data: &ShardData) {
+    use super::postings::Posting;
+    let slots = match (found.as_mut(), include) {
+        (None, true) => {
+            *found = Some(posting.to_bitmap());
+            return;
+        }
+        (None, false) => found.insert(all_slots(data)),
+        (Some(slots), _) => slots,
+    };
+    match (posting, include) {
+        (Posting::Many(other), true) => *slots &= other,
+        (Posting::Many(other), false) => *slots -= other,
+        (Posting::One(slot), false) => {
+            slots.remove(slot);
+        }
+        (Posting::One(slot), true) => {
+            let had = slots.contains(slot);
+            slots.clear();
+            if had {
+                slots.insert(slot);
+            }
+        }
+    }
+}
+
+fn all_slots(data: &ShardData) -> RoaringBitmap {
+    let mut all = RoaringBitmap::new();
+    all.insert_range(0..data.slots.len() as u32);
+    all
+}

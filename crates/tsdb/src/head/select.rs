@@ -1,0 +1,384 @@
+//! Answering selects. See the module text of [`super`] for how a reader sees batches as a whole.
+
+use std::array;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use roaring::RoaringBitmap;
+use smallvec::SmallVec;
+
+use fk_model::{Labels, Matcher};
+use fk_storage::{Control, Samples, SelectParams, SeriesSet, StorageError, TimeRange};
+
+use crate::chunk::{ChunkError, xor};
+
+use super::buffers::{ChunkData, NONE, Run};
+use super::matching::Plan;
+use super::shard::ShardData;
+use super::slot::Conflict;
+use super::{Head, Place, SHARDS};
+
+/// Slots copied while a shard's lock is held.
+const SLOTS_GROUP: usize = 2048;
+
+/// What a select remembers of a series: 40 bytes, and its label ids.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    reference: u64,
+    /// The newest sample, if `hot`.
+    last_t: i64,
+    last_v: f64,
+    place: Place,
+    /// Newest completed chunk.
+    completed: u32,
+    /// Start of the label ids.
+    words_start: u32,
+    /// Samples of the chunk that was open.
+    count: u16,
+    hot: bool,
+}
+
+/// The series of a select.
+struct HeadSet {
+    head: Arc<Head>,
+    entries: Vec<Entry>,
+    words: Vec<u32>,
+}
+
+/// What a search has found so far.
+struct Found {
+    slots: [RoaringBitmap; SHARDS],
+    /// Slots there were when the shard was searched.
+    searched: [u32; SHARDS],
+}
+
+impl Head {
+    /// The series that all matchers accept; see [`fk_storage::Queryable::select`]. Without `sorted` they come in order
+    /// of their references, as from the head of Prometheus.
+    pub fn select(
+        self: &Arc<Head>,
+        params: &SelectParams,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        control.check()?;
+        let mut set = HeadSet { head: Arc::clone(self), entries: Vec::new(), words: Vec::new() };
+        if !self.reaches(params.range) {
+            return Ok(Box::new(set));
+        }
+        // Noted before the search: series of later commits may be missed, and their samples are not to be seen anyway.
+        let seen = self.commits.load(Ordering::Acquire);
+        let found = self.search(matchers, control)?;
+        match self.visit(&found, seen, params.range, control, &mut set)? {
+            Ok(()) => {}
+            Err(Conflict) => self.visit_locked(&found, matchers, params.range, &mut set),
+        }
+        set.entries.sort_unstable_by_key(|e| e.reference);
+        if params.sorted {
+            control.check()?;
+            let symbols = self.symbols.read();
+            let words = &set.words;
+            set.entries.sort_by(|a, b| symbols.compare(&words[a.words_start as usize..], &words[b.words_start as usize..]));
+        }
+        if params.limit > 0 {
+            set.entries.truncate(params.limit);
+        }
+        Ok(Box::new(set))
+    }
+
+    /// Whether the head is asked at all. As in Prometheus only the end of the range counts.
+    fn reaches(&self, range: TimeRange) -> bool {
+        range.maxt >= self.min_time.load(Ordering::Acquire)
+    }
+
+    /// Searches all shards.
+    fn search(&self, matchers: &[Matcher], control: &Control) -> Result<Found, StorageError> {
+        let mut plan = Plan::new(matchers, &self.symbols.read());
+        let mut found = Found { slots: Default::default(), searched: [0; SHARDS] };
+        if plan.nothing {
+            // A string came up that nobody has: whatever has come since belongs to later commits.
+            for (shard, searched) in self.shards.iter().zip(&mut found.searched) {
+                *searched = shard.data.read().slots.len() as u32;
+            }
+            return Ok(found);
+        }
+        for (i, shard) in self.shards.iter().enumerate() {
+            loop {
+                control.check()?;
+                let outcome = {
+                    let symbols = self.symbols.read();
+                    let data = shard.data.read();
+                    found.searched[i] = data.slots.len() as u32;
+                    plan.find(&data, &symbols)
+                };
+                match outcome {
+                    Ok(slots) => {
+                        found.slots[i] = slots;
+                        break;
+                    }
+                    Err(untested) => {
+                        let mut at = 0;
+                        while at < untested.len() {
+                            control.check()?;
+                            at = plan.test(&untested, at, &self.symbols.read());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Copies what may be seen of the slots found, group by group.
+    fn visit(
+        &self,
+        found: &Found,
+        seen: u64,
+        range: TimeRange,
+        control: &Control,
+        set: &mut HeadSet,
+    ) -> Result<Result<(), Conflict>, StorageError> {
+        let total: u64 = found.slots.iter().map(RoaringBitmap::len).sum();
+        set.entries.reserve(total as usize);
+        for (i, shard) in self.shards.iter().enumerate() {
+            let mut slots = found.slots[i].iter();
+            let mut left = found.slots[i].len() as usize;
+            while left > 0 {
+                control.check()?;
+                let data = shard.data.read();
+                for slot in slots.by_ref().take(SLOTS_GROUP) {
+                    if set.visit(&data, i, slot, seen, range).is_err() {
+                        return Ok(Err(Conflict));
+                    }
+                }
+                left = left.saturating_sub(SLOTS_GROUP);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// The same with all shards held at once, so that everything there is belongs to finished commits.
+    fn visit_locked(&self, found: &Found, matchers: &[Matcher], range: TimeRange, set: &mut HeadSet) {
+        self.metrics.select_conflicts.fetch_add(1, Ordering::Relaxed);
+        set.entries.clear();
+        set.words.clear();
+        let symbols = self.symbols.read();
+        let shards: [_; SHARDS] = array::from_fn(|i| self.shards[i].data.read());
+        for (i, data) in shards.iter().enumerate() {
+            let matches = |slot: &u32| {
+                let words = data.words_of(*slot);
+                matchers.iter().all(|m| m.matches(symbols.pairs(words).find(|(n, _)| *n == m.name).map_or("", |(_, v)| v)))
+            };
+            // Series that came after the search are few; they are asked one by one.
+            let new = (found.searched[i]..data.slots.len() as u32).filter(matches);
+            for slot in found.slots[i].iter().chain(new) {
+                // Nothing is newer than the end of time, so there is no conflict.
+                let _ = set.visit(data, i, slot, u64::MAX, range);
+            }
+        }
+    }
+
+    /// See [`fk_storage::Queryable::label_values`]. As in the head of Prometheus the range decides only whether the
+    /// head is asked.
+    pub fn label_values(&self, name: &str, range: TimeRange, matchers: &[Matcher], control: &Control) -> Result<Vec<String>, StorageError> {
+        control.check()?;
+        let Some(name) = self.symbols.read().find(name).filter(|_| self.reaches(range)) else { return Ok(Vec::new()) };
+        let mut values = RoaringBitmap::new();
+        if matchers.is_empty() {
+            for shard in &self.shards {
+                let data = shard.data.read();
+                values.extend(data.postings.name(name).into_iter().flat_map(|p| &p.values));
+            }
+        } else {
+            self.each_match(matchers, control, |names, words| {
+                if let Some(at) = names.iter().position(|n| *n == name) {
+                    values.insert(words[at + 1]);
+                }
+            })?;
+        }
+        Ok(self.texts(&values))
+    }
+
+    /// See [`fk_storage::Queryable::label_names`].
+    pub fn label_names(&self, range: TimeRange, matchers: &[Matcher], control: &Control) -> Result<Vec<String>, StorageError> {
+        control.check()?;
+        let mut names = RoaringBitmap::new();
+        if !self.reaches(range) {
+            return Ok(Vec::new());
+        }
+        if matchers.is_empty() {
+            for shard in &self.shards {
+                names.extend(shard.data.read().postings.names().map(|(name, _)| name));
+            }
+        } else {
+            let mut last_schema = None;
+            self.each_match(matchers, control, |of_series, words| {
+                if last_schema.replace(words[0]) != Some(words[0]) {
+                    names.extend(of_series);
+                }
+            })?;
+        }
+        Ok(self.texts(&names))
+    }
+
+    /// Calls `each` with label names and label ids of every series that all matchers accept.
+    fn each_match(&self, matchers: &[Matcher], control: &Control, mut each: impl FnMut(&[u32], &[u32])) -> Result<(), StorageError> {
+        let found = self.search(matchers, control)?;
+        for (i, shard) in self.shards.iter().enumerate() {
+            let mut slots = found.slots[i].iter();
+            let mut left = found.slots[i].len() as usize;
+            while left > 0 {
+                control.check()?;
+                let symbols = self.symbols.read();
+                let data = shard.data.read();
+                for slot in slots.by_ref().take(SLOTS_GROUP) {
+                    let words = data.words_of(slot);
+                    each(symbols.schema(words[0]), words);
+                }
+                left = left.saturating_sub(SLOTS_GROUP);
+            }
+        }
+        Ok(())
+    }
+
+    fn texts(&self, ids: &RoaringBitmap) -> Vec<String> {
+        let symbols = self.symbols.read();
+        let mut texts: Vec<_> = ids.iter().map(|id| symbols.get(id).to_owned()).collect();
+        texts.sort_unstable();
+        texts
+    }
+}
+
+impl HeadSet {
+    /// Remembers what may be seen of a slot, if that is anything within the range.
+    #[inline]
+    fn visit(&mut self, data: &ShardData, shard: usize, slot_idx: u32, seen: u64, range: TimeRange) -> Result<(), Conflict> {
+        let slot = data.slots.get(slot_idx);
+        let visible = slot.visible(seen)?;
+        if visible.count == 0 {
+            return Ok(());
+        }
+        if visible.last.is_some_and(|(t, _)| t < range.mint) {
+            return Ok(());
+        }
+        let (last_t, last_v) = visible.last.unwrap_or_default();
+        // Only a range in the past makes it worth looking at the chunk.
+        if last_t > range.maxt && visible.completed == NONE && slot.open_first_time(&data.slabs) > range.maxt {
+            return Ok(());
+        }
+        let words_start = self.words.len() as u32;
+        self.words.extend_from_slice(data.words_of(slot_idx));
+        self.entries.push(Entry {
+            reference: data.info.get(slot_idx).reference,
+            last_t,
+            last_v,
+            place: Place::new(shard, slot_idx),
+            completed: visible.completed,
+            words_start,
+            count: visible.count,
+            hot: visible.last.is_some(),
+        });
+        Ok(())
+    }
+}
+
+/// A chunk copied out of the head.
+enum Piece {
+    /// Range of bytes within the copy.
+    Xor(usize, usize),
+    Run(Run),
+}
+
+/// Copies of the chunks of one series; on the stack as long as they are as large as usual.
+#[derive(Default)]
+struct Pieces {
+    bytes: SmallVec<[u8; 1024]>,
+    /// Newest first, each with the number of samples that may be seen.
+    pieces: SmallVec<[(Piece, usize); 8]>,
+}
+
+impl Pieces {
+    fn push(&mut self, data: ChunkData<'_>, samples_max: usize) {
+        let piece = match data {
+            ChunkData::Run(run) => Piece::Run(run),
+            ChunkData::Xor(bytes) => {
+                let start = self.bytes.len();
+                self.bytes.extend_from_slice(bytes);
+                Piece::Xor(start, self.bytes.len())
+            }
+        };
+        self.pieces.push((piece, samples_max));
+    }
+
+    /// Copies the chunks of a series that may have samples in the range.
+    fn collect(&mut self, data: &ShardData, entry: &Entry, range: TimeRange) {
+        let slot = data.slots.get(entry.place.slot());
+        let mut next = slot.completed();
+        if next == entry.completed {
+            self.push(slot.open_data(&data.slabs), usize::from(entry.count));
+        } else {
+            // The chunk that was open has been completed since; it is the one just above the entry's newest.
+            while next != NONE {
+                let chunk = data.arena.get(next);
+                next = chunk.older;
+                if chunk.older == entry.completed {
+                    self.push(chunk.data, usize::from(entry.count));
+                    break;
+                }
+            }
+        }
+        while next != NONE {
+            let chunk = data.arena.get(next);
+            if chunk.last_time < range.mint {
+                break;
+            }
+            self.push(chunk.data, usize::MAX);
+            next = chunk.older;
+        }
+    }
+
+    fn decode(&self, range: TimeRange, out: &mut Samples) -> Result<(), ChunkError> {
+        let TimeRange { mint, maxt } = range;
+        for (piece, samples_max) in self.pieces.iter().rev() {
+            match piece {
+                Piece::Run(run) => run.decode_range(*samples_max, mint, maxt, &mut out.t, &mut out.v),
+                Piece::Xor(start, end) => {
+                    xor::decode_range(&self.bytes[*start..*end], *samples_max, mint, maxt, &mut out.t, &mut out.v)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SeriesSet for HeadSet {
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn labels(&self, idx: usize) -> Labels {
+        self.head.symbols.read().labels(&self.words[self.entries[idx].words_start as usize..])
+    }
+
+    fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
+        out.clear();
+        let entry = &self.entries[idx];
+        let mut pieces = Pieces::default();
+        pieces.collect(&self.head.shards[entry.place.shard()].data.read(), entry, range);
+        pieces.decode(range, out).map_err(|e| StorageError::Corrupt {
+            path: "head".to_owned(),
+            offset: 0,
+            reason: format!("series {}: {e}", entry.reference),
+        })
+    }
+
+    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
+        let entry = &self.entries[idx];
+        if entry.hot && entry.last_t <= range.maxt {
+            return Ok((entry.last_t >= range.mint).then_some((entry.last_t, entry.last_v)));
+        }
+        let mut samples = Samples::default();
+        self.read(idx, range, &mut samples)?;
+        Ok(samples.t.last().copied().zip(samples.v.last().copied()))
+    }
+}

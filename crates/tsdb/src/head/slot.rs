@@ -1,0 +1,201 @@
+//! The slot: everything an append touches of a series, in one cache line.
+//!
+//! ```text
+//! last t 8 │ last v 8 │ Δt 8 │ len 2 │ count 2 │ bit state 3 (+1)      the XOR writer, see chunk::xor
+//! next cut 8 │ commit 8 │ open buffer 4 │ newest completed chunk 4 │ commit before 2 │ count before 2 │ flags 1 (+3)
+//! ```
+//!
+//! The open chunk has two forms: a *run* (one value, one rhythm) lives in the slot alone; from the first change on there
+//! is a buffer with XOR bytes.
+//!
+//! Commit numbers let readers see batches as a whole: a reader that began at commit S takes the samples of a newer
+//! commit away again ([`Slot::visible`]), which works for the last commit; two newer ones are a conflict, and the reader
+//! then looks again with all shards held.
+
+use crate::chunk::xor::{self, XorState};
+
+use super::buffers::{Arena, ChunkData, NONE, OPEN_BYTES_MAX, Run, Slabs};
+
+/// How chunks are cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CutRules {
+    /// Samples a chunk should have.
+    pub samples: u16,
+    /// No chunk crosses a multiple of this many ms.
+    pub range_ms: i64,
+}
+
+/// A chunk with more bytes takes no further sample (`maxBytesPerXORChunk` in Prometheus), so none is larger than 1 KiB.
+const CHUNK_BYTES_MAX: usize = 1024 - 19;
+const _: () = assert!(CHUNK_BYTES_MAX + xor::SAMPLE_BYTES_MAX <= OPEN_BYTES_MAX);
+
+/// `count_before`: the commit completed a chunk, so what was before cannot be told from the count alone.
+const COUNT_LOST: u16 = u16::MAX;
+
+/// The series has been written to the log.
+const LOGGED: u8 = 1;
+
+#[repr(align(64))]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Slot {
+    open: XorState,
+    next_cut: i64,
+    commit: u64,
+    buffer: u32,
+    completed: u32,
+    /// How far the commit before lies back, at most `u16::MAX`.
+    commit_back: u16,
+    /// Samples in the open chunk before the commit.
+    count_before: u16,
+    flags: u8,
+}
+
+const _: () = assert!(size_of::<Slot>() == 64);
+
+/// What a reader may see of a slot.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Visible {
+    /// Newest completed chunk.
+    pub completed: u32,
+    /// Samples of the open chunk.
+    pub count: u16,
+    /// The newest sample, if nothing had to be taken away.
+    pub last: Option<(i64, f64)>,
+}
+
+/// The slot has changed twice since the reader began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Conflict;
+
+impl Slot {
+    /// Time and value of the newest sample.
+    #[inline]
+    pub fn last(&self) -> Option<(i64, f64)> {
+        (self.open.count > 0).then_some((self.open.t, self.open.v))
+    }
+
+    pub fn is_logged(&self) -> bool {
+        self.flags & LOGGED != 0
+    }
+
+    pub fn set_logged(&mut self) {
+        self.flags |= LOGGED;
+    }
+
+    /// What a reader that began at commit `seen` may see.
+    #[inline]
+    pub fn visible(&self, seen: u64) -> Result<Visible, Conflict> {
+        if self.commit <= seen {
+            return Ok(Visible { completed: self.completed, count: self.open.count, last: self.last() });
+        }
+        if self.count_before == COUNT_LOST || self.commit - u64::from(self.commit_back) > seen {
+            return Err(Conflict);
+        }
+        Ok(Visible { completed: self.completed, count: self.count_before, last: None })
+    }
+
+    /// The open chunk.
+    pub fn open_data<'a>(&self, slabs: &'a Slabs) -> ChunkData<'a> {
+        match self.buffer {
+            NONE => ChunkData::Run(self.run()),
+            buffer => ChunkData::Xor(&slabs.get(buffer)[..usize::from(self.open.len)]),
+        }
+    }
+
+    /// Newest completed chunk.
+    pub fn completed(&self) -> u32 {
+        self.completed
+    }
+
+    /// Time of the first sample of the open chunk.
+    pub fn open_first_time(&self, slabs: &Slabs) -> i64 {
+        match self.open_data(slabs) {
+            ChunkData::Run(run) => run.first,
+            ChunkData::Xor(bytes) => xor::first_time(bytes).expect("an open chunk has a sample"),
+        }
+    }
+
+    fn run(&self) -> Run {
+        let back = (self.open.delta as i64).wrapping_mul(i64::from(self.open.count) - 1);
+        Run { first: self.open.t.wrapping_sub(back), delta: self.open.delta as i64, v: self.open.v, count: self.open.count }
+    }
+
+    /// Adds a sample that is newer than all others, as part of `commit`. Returns whether a chunk was begun.
+    #[inline]
+    pub fn push(&mut self, (t, v): (i64, f64), commit: u64, rules: &CutRules, slabs: &mut Slabs, arena: &mut Arena) -> bool {
+        if self.commit != commit {
+            self.commit_back = (commit - self.commit).min(u64::from(u16::MAX)) as u16;
+            self.count_before = self.open.count;
+            self.commit = commit;
+        }
+        let count = self.open.count;
+        if count == 0 {
+            self.begin((t, v), rules);
+            return true;
+        }
+        if count == rules.samples / 4 {
+            self.next_cut = chunk_end(self.open_first_time(slabs), self.open.t, self.next_cut);
+        }
+        if t >= self.next_cut || u32::from(count) >= u32::from(rules.samples) * 2 || usize::from(self.open.len) > CHUNK_BYTES_MAX {
+            self.complete(slabs, arena);
+            self.begin((t, v), rules);
+            return true;
+        }
+        if self.buffer == NONE {
+            let delta = t.wrapping_sub(self.open.t) as u64;
+            if v.to_bits() == self.open.v.to_bits() && (count == 1 || delta == self.open.delta) {
+                (self.open.t, self.open.delta, self.open.count) = (t, delta, count + 1);
+                return false;
+            }
+            self.materialise(slabs, (t, v));
+            if count == 1 {
+                return false;
+            }
+        }
+        let encoded = self.open.encode(t, v);
+        let len = encoded.len_after();
+        if len > slabs.get(self.buffer).len() {
+            self.buffer = slabs.grow(self.buffer, usize::from(self.open.len), len);
+        }
+        self.open.write(slabs.get_mut(self.buffer), &encoded);
+        false
+    }
+
+    fn begin(&mut self, (t, v): (i64, f64), rules: &CutRules) {
+        self.open = XorState { t, v, count: 1, ..XorState::default() };
+        self.buffer = NONE;
+        self.next_cut = (t / rules.range_ms).wrapping_mul(rules.range_ms).wrapping_add(rules.range_ms);
+    }
+
+    /// Gives the run its bytes. A run of one sample takes `next` in as well, because the second sample of a chunk has
+    /// another form than all later ones.
+    #[cold]
+    fn materialise(&mut self, slabs: &mut Slabs, next: (i64, f64)) {
+        let mut bytes = [0; OPEN_BYTES_MAX];
+        let run = self.run();
+        self.open = match run.count {
+            1 => XorState::start(&mut bytes, (run.first, run.v), next),
+            _ => run.write_xor(&mut bytes),
+        };
+        let len = usize::from(self.open.len);
+        self.buffer = slabs.alloc(len);
+        slabs.get_mut(self.buffer)[..len].copy_from_slice(&bytes[..len]);
+    }
+
+    #[cold]
+    fn complete(&mut self, slabs: &mut Slabs, arena: &mut Arena) {
+        self.completed = arena.push(self.completed, self.open.count, self.open.t, self.open_data(slabs));
+        if self.buffer != NONE {
+            slabs.free(self.buffer);
+        }
+        self.count_before = COUNT_LOST;
+    }
+}
+
+/// Where a chunk that took from `start` to `now` for a quarter of its samples should end, so that the chunks up to `end`
+/// are about equally full (`computeChunkEndTime` in Prometheus).
+fn chunk_end(start: i64, now: i64, end: i64) -> i64 {
+    let left = end.wrapping_sub(start) as f64;
+    let chunks = left / (now.wrapping_sub(start).wrapping_add(1) as f64 * 4.0);
+    if chunks <= 1.0 { end } else { (start as f64 + left / chunks.floor()) as i64 }
+}
