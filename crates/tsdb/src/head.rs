@@ -44,6 +44,8 @@ mod shard;
 mod slot;
 mod stats;
 mod symbols;
+#[cfg(test)]
+mod tests;
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -60,7 +62,7 @@ use shard::Shard;
 use slot::CutRules;
 use symbols::Symbols;
 
-pub use stats::{HeadStatus, HeadStats, MemoryUse, NameCount};
+pub use stats::{HeadStats, HeadStatus, MemoryUse, NameCount};
 
 /// Most labels of one series.
 pub const LABELS_MAX: usize = 1024;
@@ -107,7 +109,8 @@ pub struct Head {
 impl Head {
     /// Without series.
     pub fn new(options: HeadOptions) -> Head {
-        let rules = CutRules { samples: options.samples_per_chunk.clamp(8, 1000), range_ms: options.chunk_range_ms.max(1) };
+        let rules =
+            CutRules { samples: options.samples_per_chunk.clamp(8, 1000), range_ms: options.chunk_range_ms.max(1) };
         Head {
             shards: Default::default(),
             symbols: RwLock::default(),

@@ -13,7 +13,10 @@
 //!       11    <5 bits leading zeros> <6 bits width, 0 means 64> <width bits>
 //! ```
 //!
-//! Everything is big endian; the last byte is padded with zero bits. Writing is a function over a small [`XorState`]
+//! Everything is big endian; the last byte is padded with zero bits. The bit stream of Prometheus appends an empty byte
+//! after a field of whole bytes that ends on a byte border; that byte is part of the chunk, so it is written here, too.
+//!
+//! Writing is a function over a small [`XorState`]
 //! and a byte buffer that somebody else owns, so the head can keep the state inside its series slots and the bytes in
 //! slabs. Reading appends to flat columns; damaged bytes end in an error, never in a panic.
 
@@ -45,7 +48,7 @@ pub struct XorState {
     pub len: u16,
     /// Samples written.
     pub count: u16,
-    /// Bits of the last byte that are still free, 0..=7.
+    /// Bits of the last byte that are still free, 0..=8.
     pub free_bits: u8,
     /// Zeros in front of the current window; 0xff before there is one.
     pub leading: u8,
@@ -65,6 +68,8 @@ pub struct Encoded {
     /// Up to three runs of bits, each right-aligned, with their widths.
     parts: [(u64, u8); 3],
     bits: u8,
+    /// Width of the last field.
+    body_bits: u8,
     next: XorState,
 }
 
@@ -72,8 +77,9 @@ impl Encoded {
     /// Bytes of the chunk once this sample is in.
     #[inline]
     pub fn len_after(&self) -> usize {
-        let bits = usize::from(self.bits).saturating_sub(usize::from(self.next.free_bits));
-        usize::from(self.next.len) + bits.div_ceil(8)
+        let (bits, free) = (usize::from(self.bits), usize::from(self.next.free_bits));
+        // The last part decides whether there is an empty byte; counting it always costs nothing.
+        usize::from(self.next.len) + bits.saturating_sub(free).div_ceil(8) + usize::from(bits % 8 == free % 8)
     }
 }
 
@@ -104,7 +110,7 @@ impl XorState {
             }
         };
         let bits = parts.iter().map(|p| p.1).sum();
-        Encoded { parts, bits, next }
+        Encoded { parts, bits, body_bits, next }
     }
 
     /// Control bits and meaningful bits of `v` behind `before`; moves the window.
@@ -136,6 +142,7 @@ impl XorState {
                 self.write_bits(buf, bits, n);
             }
         }
+        self.end_value(buf, encoded.body_bits);
         buf[..HEADER_BYTES].copy_from_slice(&self.count.to_be_bytes());
     }
 
@@ -152,16 +159,20 @@ impl XorState {
         put_uvarint(buf, &mut at, ((t << 1) ^ (t >> 63)) as u64);
         buf[at..at + 8].copy_from_slice(&v.to_bits().to_be_bytes());
         buf[..HEADER_BYTES].copy_from_slice(&1u16.to_be_bytes());
-        XorState { t, v, len: (at + 8) as u16, count: 1, ..XorState::default() }
+        let mut state = XorState { t, v, len: (at + 8) as u16, count: 1, ..XorState::default() };
+        state.end_value(buf, 64);
+        state
     }
 
     /// Writes the second sample of a chunk.
     fn second(&mut self, buf: &mut [u8], (t, v): (i64, f64)) {
-        debug_assert_eq!((self.count, self.free_bits), (1, 0));
+        debug_assert_eq!((self.count, self.free_bits), (1, 8));
         let delta = t.wrapping_sub(self.t) as u64;
-        let mut at = usize::from(self.len);
+        // The empty byte is where this begins, and again there is one behind it.
+        let mut at = usize::from(self.len) - 1;
         put_uvarint(buf, &mut at, delta);
-        self.len = at as u16;
+        buf[at] = 0;
+        (self.len, self.free_bits) = (at as u16 + 1, 8);
         let before = self.v;
         (self.t, self.v, self.delta, self.count) = (t, v, delta, 2);
         let (head, head_bits, body, body_bits) = self.encode_value(before, v);
@@ -169,7 +180,18 @@ impl XorState {
         if body_bits > 0 {
             self.write_bits(buf, body, body_bits);
         }
+        self.end_value(buf, body_bits);
         buf[..HEADER_BYTES].copy_from_slice(&2u16.to_be_bytes());
+    }
+
+    /// The empty byte behind a last field of whole bytes.
+    #[inline]
+    fn end_value(&mut self, buf: &mut [u8], width: u8) {
+        if self.free_bits == 0 && width > 0 && width.is_multiple_of(8) {
+            buf[usize::from(self.len)] = 0;
+            self.len += 1;
+            self.free_bits = 8;
+        }
     }
 
     /// Writes the low `n` bits of `bits`, `1..=64`, which has no higher ones.
@@ -479,8 +501,9 @@ mod tests {
             let (mut ts, mut vs) = (Vec::new(), Vec::new());
             decode_range(&bytes, half, i64::MIN, i64::MAX, &mut ts, &mut vs).unwrap();
             prop_assert_eq!(&ts, &expected[..half].iter().map(|s| s.0).collect::<Vec<_>>());
-            // Every strict prefix lacks a sample and says so.
-            for end in 0..bytes.len() {
+            // Every strict prefix lacks a sample and says so, apart from the empty byte.
+            let bytes_needed = bytes.len() - usize::from(bytes.len() > 2 && bytes.ends_with(&[0]) && decode_bits(&bytes[..bytes.len() - 1]).is_ok());
+            for end in 0..bytes_needed {
                 prop_assert!(decode_bits(&bytes[..end]).is_err() || expected.is_empty() && end >= 2);
             }
         }
@@ -504,6 +527,36 @@ mod tests {
         }
     }
 
+    /// The expected bytes were written by Prometheus 2.42 (`promtool tsdb create-blocks-from openmetrics`).
+    #[test]
+    fn bytes_are_those_of_prometheus() {
+        let start = 1_600_000_000_000;
+        let samples = [
+            (0, 1.0),
+            (15_000, 1.0),
+            (30_000, 2.0),
+            (45_003, 2.0),
+            (60_000, -1.5),
+            (80_100, fk_model::value::normal_nan()),
+            (90_000, 0.1),
+            (300_000, 0.2),
+            (900_000, 0.30000000000000004),
+            (3_600_000, f64::INFINITY),
+        ];
+        check(
+            &samples.map(|(t, v)| (start + t, v)),
+            "000a8080f4f6905d3ff000000000000098753097ffe000d7ff580dfffc9f7e0030000000000000007760a2404199999999999be30d\
+             a4801c000000000000397cdc2001aaaaaaaaaaaaef0000000000200b209008cccccccccccd00",
+        );
+        check(&[0, 1, 2, 3, 4, 5].map(|i| (start + i * 15_000, 42.0)), "00068080f4f6905d404500000000000098750000");
+        check(&[(start + 500, 3.25)], "0001e887f4f6905d400a00000000000000");
+        check(
+            &[0i32, 1, 2, 3, 4, 5, 6, 7].map(|i| (start + i64::from(i) * 10_000, f64::from(i * i) + 0.5)),
+            "00088080f4f6905d3fe0000000000000904ed616c277fead4362d634e926927de854",
+        );
+        assert_eq!(XorChunk::new().bytes(), [0, 0]);
+    }
+
     #[test]
     fn limits_of_each_time_width_survive() {
         for dod in [0, 1, -8191, 8192, 8193, -8192, -65535, 65536, 65537, -524287, 524288, 524289, i64::MAX, i64::MIN] {
@@ -518,6 +571,7 @@ mod tests {
         // Two samples; the second value says "previous window" (bits 10), but there is none.
         let mut bytes = encode(&[(0, 1.0)]);
         bytes[1] = 2;
+        bytes.pop();
         bytes.extend([5, 0b1000_0000, 0, 0]);
         assert_eq!(decode_bits(&bytes), Err(ChunkError::Invalid { what: "value window", sample: 1 }));
     }

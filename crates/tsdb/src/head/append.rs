@@ -81,7 +81,13 @@ impl Head {
         result
     }
 
-    fn append_with(&self, scratch: &mut Scratch, batch: &Batch, report: &mut AppendReport, log: &Log<'_>) -> Result<(), StorageError> {
+    fn append_with(
+        &self,
+        scratch: &mut Scratch,
+        batch: &Batch,
+        report: &mut AppendReport,
+        log: &Log<'_>,
+    ) -> Result<(), StorageError> {
         let mut touched = 0u32;
         {
             let refs = self.refs.read();

@@ -157,11 +157,10 @@ pub(crate) enum ChunkData<'a> {
 }
 
 /// Completed chunks. A handle is the place in units of 8 bytes; place 0 is not used.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Arena {
     /// Invariant: only the last page grows, never beyond [`ARENA_PAGE_BYTES`].
     pages: Vec<Vec<u8>>,
-    chunks: usize,
 }
 
 /// Bytes of an arena page.
@@ -173,12 +172,6 @@ const ARENA_PAGES_MAX: usize = (u32::MAX / UNITS_PER_PAGE) as usize;
 const RECORD_HEADER: usize = 16;
 /// The length that marks a constant run; its body is the first time and the value.
 const RUN_LEN: u16 = u16::MAX;
-
-impl Default for Arena {
-    fn default() -> Arena {
-        Arena { pages: Vec::new(), chunks: 0 }
-    }
-}
 
 impl Arena {
     /// Whether so little room is left that a batch might not fit.
@@ -215,7 +208,6 @@ impl Arena {
         page.extend_from_slice(&last_time.to_le_bytes());
         page.extend_from_slice(body);
         page.resize(at + size, 0);
-        self.chunks += 1;
         page_idx * UNITS_PER_PAGE + (at / 8) as u32
     }
 
@@ -236,11 +228,6 @@ impl Arena {
             ChunkData::Xor(&record[RECORD_HEADER..RECORD_HEADER + usize::from(len)])
         };
         Completed { older, last_time, data }
-    }
-
-    /// How many chunks there are.
-    pub fn chunks(&self) -> usize {
-        self.chunks
     }
 
     pub fn memory_bytes(&self) -> usize {

@@ -170,7 +170,12 @@ fn test(
 }
 
 /// The slots with a hit.
-fn union(postings: &super::postings::NamePostings, name: SymbolId, hits: &RoaringBitmap, data: &ShardData) -> RoaringBitmap {
+fn union(
+    postings: &super::postings::NamePostings,
+    name: SymbolId,
+    hits: &RoaringBitmap,
+    data: &ShardData,
+) -> RoaringBitmap {
     let values = postings.values.iter().filter(|v| hits.contains(**v));
     let n = values.clone().count();
     if n == postings.values.len() {

@@ -133,16 +133,14 @@ impl Postings {
         self.names.iter().map(|(name, postings)| (*name, postings))
     }
 
-    /// How many label pairs there are.
-    pub fn pairs_len(&self) -> usize {
-        self.pairs.len()
-    }
-
     pub fn memory_bytes(&self) -> usize {
         let bitmap = |b: &RoaringBitmap| {
             let s = b.statistics();
-            size_of::<RoaringBitmap>() + s.n_containers as usize * 40 + s.n_bytes_array_containers as usize
-                + s.n_bytes_bitset_containers as usize + s.n_bytes_run_containers as usize
+            size_of::<RoaringBitmap>()
+                + s.n_containers as usize * 40
+                + s.n_bytes_array_containers as usize
+                + s.n_bytes_bitset_containers as usize
+                + s.n_bytes_run_containers as usize
         };
         self.pairs.allocation_size()
             + self.many.iter().map(bitmap).sum::<usize>()

@@ -48,7 +48,7 @@ struct HeadSet {
 /// What a search has found so far.
 struct Found {
     slots: [RoaringBitmap; SHARDS],
-    /// Slots there were when the shard was searched.
+    /// Slots there were when the search began.
     searched: [u32; SHARDS],
 }
 
@@ -78,7 +78,8 @@ impl Head {
             control.check()?;
             let symbols = self.symbols.read();
             let words = &set.words;
-            set.entries.sort_by(|a, b| symbols.compare(&words[a.words_start as usize..], &words[b.words_start as usize..]));
+            set.entries
+                .sort_by(|a, b| symbols.compare(&words[a.words_start as usize..], &words[b.words_start as usize..]));
         }
         if params.limit > 0 {
             set.entries.truncate(params.limit);
@@ -93,13 +94,12 @@ impl Head {
 
     /// Searches all shards.
     fn search(&self, matchers: &[Matcher], control: &Control) -> Result<Found, StorageError> {
+        // Counted before the plan is made: it knows all strings of the series counted. Those that come later have no
+        // sample this reader may see, and `visit_locked` asks them one by one.
+        let searched = array::from_fn(|i| self.shards[i].data.read().slots.len() as u32);
+        let mut found = Found { slots: Default::default(), searched };
         let mut plan = Plan::new(matchers, &self.symbols.read());
-        let mut found = Found { slots: Default::default(), searched: [0; SHARDS] };
         if plan.nothing {
-            // A string came up that nobody has: whatever has come since belongs to later commits.
-            for (shard, searched) in self.shards.iter().zip(&mut found.searched) {
-                *searched = shard.data.read().slots.len() as u32;
-            }
             return Ok(found);
         }
         for (i, shard) in self.shards.iter().enumerate() {
@@ -107,13 +107,12 @@ impl Head {
                 control.check()?;
                 let outcome = {
                     let symbols = self.symbols.read();
-                    let data = shard.data.read();
-                    found.searched[i] = data.slots.len() as u32;
-                    plan.find(&data, &symbols)
+                    plan.find(&shard.data.read(), &symbols)
                 };
                 match outcome {
                     Ok(slots) => {
                         found.slots[i] = slots;
+                        found.slots[i].remove_range(searched[i]..);
                         break;
                     }
                     Err(untested) => {
@@ -167,7 +166,9 @@ impl Head {
         for (i, data) in shards.iter().enumerate() {
             let matches = |slot: &u32| {
                 let words = data.words_of(*slot);
-                matchers.iter().all(|m| m.matches(symbols.pairs(words).find(|(n, _)| *n == m.name).map_or("", |(_, v)| v)))
+                matchers
+                    .iter()
+                    .all(|m| m.matches(symbols.pairs(words).find(|(n, _)| *n == m.name).map_or("", |(_, v)| v)))
             };
             // Series that came after the search are few; they are asked one by one.
             let new = (found.searched[i]..data.slots.len() as u32).filter(matches);
@@ -180,7 +181,13 @@ impl Head {
 
     /// See [`fk_storage::Queryable::label_values`]. As in the head of Prometheus the range decides only whether the
     /// head is asked.
-    pub fn label_values(&self, name: &str, range: TimeRange, matchers: &[Matcher], control: &Control) -> Result<Vec<String>, StorageError> {
+    pub fn label_values(
+        &self,
+        name: &str,
+        range: TimeRange,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Vec<String>, StorageError> {
         control.check()?;
         let Some(name) = self.symbols.read().find(name).filter(|_| self.reaches(range)) else { return Ok(Vec::new()) };
         let mut values = RoaringBitmap::new();
@@ -200,7 +207,12 @@ impl Head {
     }
 
     /// See [`fk_storage::Queryable::label_names`].
-    pub fn label_names(&self, range: TimeRange, matchers: &[Matcher], control: &Control) -> Result<Vec<String>, StorageError> {
+    pub fn label_names(
+        &self,
+        range: TimeRange,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Vec<String>, StorageError> {
         control.check()?;
         let mut names = RoaringBitmap::new();
         if !self.reaches(range) {
@@ -222,7 +234,12 @@ impl Head {
     }
 
     /// Calls `each` with label names and label ids of every series that all matchers accept.
-    fn each_match(&self, matchers: &[Matcher], control: &Control, mut each: impl FnMut(&[u32], &[u32])) -> Result<(), StorageError> {
+    fn each_match(
+        &self,
+        matchers: &[Matcher],
+        control: &Control,
+        mut each: impl FnMut(&[u32], &[u32]),
+    ) -> Result<(), StorageError> {
         let found = self.search(matchers, control)?;
         for (i, shard) in self.shards.iter().enumerate() {
             let mut slots = found.slots[i].iter();
@@ -252,7 +269,14 @@ impl Head {
 impl HeadSet {
     /// Remembers what may be seen of a slot, if that is anything within the range.
     #[inline]
-    fn visit(&mut self, data: &ShardData, shard: usize, slot_idx: u32, seen: u64, range: TimeRange) -> Result<(), Conflict> {
+    fn visit(
+        &mut self,
+        data: &ShardData,
+        shard: usize,
+        slot_idx: u32,
+        seen: u64,
+        range: TimeRange,
+    ) -> Result<(), Conflict> {
         let slot = data.slots.get(slot_idx);
         let visible = slot.visible(seen)?;
         if visible.count == 0 {

@@ -117,12 +117,24 @@ impl Slot {
 
     fn run(&self) -> Run {
         let back = (self.open.delta as i64).wrapping_mul(i64::from(self.open.count) - 1);
-        Run { first: self.open.t.wrapping_sub(back), delta: self.open.delta as i64, v: self.open.v, count: self.open.count }
+        Run {
+            first: self.open.t.wrapping_sub(back),
+            delta: self.open.delta as i64,
+            v: self.open.v,
+            count: self.open.count,
+        }
     }
 
     /// Adds a sample that is newer than all others, as part of `commit`. Returns whether a chunk was begun.
     #[inline]
-    pub fn push(&mut self, (t, v): (i64, f64), commit: u64, rules: &CutRules, slabs: &mut Slabs, arena: &mut Arena) -> bool {
+    pub fn push(
+        &mut self,
+        (t, v): (i64, f64),
+        commit: u64,
+        rules: &CutRules,
+        slabs: &mut Slabs,
+        arena: &mut Arena,
+    ) -> bool {
         if self.commit != commit {
             self.commit_back = (commit - self.commit).min(u64::from(u16::MAX)) as u16;
             self.count_before = self.open.count;
@@ -136,7 +148,10 @@ impl Slot {
         if count == rules.samples / 4 {
             self.next_cut = chunk_end(self.open_first_time(slabs), self.open.t, self.next_cut);
         }
-        if t >= self.next_cut || u32::from(count) >= u32::from(rules.samples) * 2 || usize::from(self.open.len) > CHUNK_BYTES_MAX {
+        if t >= self.next_cut
+            || u32::from(count) >= u32::from(rules.samples) * 2
+            || usize::from(self.open.len) > CHUNK_BYTES_MAX
+        {
             self.complete(slabs, arena);
             self.begin((t, v), rules);
             return true;

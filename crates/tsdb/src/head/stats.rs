@@ -110,7 +110,8 @@ impl Head {
             label_value_count_by_label_name: top(values.iter().map(|(name, n)| (name_of(name), n.0)), limit),
             memory_in_bytes_by_label_name: top(values.iter().map(|(name, n)| (name_of(name), n.1)), limit),
             series_count_by_label_value_pair: top(
-                top_ids(&series, limit).map(|((name, value), n)| (format!("{}={}", name_of(&name), name_of(&value)), n)),
+                top_ids(&series, limit)
+                    .map(|((name, value), n)| (format!("{}={}", name_of(&name), name_of(&value)), n)),
                 limit,
             ),
         };

@@ -166,7 +166,7 @@ fn text_of<'a>(pages: &'a [String], places: &[u64], id: SymbolId) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    use fk_model::STRING_BYTES_MAX;
+    use fk_model::labels::STRING_BYTES_MAX;
 
     use super::*;
 
@@ -174,7 +174,8 @@ mod tests {
     fn strings_get_one_id_and_come_back() {
         let mut symbols = Symbols::default();
         let long = "x".repeat(STRING_BYTES_MAX);
-        let texts: Vec<String> = (0..50_000).map(|i| format!("value-{i}-{}", "y".repeat(i % 100))).chain([long, String::new()]).collect();
+        let texts: Vec<String> =
+            (0..50_000).map(|i| format!("value-{i}-{}", "y".repeat(i % 100))).chain([long, String::new()]).collect();
         let ids: Vec<_> = texts.iter().map(|t| symbols.intern(t).unwrap()).collect();
         for (text, id) in texts.iter().zip(&ids) {
             assert_eq!(symbols.get(*id), text);
@@ -187,7 +188,14 @@ mod tests {
 
     #[test]
     fn order_of_ids_is_the_order_of_labels() {
-        let sets = [&[("a", "1")][..], &[("a", "1"), ("b", "1")], &[("a", "2")], &[("a", "10")], &[("b", "0")], &[("aa", "1")]];
+        let sets = [
+            &[("a", "1")][..],
+            &[("a", "1"), ("b", "1")],
+            &[("a", "2")],
+            &[("a", "10")],
+            &[("b", "0")],
+            &[("aa", "1")],
+        ];
         let mut symbols = Symbols::default();
         let mut words = Vec::new();
         let all: Vec<_> = sets
