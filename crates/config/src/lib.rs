@@ -1,13 +1,36 @@
 //! `prometheus.yml` and rule files: read, checked, and turned into immutable plain data.
 //!
-//! The types are in [`types`] (the main file) and [`rule_file`]; both are already validated when anyone else sees them: regular
-//! expressions are compiled, defaults filled in, relative paths resolved, expressions parsed. Only this crate knows YAML.
+//! Start with [`load`]. The types are in [`types`] (the main file) and [`rule_file`]; both are already validated when
+//! anyone else sees them: regular expressions are compiled, defaults filled in, relative paths resolved, expressions
+//! parsed. Only this crate knows YAML: a file becomes a tree of texts that know their place (`yaml`), the walker gives
+//! them types and collects every problem (`reader`), one module per section knows the fields and the rules between them,
+//! and beside the configuration each builds what `/api/v1/status/config` shows (`shown`).
+//!
+//! What Prometheus knows and Firekeeper does not do yet is refused by name ([`ProblemKind::Unsupported`]), never ignored.
 
+mod alerting;
+pub mod bytesize;
+#[cfg(test)]
+mod conformance;
 pub mod error;
+pub mod glob;
+mod global;
+mod http;
+mod load;
+mod reader;
+mod relabel;
 pub mod rule_file;
+mod rule_loader;
+mod scrape;
+mod section;
+mod shown;
+mod storage;
+mod targets;
 pub mod types;
 mod yaml;
 
 pub use error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
+pub use load::{FILE_BYTES_MAX, LoadOptions, RuleOptions, checksum, load};
 pub use rule_file::{Rule, RuleFile, RuleGroup, RuleKind};
+pub use rule_loader::load_rule_file;
 pub use types::*;

@@ -1,0 +1,196 @@
+//! The shared configuration files: every bad one is refused, every good one loads or is refused only for what is not
+//! built yet. Counts are printed.
+
+use std::path::{Path, PathBuf};
+
+use crate::{ConfigErrors, LoadOptions, Loaded, ProblemKind, load};
+
+/// Rows of a manifest: the columns of each line but the first.
+fn manifest(path: &Path) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let unescape =
+        |field: &str| field.replace("\\\\", "\u{1}").replace("\\t", "\t").replace("\\n", "\n").replace('\u{1}', "\\");
+    text.lines().skip(1).map(|line| line.split('\t').map(unescape).collect()).collect()
+}
+
+/// Files of the sample for which only another system's build makes sense, or which are no whole configuration.
+const NOT_WHOLE: [&str; 2] = ["rules_abs_path_windows.good.yml", "static_config.bad.yml"];
+
+#[test]
+fn shared_configuration_files_load_or_are_refused() {
+    let Some(folder) = fk_testkit::conformance("config") else { return };
+    let (mut loaded, mut unsupported, mut refused, mut refused_with_text, mut bad) = (0, 0, 0, 0, 0);
+    for row in manifest(&folder.join("MANIFEST.tsv")) {
+        let [file, expect, mode, contains, ..] = &row[..] else { panic!("{row:?}") };
+        if expect == "support" || NOT_WHOLE.contains(&file.as_str()) {
+            continue;
+        }
+        let path = folder.join("testdata").join(file);
+        let options = LoadOptions { agent: mode == "agent", ..LoadOptions::default() };
+        let result = without_rule_files(load(&path, &options));
+        match (expect.as_str(), result) {
+            ("good", Ok(())) => loaded += 1,
+            ("good", Err(errors)) => {
+                assert!(errors.only_unsupported(), "{file}: {errors}");
+                unsupported += 1;
+            }
+            ("bad", Ok(())) => panic!("{file} was loaded, but must be refused: {contains}"),
+            ("bad", Err(errors)) => {
+                bad += 1;
+                let parent = format!("{}/", folder.display());
+                let text = errors.to_string().replace(&parent, "");
+                let told = contains.split(" && ").all(|part| text.contains(part));
+                // A file may be bad in a section that is not built; then that is the reason.
+                let not_built = errors.problems().any(|problem| problem.kind == ProblemKind::Unsupported);
+                assert!(told || not_built, "{file}: wanted {contains:?}, got {text}");
+                refused += 1;
+                refused_with_text += usize::from(told);
+            }
+            _ => panic!("{row:?}"),
+        }
+    }
+    println!("configuration files: {loaded} good ones loaded, {unsupported} refused for what is not built");
+    println!(
+        "configuration files: {refused} of {bad} bad ones refused, {refused_with_text} of them with the wanted text"
+    );
+}
+
+/// Good configurations name rule files in an old syntax; only their names count here.
+fn without_rule_files(result: Result<Loaded, ConfigErrors>) -> Result<(), ConfigErrors> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(mut errors) => {
+            errors.files.retain(|file| file.kind != crate::FileKind::Rules);
+            if errors.files.is_empty() { Ok(()) } else { Err(errors) }
+        }
+    }
+}
+
+#[test]
+fn documented_examples_load_or_are_refused_for_what_is_not_built() {
+    let Some(folder) = fk_testkit::conformance("config/examples") else { return };
+    let (mut loaded, mut unsupported) = (0, 0);
+    for row in manifest(&folder.join("MANIFEST.tsv")) {
+        if !row[2].ends_with("configuration") || row[0] == "web-config.yml" {
+            continue;
+        }
+        let options = LoadOptions { agent: row[2].starts_with("agent"), ..LoadOptions::default() };
+        match load(&folder.join(&row[0]), &options) {
+            Ok(_) => loaded += 1,
+            Err(errors) => {
+                assert!(errors.only_unsupported(), "{errors}");
+                unsupported += 1;
+            }
+        }
+    }
+    println!("examples: {loaded} loaded, {unsupported} refused for what is not built");
+    assert!(loaded + unsupported > 15);
+}
+
+#[test]
+fn shared_http_client_sections_are_read_or_refused() {
+    use crate::http;
+    use crate::reader::{Fields, Reader};
+    use crate::shown::ShownMap;
+    use crate::yaml::Document;
+
+    let Some(folder) = fk_testkit::conformance("config/http_client") else { return };
+    let (mut good, mut bad) = (0, 0);
+    // Bad only when a request is made: its file does not exist.
+    const LATER: &str = "http.conf.invalid-bearer-token-file.bad.yml";
+    for row in manifest(&folder.join("MANIFEST.tsv")) {
+        let [file, expect, kind, contains, ..] = &row[..] else { panic!("{row:?}") };
+        if file == LATER {
+            continue;
+        }
+        let text = std::fs::read_to_string(folder.join(file)).unwrap();
+        let document = Document::parse(&text).unwrap();
+        let mut reader = Reader::new(&text, &document);
+        let mut shown = ShownMap::new();
+        if kind == "tls_config" {
+            http::read_tls(&mut reader, &document.root, &folder, &mut shown);
+        } else {
+            let mut fields = Fields::new(&mut reader, &document.root, "config.plain");
+            http::read(&mut reader, &mut fields, &folder, &mut shown);
+            fields.finish(&mut reader);
+        }
+        let texts: Vec<String> = reader.problems.iter().map(|problem| problem.message.clone()).collect();
+        let only_unsupported = reader.problems.iter().all(|problem| problem.kind == ProblemKind::Unsupported);
+        match expect.as_str() {
+            "good" => {
+                assert!(only_unsupported, "{file}: {texts:?}");
+                good += 1;
+            }
+            _ => {
+                let told = texts.iter().any(|text| text.contains(contains));
+                assert!(
+                    !texts.is_empty() && (told || texts.iter().any(|text| text.contains("oauth2"))),
+                    "{file}: {texts:?}"
+                );
+                bad += 1;
+            }
+        }
+    }
+    println!("http client sections: {good} good, {bad} bad");
+}
+
+#[test]
+fn shared_facts_hold_where_the_section_is_built() {
+    let Some(folder) = fk_testkit::conformance("config") else { return };
+    let data: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("expectations.json")).unwrap()).unwrap();
+    let temp = fk_testkit::TempDir::new("config-facts");
+    let (mut checked, mut skipped) = (0, 0);
+    for fact in data["facts"].as_array().unwrap() {
+        let path: PathBuf = match (fact["file"].as_str(), fact["yaml"].as_str()) {
+            (Some(file), _) => folder.join("testdata").join(file),
+            (None, Some(yaml)) => {
+                let path = temp.path().join("inline.yml");
+                std::fs::write(&path, yaml).unwrap();
+                path
+            }
+            _ => panic!("{fact}"),
+        };
+        let env = |name: &str| fact["env"][name].as_str().map(str::to_owned);
+        let options = LoadOptions { agent: fact["mode"] == "agent", env: &env, ..LoadOptions::default() };
+        let key = fact["key"].as_str().unwrap();
+        let loaded = match load(&path, &options) {
+            Ok(loaded) => loaded,
+            Err(errors) => {
+                assert!(
+                    errors.problems().all(|p| p.kind == ProblemKind::Unsupported) || key == "rule_files",
+                    "{fact}: {errors}"
+                );
+                skipped += 1;
+                continue;
+            }
+        };
+        let shown: serde_yaml::Value = serde_yaml::from_str(&loaded.shown_yaml).unwrap();
+        let mut value = Some(&shown);
+        if key.contains('(') || key.contains(' ') || key.starts_with("otlp") {
+            skipped += 1;
+            continue;
+        }
+        for step in key.split('.') {
+            let (name, index) =
+                step.split_once('[').map_or((step, None), |(name, rest)| (name, rest.strip_suffix(']')));
+            value = value.and_then(|value| value.get(name));
+            if let Some(index) = index {
+                value = value.and_then(|value| value.get(index.parse::<usize>().unwrap()));
+            }
+        }
+        let got = value.map_or(serde_json::Value::Null, |value| serde_json::to_value(value).unwrap());
+        let mut wanted = fact["value"].clone();
+        // What is empty is left out of the display.
+        if let Some(map) = wanted.as_object_mut() {
+            map.retain(|_, value| value != "");
+        }
+        let absent = got.is_null() && wanted.as_array().is_some_and(Vec::is_empty);
+        let text = wanted.to_string().replace("testdata/", &format!("{}/testdata/", folder.display()));
+        let resolved: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(absent || got == wanted || got == resolved, "{fact}: got {got}");
+        checked += 1;
+    }
+    println!("facts: {checked} hold, {skipped} of sections that are not built");
+    assert!(checked > 15);
+}

@@ -1,0 +1,324 @@
+//! Loading: the main file, then the scrape config files and rule files it names. All or nothing, and every problem of
+//! every file is reported.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
+use crate::global::Global;
+use crate::reader::{Fields, Reader};
+use crate::section::{resolve, shown_texts};
+use crate::shown::{self, Shown, ShownMap, ShownMapExt};
+use crate::types::{Config, Loaded, ScrapeConfig};
+use crate::yaml::{Document, Node};
+use crate::{alerting, glob, global, rule_loader, scrape, storage};
+
+/// Largest file that is read, bytes. The largest rule files seen in the wild have some ten megabytes.
+pub const FILE_BYTES_MAX: u64 = 128 << 20;
+
+/// The Go garbage collector's target, shown as Prometheus shows it when nothing else is configured.
+const GOGC: i128 = 75;
+
+/// What loading depends on besides the files.
+#[derive(Clone, Copy)]
+pub struct LoadOptions<'a> {
+    /// Whether the configuration is for agent mode, which has no rules, alerts and remote read.
+    pub agent: bool,
+    /// Values of environment variables, for `external_labels`.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Default of `extra_scrape_metrics` (feature `extra-scrape-metrics`).
+    pub extra_scrape_metrics: bool,
+    /// What the expressions of rules may contain.
+    pub rules: RuleOptions,
+}
+
+/// Optional parts of the query language in rule files, by feature flag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleOptions {
+    /// `promql-experimental-functions`
+    pub experimental_functions: bool,
+    /// `promql-extended-range-selectors`
+    pub extended_range_selectors: bool,
+    /// `promql-binop-fill-modifiers`
+    pub binop_fill_modifiers: bool,
+}
+
+impl Default for LoadOptions<'_> {
+    /// Server mode, no features, no environment.
+    fn default() -> Self {
+        LoadOptions { agent: false, env: &|_| None, extra_scrape_metrics: false, rules: RuleOptions::default() }
+    }
+}
+
+/// Loads the configuration in `path` with all files it names.
+///
+/// Errors: everything that is wrong in any of the files. Nothing of a configuration with errors is given out.
+pub fn load(path: &Path, options: &LoadOptions<'_>) -> Result<Loaded, ConfigErrors> {
+    let name = path.to_string_lossy();
+    let mut errors = ConfigErrors::default();
+    let mut warnings = Vec::new();
+    let text = match read_file(path) {
+        Ok(text) => text,
+        Err(problem) => return Err(one_error(&name, FileKind::Config, problem)),
+    };
+    let mut digest = Sha256::new();
+    hash_file(&mut digest, &name, &text);
+    let document = match parse(&text) {
+        Ok(document) => document,
+        Err(problem) => return Err(one_error(&name, FileKind::Config, problem)),
+    };
+
+    let base = path.parent().unwrap_or(Path::new(""));
+    let mut jobs = HashMap::new();
+    let mut reader = Reader::new(&text, &document);
+    let mut main = read_main(&mut reader, &document.root, base, options, &mut jobs);
+    note(&mut errors, &mut warnings, &name, FileKind::Config, reader);
+
+    for file in matching_files(&main.scrape_config_files, &mut errors, &name) {
+        load_scrape_config_file(&file, &mut main, &mut jobs, &mut digest, &mut errors, &mut warnings);
+    }
+    let mut rule_files = Vec::new();
+    let validation = main.global.validation;
+    for file in matching_files(&main.config.rule_files, &mut errors, &name) {
+        let file_name = file.to_string_lossy();
+        match read_file(&file) {
+            Ok(text) => {
+                hash_file(&mut digest, &file_name, &text);
+                let loaded = rule_loader::load_rule_file(&file_name, &text, validation, options.rules);
+                match loaded {
+                    Ok((rules, mut notes)) => {
+                        rule_files.push(Arc::new(rules));
+                        warnings.append(&mut notes);
+                    }
+                    Err(problems) => errors.files.push(problems),
+                }
+            }
+            Err(problem) => errors.files.extend(one_error(&file_name, FileKind::Rules, problem).files),
+        }
+    }
+    if !errors.files.is_empty() {
+        return Err(errors);
+    }
+    let checksum = digest.finalize().iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    Ok(Loaded { config: main.config, rule_files, shown_yaml: shown::print(&main.shown), checksum, warnings })
+}
+
+/// The checksum [`load`] would give, without checking anything: what automatic reloads compare.
+///
+/// Errors: a file cannot be read, or the main file is no YAML.
+pub fn checksum(path: &Path) -> Result<String, ConfigErrors> {
+    let name = path.to_string_lossy();
+    let text = read_file(path).map_err(|problem| one_error(&name, FileKind::Config, problem))?;
+    let mut digest = Sha256::new();
+    hash_file(&mut digest, &name, &text);
+    let document = parse(&text).map_err(|problem| one_error(&name, FileKind::Config, problem))?;
+    let mut reader = Reader::new(&text, &document);
+    let mut fields = Fields::new(&mut reader, &document.root, "config.plain");
+    let base = path.parent().unwrap_or(Path::new(""));
+    for (key, kind) in [("scrape_config_files", FileKind::Config), ("rule_files", FileKind::Rules)] {
+        let patterns: Vec<String> = fields.take(key).map(|node| reader.strings(node)).unwrap_or_default();
+        let patterns: Vec<String> = patterns.iter().map(|pattern| resolve(base, pattern)).collect();
+        let mut ignored = ConfigErrors::default();
+        for file in matching_files(&patterns, &mut ignored, &name) {
+            let file_name = file.to_string_lossy();
+            let text = read_file(&file).map_err(|problem| one_error(&file_name, kind, problem))?;
+            hash_file(&mut digest, &file_name, &text);
+        }
+    }
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The main file, read.
+struct Main {
+    config: Config,
+    global: Global,
+    scrape_config_files: Vec<String>,
+    shown: ShownMap,
+}
+
+fn read_main(
+    reader: &mut Reader<'_>,
+    root: &Node,
+    base: &Path,
+    options: &LoadOptions<'_>,
+    jobs: &mut HashMap<String, ()>,
+) -> Main {
+    let mut fields = Fields::new(reader, root, "config.plain");
+    let mut map = ShownMap::new();
+    let global = global::read(reader, fields.take("global"), base, options, &mut map);
+    read_runtime(reader, fields.take("runtime"), &mut map);
+    if options.agent {
+        for name in ["alerting", "rule_files", "remote_read"] {
+            if let Some((key, _)) = fields.take_entry(name).filter(|(_, node)| has_content(node)) {
+                // Text as in Prometheus:
+                reader.invalid(key.id, format!("field {name} is not allowed in agent mode"));
+            }
+        }
+    }
+    let alerting = fields
+        .take("alerting")
+        .map(|node| alerting::read(reader, node, global.validation, base, &mut map))
+        .unwrap_or_default();
+    let rule_files = read_patterns(reader, &mut fields, "rule_files", "rule file", base, &mut map);
+    let scrape_config_files =
+        read_patterns(reader, &mut fields, "scrape_config_files", "scrape config file", base, &mut map);
+    let (scrape_configs, jobs_shown) = scrape::read_list(reader, fields.take("scrape_configs"), &global, base, jobs);
+    map.put_seq("scrape_configs", jobs_shown);
+    let storage =
+        fields.take("storage").filter(|node| !node.is_null()).and_then(|node| storage::read(reader, node, &mut map));
+    for name in ["tracing", "remote_write", "remote_read", "otlp"] {
+        reader.unsupported_section(&mut fields, name);
+    }
+    fields.finish(reader);
+    let scrape_configs = scrape_configs.into_iter().map(Arc::new).collect();
+    let config = Config { global: global.config.clone(), scrape_configs, rule_files, alerting, storage };
+    Main { config, global, scrape_config_files, shown: map }
+}
+
+/// Whether a section has anything in it, lists inside included.
+fn has_content(node: &Node) -> bool {
+    match &node.value {
+        crate::yaml::Value::Map(entries) => entries.iter().any(|(_, value)| has_content(value)),
+        _ => !node.is_empty(),
+    }
+}
+
+fn read_runtime(reader: &mut Reader<'_>, node: Option<&Node>, shown: &mut ShownMap) {
+    let mut gogc = GOGC;
+    if let Some(node) = node.filter(|node| !node.is_null()) {
+        let mut fields = Fields::new(reader, node, "config.RuntimeConfig");
+        if let Some(value) = fields.take("gogc") {
+            gogc = reader.int(value, "int", i128::from(i64::MIN), i128::from(i64::MAX));
+            reader.warn("runtime.gogc has no effect, since there is no garbage collector to tune");
+        }
+        fields.finish(reader);
+    }
+    shown.put("runtime", Shown::Map(vec![("gogc".to_owned(), Shown::Bare(gogc.to_string()))]));
+}
+
+fn read_patterns(
+    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_>,
+    key: &str,
+    what: &str,
+    base: &Path,
+    shown: &mut ShownMap,
+) -> Vec<String> {
+    let mut patterns = Vec::new();
+    for item in fields.take(key).map(|node| reader.list(node, "[]string")).unwrap_or_default() {
+        let pattern = reader.string(item);
+        if !glob::is_config_pattern(&pattern) {
+            // Text as in Prometheus:
+            reader.invalid(item.id, format!("invalid {what} path {pattern:?}"));
+        } else {
+            patterns.push(resolve(base, &pattern));
+        }
+    }
+    shown.put_seq(key, shown_texts(&patterns));
+    patterns
+}
+
+fn load_scrape_config_file(
+    file: &Path,
+    main: &mut Main,
+    jobs: &mut HashMap<String, ()>,
+    digest: &mut Sha256,
+    errors: &mut ConfigErrors,
+    warnings: &mut Vec<String>,
+) {
+    let name = file.to_string_lossy();
+    let text = match read_file(file) {
+        Ok(text) => text,
+        Err(problem) => return errors.files.extend(one_error(&name, FileKind::Config, problem).files),
+    };
+    hash_file(digest, &name, &text);
+    let document = match parse(&text) {
+        Ok(document) => document,
+        Err(problem) => return errors.files.extend(one_error(&name, FileKind::Config, problem).files),
+    };
+    let mut reader = Reader::new(&text, &document);
+    let mut fields = Fields::new(&mut reader, &document.root, "config.ScrapeConfigs");
+    let base = file.parent().unwrap_or(Path::new(""));
+    let (read, _) = scrape::read_list(&mut reader, fields.take("scrape_configs"), &main.global, base, jobs);
+    fields.finish(&mut reader);
+    note(errors, warnings, &name, FileKind::Config, reader);
+    main.config.scrape_configs.extend(read.into_iter().map(Arc::<ScrapeConfig>::new));
+}
+
+/// The files of all patterns, in the order of the patterns and of the names each matched. A file that two patterns match
+/// comes twice, as in Prometheus.
+fn matching_files(patterns: &[String], errors: &mut ConfigErrors, main_file: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for pattern in patterns {
+        match glob::expand(pattern) {
+            Ok(found) => files.extend(found),
+            Err(error) => {
+                let message = format!("error retrieving files for {pattern:?}: {error}");
+                let problem = Problem { kind: ProblemKind::Invalid, line: 0, column: 0, message };
+                errors.files.extend(one_error(main_file, FileKind::Config, problem).files);
+            }
+        }
+    }
+    files
+}
+
+fn note(errors: &mut ConfigErrors, warnings: &mut Vec<String>, file: &str, kind: FileKind, reader: Reader<'_>) {
+    warnings.extend(reader.warnings);
+    if !reader.problems.is_empty() {
+        errors.files.push(FileProblems { file: file.to_owned(), kind, problems: reader.problems });
+    }
+}
+
+fn one_error(file: &str, kind: FileKind, problem: Problem) -> ConfigErrors {
+    ConfigErrors { files: vec![FileProblems { file: file.to_owned(), kind, problems: vec![problem] }] }
+}
+
+/// Paths count as well as contents, each behind its length so that nothing can be shifted from one to the other.
+fn hash_file(digest: &mut Sha256, name: &str, text: &str) {
+    for part in [name, text] {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part.as_bytes());
+    }
+}
+
+/// Reads a whole file of bounded size.
+fn read_file(path: &Path) -> Result<String, Problem> {
+    let io_problem = |error: std::io::Error| {
+        let reason = match error.kind() {
+            // Texts as in Prometheus:
+            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => error.to_string(),
+        };
+        Problem { kind: ProblemKind::Io, line: 0, column: 0, message: format!("open {}: {reason}", path.display()) }
+    };
+    let size = std::fs::metadata(path).map_err(io_problem)?.len();
+    if size > FILE_BYTES_MAX {
+        let message = format!("open {}: file of {size} bytes is larger than {FILE_BYTES_MAX}", path.display());
+        return Err(Problem { kind: ProblemKind::Io, line: 0, column: 0, message });
+    }
+    let bytes = std::fs::read(path).map_err(io_problem)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let column = good.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+        Problem { kind: ProblemKind::Syntax, line, column, message: "invalid UTF-8".to_owned() }
+    })
+}
+
+fn parse(text: &str) -> Result<Document, Problem> {
+    Document::parse(text).map_err(|error| Problem {
+        kind: ProblemKind::Syntax,
+        line: error.line,
+        column: error.column,
+        message: error.message,
+    })
+}
