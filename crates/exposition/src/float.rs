@@ -25,8 +25,8 @@ const EXACT_POWERS: [f64; 23] = [
 /// Digits that always fit in a `u64`.
 const DIGITS_MAX: usize = 18;
 
-/// The quick way for nearly all values: optional minus, at most 18 digits with at most one point, and then a line break.
-/// Returns the value and the offset of the line break. `None` means "look closer", not "wrong".
+/// The quick way for nearly all values: optional minus, at most 18 digits with at most one point, perhaps an exponent, and
+/// then a line break. Returns the value and the offset of the line break. `None` means "look closer", not "wrong".
 #[inline]
 pub fn scan_float(text: &[u8]) -> Option<(f64, usize)> {
     let negative = text.first() == Some(&b'-');
@@ -34,30 +34,57 @@ pub fn scan_float(text: &[u8]) -> Option<(f64, usize)> {
     let mut mantissa = 0u64;
     let start = at;
     let mut point = usize::MAX;
-    loop {
+    let mut exponent = 0i32;
+    let end = loop {
         let byte = *text.get(at)?;
         let digit = byte.wrapping_sub(b'0');
         if digit < 10 {
             mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+        } else if byte == b'\n' {
+            break at;
         } else if byte == b'.' && point == usize::MAX {
             point = at;
-        } else if byte == b'\n' {
-            break;
+        } else if byte == b'e' {
+            let end = at;
+            (exponent, at) = scan_exponent(text, at + 1)?;
+            break end;
         } else {
             return None;
         }
         at += 1;
-    }
-    let (digits, scale) = match point {
-        usize::MAX => (at - start, 0),
-        point => (at - start - 1, at - point - 1),
     };
-    // Both the mantissa and the power of ten are exact then, so that one division rounds correctly.
+    let (digits, scale) = match point {
+        usize::MAX => (end - start, 0),
+        point => (end - start - 1, end - point - 1),
+    };
     if digits == 0 || digits > DIGITS_MAX || mantissa >= 1 << 53 {
         return None;
     }
-    let magnitude = if scale == 0 { mantissa as f64 } else { mantissa as f64 / EXACT_POWERS[scale] };
+    // The mantissa and the power of ten are exact, so that one multiplication or division rounds correctly.
+    let power = exponent - scale as i32;
+    let exact = *EXACT_POWERS.get(power.unsigned_abs() as usize)?;
+    let magnitude = if power < 0 { mantissa as f64 / exact } else { mantissa as f64 * exact };
     Some((if negative { -magnitude } else { magnitude }, at))
+}
+
+/// An exponent of two or three digits, as Go writes it, and the offset of the line break behind it.
+fn scan_exponent(text: &[u8], start: usize) -> Option<(i32, usize)> {
+    let sign = *text.get(start)?;
+    if sign != b'+' && sign != b'-' {
+        return None;
+    }
+    let mut exponent = 0;
+    for (at, byte) in text.iter().enumerate().skip(start + 1).take(4) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit < 10 {
+            exponent = exponent * 10 + i32::from(digit);
+        } else if *byte == b'\n' && at > start + 1 {
+            return Some((if sign == b'-' { -exponent } else { exponent }, at));
+        } else {
+            return None;
+        }
+    }
+    None
 }
 
 /// A sample value: decimal floats, `inf`, `infinity` and `nan` in any case. Every NaN is the normal one.
@@ -235,7 +262,7 @@ mod tests {
         }
 
         #[test]
-        fn decimals_read_as_the_standard_library_reads_them(text in "-?[0-9]{1,18}(\\.[0-9]{0,12})?") {
+        fn decimals_read_as_the_standard_library_reads_them(text in "-?[0-9]{1,18}(\\.[0-9]{0,12})?(e[+-][0-9]{1,2})?") {
             check_both(&text, text.parse().unwrap());
         }
     }

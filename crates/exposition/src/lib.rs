@@ -14,7 +14,7 @@ pub mod writer;
 use std::fmt;
 
 pub use float::{FloatError, format_go_float, format_open_metrics_float, parse_go_float, scan_float};
-pub use negotiate::{EscapingScheme, Format, MediaType, NegotiationError, Protocol, accept_header, choose_format};
+pub use negotiate::{Format, MediaType, NegotiationError, Protocol, accept_header, choose_format};
 pub use text::{Entry, ParseError, Sample, TextParser};
 pub use writer::TextWriter;
 

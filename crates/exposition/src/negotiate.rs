@@ -51,41 +51,15 @@ impl Protocol {
     }
 }
 
-/// What the target is asked to do with names that are not legacy names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EscapingScheme {
-    /// Send them as they are.
-    #[default]
-    AllowUtf8,
-    /// Replace what is not allowed by underscores.
-    Underscores,
-    /// The same, dots as `_dot_`.
-    Dots,
-    /// Reversible, `U__…`.
-    Values,
-}
-
-impl EscapingScheme {
-    /// As the header names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            EscapingScheme::AllowUtf8 => "allow-utf-8",
-            EscapingScheme::Underscores => "underscores",
-            EscapingScheme::Dots => "dots",
-            EscapingScheme::Values => "values",
-        }
-    }
-}
-
-/// The Accept header for these protocols, most wanted first.
-pub fn accept_header(protocols: &[Protocol], escaping: EscapingScheme) -> String {
+/// The Accept header for these protocols, most wanted first. `escaping` is the name of the escaping scheme (`allow-utf-8`).
+pub fn accept_header(protocols: &[Protocol], escaping: &str) -> String {
     let mut header = String::new();
     let mut weight = PROTOCOLS_COUNT + 1;
     for protocol in protocols {
         header.push_str(protocol.header());
         if protocol.takes_escaping() {
             header.push_str(";escaping=");
-            header.push_str(escaping.name());
+            header.push_str(escaping);
         }
         header.push_str(&format!(";q=0.{weight},"));
         weight = weight.saturating_sub(1);
@@ -321,7 +295,7 @@ mod tests {
     fn accept_header_counts_weights_down() {
         let protocols = [Protocol::PrometheusText1_0_0, Protocol::PrometheusText0_0_4];
         assert_eq!(
-            accept_header(&protocols, EscapingScheme::AllowUtf8),
+            accept_header(&protocols, "allow-utf-8"),
             "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.4"
         );
     }

@@ -28,6 +28,8 @@ pub const LABELS_MAX: usize = 4096;
 pub struct Sample<'a> {
     /// The series as written, without value: `name{a="b"}`.
     pub series: &'a [u8],
+    /// Where it starts in the body, bytes.
+    pub offset: usize,
     /// The value; every NaN is the normal one.
     pub value: f64,
     /// The timestamp in ms, if there is one.
@@ -401,11 +403,25 @@ impl<'a> TextParser<'a> {
         }
         let series = &self.body[start..self.pos];
         let has_name = self.name.as_ref().map(|name| name.len());
-        let token = self.token(Context::Value);
         let Some(name_len) = has_name else {
+            self.token(Context::Value);
             return Err(self.while_parsing("metric name not set"));
         };
         self.check_length(name_len)?;
+        let (value, timestamp) = self.rest_of_sample()?;
+        Ok(Sample { series, offset: start, value, timestamp })
+    }
+
+    /// Reads a value and perhaps a timestamp at `offset`, up to behind the line break. For whoever has recognised the series
+    /// before it without this parser. On an error the line must be read as a whole to get the right error.
+    pub fn value_at(&mut self, offset: usize) -> Result<(f64, Option<i64>), ParseError> {
+        self.entry_start = offset;
+        self.pos = offset;
+        self.rest_of_sample()
+    }
+
+    fn rest_of_sample(&mut self) -> Result<(f64, Option<i64>), ParseError> {
+        let token = self.token(Context::Value);
         if token != Token::Value {
             return Err(self.unexpected("expected value after metric", token));
         }
@@ -419,7 +435,7 @@ impl<'a> TextParser<'a> {
             Token::Timestamp => Some(self.timestamp()?),
             other => return Err(self.unexpected("expected timestamp or new record", other)),
         };
-        Ok(Sample { series, value, timestamp })
+        Ok((value, timestamp))
     }
 
     fn timestamp(&mut self) -> Result<i64, ParseError> {

@@ -1,0 +1,682 @@
+//! The state of one target between scrapes, and what one scrape does.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use fk_config::{HttpClientConfig, ScrapeConfig, ScrapeProtocol};
+use fk_exposition::{Entry, MediaType, NegotiationError, ParseError, Protocol, TextParser, choose_format};
+use fk_model::{Duration, Labels, stale_nan};
+use fk_storage::{AppendReport, Appender, Batch, OutOfOrder, Rejection, SeriesRef, StorageError};
+
+use crate::cache::{Known, Meaning, ScrapeNo, SeriesCache};
+use crate::labels::{SeriesError, stored_labels};
+use crate::metadata::{MetadataCache, MetadataHandle};
+use crate::target::Target;
+
+/// Samples further ahead of the scrape than this are out of bounds.
+const FUTURE_MAX_MS: i64 = 10 * 60 * 1000;
+
+/// The synthetic series of a scrape, in order; the last three only with `extra_scrape_metrics`.
+const REPORT_SERIES: [&str; 8] = [
+    "up",
+    "scrape_duration_seconds",
+    "scrape_samples_scraped",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_series_added",
+    "scrape_timeout_seconds",
+    "scrape_sample_limit",
+    "scrape_body_size_bytes",
+];
+const REPORT_SERIES_BASIC: usize = 5;
+
+/// What the request gave.
+#[derive(Clone, Copy, Debug)]
+pub enum Fetched<'a> {
+    /// A response with status 200.
+    Body {
+        /// The body, decompressed.
+        body: &'a [u8],
+        /// Its Content-Type, empty if it has none.
+        content_type: &'a str,
+    },
+    /// No such response, or no request at all.
+    Failed {
+        /// Why, as users see it.
+        reason: &'a str,
+        /// Whether it was `body_size_limit`.
+        body_size_limit_hit: bool,
+    },
+}
+
+/// Why a scrape failed. Texts as in Prometheus.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ScrapeError {
+    /// There is no response.
+    #[error("{0}")]
+    Request(String),
+    /// The response does not say what it is.
+    #[error(transparent)]
+    ContentType(#[from] NegotiationError),
+    /// A format that is not built.
+    #[error("scraping the format {0} is not supported")]
+    UnsupportedFormat(MediaType),
+    /// The body is not in the format.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// A series that cannot be stored.
+    #[error(transparent)]
+    Series(#[from] SeriesError),
+    /// More than `sample_limit`.
+    #[error("sample limit exceeded")]
+    SampleLimit,
+    /// The storage refused a series.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The series of the target do not fit in the cache.
+    #[error("series names of the target exceed 4 GiB")]
+    CacheFull,
+}
+
+/// What a scrape counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrapeCounts {
+    /// Samples exposed.
+    pub scraped: u64,
+    /// Of these, not dropped by relabelling.
+    pub post_relabel: u64,
+    /// New series.
+    pub series_added: u64,
+    /// A series twice in one scrape, or another value for a time that the series has a sample for.
+    pub duplicates: u64,
+    /// Older than the newest sample of the series.
+    pub out_of_order: u64,
+    /// Too old for the storage or too far in the future.
+    pub out_of_bounds: u64,
+    /// Older than the out-of-order window.
+    pub too_old: u64,
+    /// Staleness markers written.
+    pub stale_markers: u64,
+}
+
+/// What became of a scrape.
+#[derive(Clone, Debug)]
+pub struct ScrapeOutcome {
+    /// Value of the `up` series: whether request, parsing and limits were all well.
+    pub up: bool,
+    /// Why not.
+    pub error: Option<ScrapeError>,
+    /// Seconds from before the request to behind the parsing.
+    pub duration_s: f64,
+    /// Size of the decompressed body; -1 if it hit the limit, 0 if there is none.
+    pub body_bytes: i64,
+    /// Counts, of the part up to the failure if it failed.
+    pub counts: ScrapeCounts,
+    /// The format was guessed.
+    pub warning: Option<NegotiationError>,
+    /// Caches grew too large by scrapes that failed and were emptied.
+    pub cache_flush_forced: bool,
+    /// The storage failed to take the scrape. To be logged: `up` is what it is.
+    pub storage_error: Option<StorageError>,
+}
+
+/// Memory that all loops of a thread share from scrape to scrape.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    batch: Batch,
+    report: AppendReport,
+}
+
+/// One target, scraped again and again.
+#[derive(Debug)]
+pub struct ScrapeLoop {
+    target: Arc<Target>,
+    job: Arc<ScrapeConfig>,
+    cache: SeriesCache,
+    metadata: MetadataCache,
+    report_series: [Option<SeriesRef>; REPORT_SERIES.len()],
+    /// Number of the last scrape.
+    scrape: ScrapeNo,
+    /// The last scrape that looked like the layout.
+    layout_scrape: ScrapeNo,
+    /// How many entries the last scrape tracks.
+    tracked: usize,
+}
+
+/// A scrape while it is read.
+struct Pass<'p> {
+    batch: &'p mut Batch,
+    now: ScrapeNo,
+    ts_ms: i64,
+    ts_max_ms: i64,
+    honor_timestamps: bool,
+    track_timestamps: bool,
+    sample_limit: u64,
+    counts: ScrapeCounts,
+    /// Samples that went to the storage, or would have.
+    appended: u64,
+    limit_hit: bool,
+    /// Entries met.
+    seen: usize,
+    /// Entries tracked, and how many of them the scrape before tracked too.
+    tracked: usize,
+    tracked_again: usize,
+}
+
+/// The Accept header for the targets of a job.
+pub fn accept_header(job: &ScrapeConfig) -> String {
+    let protocols: Vec<Protocol> = job.scrape_protocols.iter().copied().map(protocol).collect();
+    fk_exposition::accept_header(&protocols, job.metric_name_escaping.as_str())
+}
+
+fn protocol(configured: ScrapeProtocol) -> Protocol {
+    match configured {
+        ScrapeProtocol::PrometheusProto => Protocol::PrometheusProto,
+        ScrapeProtocol::OpenMetricsText0_0_1 => Protocol::OpenMetricsText0_0_1,
+        ScrapeProtocol::OpenMetricsText1_0_0 => Protocol::OpenMetricsText1_0_0,
+        ScrapeProtocol::PrometheusText0_0_4 => Protocol::PrometheusText0_0_4,
+        ScrapeProtocol::PrometheusText1_0_0 => Protocol::PrometheusText1_0_0,
+    }
+}
+
+/// Whether what a loop has learnt stays true when its job changes: only interval, timeout, `sample_limit` and the HTTP client
+/// may differ.
+pub fn cache_survives(old: &ScrapeConfig, new: &ScrapeConfig) -> bool {
+    let relevant = |job: &ScrapeConfig| ScrapeConfig {
+        scrape_interval: Duration::ZERO,
+        scrape_timeout: Duration::ZERO,
+        sample_limit: 0,
+        http: HttpClientConfig::default(),
+        // The text repeats what the other fields say.
+        shown_yaml: String::new(),
+        ..job.clone()
+    };
+    relevant(old) == relevant(new)
+}
+
+impl ScrapeLoop {
+    /// A loop that has not scraped yet.
+    pub fn new(target: Arc<Target>, job: Arc<ScrapeConfig>) -> ScrapeLoop {
+        ScrapeLoop {
+            target,
+            job,
+            cache: SeriesCache::default(),
+            metadata: MetadataCache::default(),
+            report_series: [None; REPORT_SERIES.len()],
+            scrape: 0,
+            layout_scrape: 0,
+            tracked: 0,
+        }
+    }
+
+    /// The loop of the same target after a change of the job for which [`cache_survives`] holds: it goes on with what it knows.
+    pub fn reconfigured(self, target: Arc<Target>, job: Arc<ScrapeConfig>) -> ScrapeLoop {
+        debug_assert!(cache_survives(&self.job, &job), "the cache does not survive this change of {}", job.job_name);
+        ScrapeLoop { target, job, ..self }
+    }
+
+    /// The target.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    /// The job.
+    pub fn job(&self) -> &Arc<ScrapeConfig> {
+        &self.job
+    }
+
+    /// The target's metadata, for other threads.
+    pub fn metadata(&self) -> MetadataHandle {
+        self.metadata.handle().clone()
+    }
+
+    /// How many series texts are remembered.
+    pub fn cached_series(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Takes what a request gave and writes everything that follows from it at `ts_ms`. `elapsed_s` is asked once, when all
+    /// is read: seconds since before the request.
+    pub fn ingest(
+        &mut self,
+        fetched: Fetched<'_>,
+        ts_ms: i64,
+        elapsed_s: impl FnOnce() -> f64,
+        scratch: &mut Scratch,
+        appender: &dyn Appender,
+    ) -> ScrapeOutcome {
+        self.scrape += 1;
+        scratch.batch.clear();
+        let job = Arc::clone(&self.job);
+        let mut pass = Pass {
+            batch: &mut scratch.batch,
+            now: self.scrape,
+            ts_ms,
+            ts_max_ms: ts_ms.saturating_add(FUTURE_MAX_MS),
+            honor_timestamps: job.honor_timestamps,
+            track_timestamps: job.track_timestamps_staleness,
+            sample_limit: if job.sample_limit == 0 { u64::MAX } else { job.sample_limit },
+            counts: ScrapeCounts::default(),
+            appended: 0,
+            limit_hit: false,
+            seen: 0,
+            tracked: 0,
+            tracked_again: 0,
+        };
+        let mut warning = None;
+        let (result, body_bytes) = match fetched {
+            Fetched::Body { body, content_type } => {
+                (self.read(body, content_type, &mut pass, &mut warning, appender), body.len() as i64)
+            }
+            Fetched::Failed { reason, body_size_limit_hit } => {
+                (Err(ScrapeError::Request(reason.to_owned())), if body_size_limit_hit { -1 } else { 0 })
+            }
+        };
+        let Pass { counts, seen, tracked, tracked_again, .. } = pass;
+        let error = result.err();
+        if error.is_some() {
+            // Nothing of a scrape that failed is kept.
+            scratch.batch.clear();
+        }
+        let mut outcome = ScrapeOutcome {
+            up: error.is_none(),
+            error,
+            duration_s: elapsed_s(),
+            body_bytes,
+            counts,
+            warning,
+            cache_flush_forced: false,
+            storage_error: None,
+        };
+        let samples = scratch.batch.samples.len();
+        if let Err(error) = self.push_report(&outcome, ts_ms, &mut scratch.batch, appender) {
+            outcome.storage_error = Some(error);
+        }
+        self.append(samples, &mut outcome, scratch, appender);
+        if tracked_again < self.tracked {
+            self.mark_stale(ts_ms, &mut outcome, scratch, appender);
+        }
+        self.tracked = tracked;
+        let good = outcome.up && body_bytes > 0;
+        if good {
+            self.cache.end_good(self.scrape, seen);
+        } else {
+            outcome.cache_flush_forced = self.cache.end_other(self.scrape);
+        }
+        self.metadata.end_scrape(self.scrape, good);
+        outcome
+    }
+
+    /// Writes staleness markers at `ts_ms` for all series of the last scrape and the synthetic ones: the target has gone.
+    /// Where newer samples exist already, the storage rejects the marker. The loop must not be used afterwards.
+    pub fn end(self, ts_ms: i64, scratch: &mut Scratch, appender: &dyn Appender) -> Result<(), StorageError> {
+        scratch.batch.clear();
+        scratch.batch.out_of_order = OutOfOrder::Reject;
+        for entry in &self.cache.entries {
+            if let Meaning::Stored(series) = entry.meaning
+                && entry.tracked == self.scrape
+            {
+                scratch.batch.push(series, ts_ms, stale_nan());
+            }
+        }
+        for series in self.report_series.into_iter().flatten() {
+            scratch.batch.push(series, ts_ms, stale_nan());
+        }
+        if scratch.batch.samples.is_empty() { Ok(()) } else { appender.append(&scratch.batch, &mut scratch.report) }
+    }
+
+    // === reading ===
+
+    fn read(
+        &mut self,
+        body: &[u8],
+        content_type: &str,
+        pass: &mut Pass<'_>,
+        warning: &mut Option<NegotiationError>,
+        appender: &dyn Appender,
+    ) -> Result<(), ScrapeError> {
+        if body.is_empty() {
+            // Nothing to read, so nobody asks how.
+            return Ok(());
+        }
+        let format = choose_format(content_type, self.job.fallback_scrape_protocol.map(protocol))?;
+        *warning = format.warning;
+        if format.media_type != MediaType::Text {
+            return Err(ScrapeError::UnsupportedFormat(format.media_type));
+        }
+        self.read_text(body, pass, appender)?;
+        if pass.limit_hit { Err(ScrapeError::SampleLimit) } else { Ok(()) }
+    }
+
+    fn read_text(&mut self, body: &[u8], pass: &mut Pass<'_>, appender: &dyn Appender) -> Result<(), ScrapeError> {
+        let mut parser = TextParser::new(body);
+        let (mut pos, mut place) = (0, 0);
+        while let Some(known) = self.cache.known_at(body, pos, place) {
+            let Some((value, timestamp, next)) = value_of(&known, &mut parser) else { break };
+            pass.sample(&mut self.cache, known.entry, value, timestamp);
+            pos = next;
+            place += 1;
+        }
+        if place == self.cache.layout_len() && self.cache.is_tail(body, pos) {
+            self.layout_scrape = self.scrape;
+            return Ok(());
+        }
+        self.read_changed(body, pos, place, parser, pass, appender)
+    }
+
+    /// From the first place on where the body differs from the layout.
+    fn read_changed(
+        &mut self,
+        body: &[u8],
+        mut pos: usize,
+        mut place: usize,
+        mut parser: TextParser<'_>,
+        pass: &mut Pass<'_>,
+        appender: &dyn Appender,
+    ) -> Result<(), ScrapeError> {
+        let mut kind = self.cache.start_layout(place);
+        while pos < body.len() {
+            if let Some((found, known)) = self.cache.known_ahead(body, pos, place)
+                && let Some((value, timestamp, next)) = value_of(&known, &mut parser)
+            {
+                pass.sample(&mut self.cache, known.entry, value, timestamp);
+                kind = self.cache.keep_item(found);
+                pos = next;
+                place = found + 1;
+                continue;
+            }
+            parser.seek(pos, kind);
+            let sample = loop {
+                match parser.next()? {
+                    Some(Entry::Sample(sample)) => break Some(sample),
+                    Some(_) => {}
+                    None => break None,
+                }
+            };
+            let Some(sample) = sample else { break };
+            kind = parser.metric_type();
+            let block = &body[pos..sample.offset];
+            pos = parser.offset();
+            if let Some((entry, behind)) = self.cache.find(sample.series) {
+                pass.sample(&mut self.cache, entry, sample.value, sample.timestamp);
+                self.cache.push_item(block, entry, kind);
+                place = behind.unwrap_or(place);
+            } else if let Some((labels, series_text)) = self.new_series(&parser, &sample, pass)? {
+                let meaning = match labels {
+                    None => Meaning::Dropped,
+                    Some(labels) => Meaning::Stored(appender.resolve(&labels)?),
+                };
+                let blank = match body.get(sample.offset + series_text.len()) {
+                    Some(b' ' | b'\t') => &body[sample.offset + series_text.len()..][..1],
+                    _ => &[],
+                };
+                let entry = self.cache.insert(series_text, blank, kind, meaning).ok_or(ScrapeError::CacheFull)?;
+                pass.first_sample(&mut self.cache, entry, sample.value, sample.timestamp);
+                self.cache.push_item(block, entry, kind);
+            }
+        }
+        self.cache.finish_layout(&body[pos.min(body.len())..]);
+        self.metadata.start(self.layout_scrape);
+        self.layout_scrape = self.scrape;
+        let metadata = &mut self.metadata;
+        self.cache.for_each_block(|block| read_metadata(block, metadata));
+        metadata.finish();
+        Ok(())
+    }
+
+    /// The labels of a series that is not known (none: dropped) and its text. `None`: it is not to be remembered, because the
+    /// sample is not stored either.
+    fn new_series<'a>(
+        &self,
+        parser: &TextParser<'_>,
+        sample: &fk_exposition::Sample<'a>,
+        pass: &mut Pass<'_>,
+    ) -> Result<Option<(Option<Labels>, &'a [u8])>, ScrapeError> {
+        pass.counts.scraped += 1;
+        let Some(labels) = stored_labels(parser, &self.job, &self.target.public_labels)? else {
+            return Ok(Some((None, sample.series)));
+        };
+        pass.counts.post_relabel += 1;
+        let own = sample.timestamp.filter(|_| pass.honor_timestamps);
+        Ok(pass.admits(own.unwrap_or(pass.ts_ms)).then_some((Some(labels), sample.series)))
+    }
+
+    // === writing ===
+
+    /// Adds the synthetic series to the batch.
+    fn push_report(
+        &mut self,
+        outcome: &ScrapeOutcome,
+        ts_ms: i64,
+        batch: &mut Batch,
+        appender: &dyn Appender,
+    ) -> Result<(), StorageError> {
+        let counts = &outcome.counts;
+        let values = [
+            f64::from(u8::from(outcome.up)),
+            outcome.duration_s,
+            counts.scraped as f64,
+            counts.post_relabel as f64,
+            counts.series_added as f64,
+            self.target.timeout.as_secs_f64(),
+            self.job.sample_limit as f64,
+            outcome.body_bytes as f64,
+        ];
+        let wanted = if self.job.extra_scrape_metrics { REPORT_SERIES.len() } else { REPORT_SERIES_BASIC };
+        for (idx, value) in values.into_iter().enumerate().take(wanted) {
+            let series = match self.report_series[idx] {
+                Some(series) => series,
+                None => appender.resolve(&self.target.report_labels(REPORT_SERIES[idx]))?,
+            };
+            self.report_series[idx] = Some(series);
+            batch.push(series, ts_ms, value);
+        }
+        Ok(())
+    }
+
+    /// Hands the batch over, of which the first `samples` are the target's, and counts what was rejected.
+    fn append(&mut self, samples: usize, outcome: &mut ScrapeOutcome, scratch: &mut Scratch, appender: &dyn Appender) {
+        let Scratch { batch, report } = scratch;
+        if batch.samples.is_empty() {
+            return;
+        }
+        let mut result = appender.append(batch, report);
+        if result.is_ok() && report.rejected.iter().any(|(_, why)| *why == Rejection::UnknownSeries) {
+            count_rejections(report, samples, &mut outcome.counts);
+            let (again, samples_again) = self.resolve_again(batch, report, samples, appender);
+            result = appender.append(&again, report);
+            if result.is_ok() {
+                count_rejections(report, samples_again, &mut outcome.counts);
+            }
+        } else if result.is_ok() {
+            count_rejections(report, samples, &mut outcome.counts);
+        }
+        if let Err(error) = result {
+            outcome.storage_error = Some(error);
+        }
+    }
+
+    /// The samples whose series the storage has forgotten, with new references, and how many of them are the target's.
+    fn resolve_again(
+        &mut self,
+        batch: &Batch,
+        report: &AppendReport,
+        samples: usize,
+        appender: &dyn Appender,
+    ) -> (Batch, usize) {
+        let mut entries: HashMap<SeriesRef, Vec<u32>> = HashMap::new();
+        for (idx, entry) in self.cache.entries.iter().enumerate() {
+            if let Meaning::Stored(series) = entry.meaning {
+                entries.entry(series).or_default().push(idx as u32);
+            }
+        }
+        let mut renamed: HashMap<SeriesRef, SeriesRef> = HashMap::new();
+        let mut again = Batch { out_of_order: batch.out_of_order, ..Batch::default() };
+        let mut samples_again = 0;
+        for (at, _) in report.rejected.iter().filter(|(_, why)| *why == Rejection::UnknownSeries) {
+            let sample = batch.samples[*at];
+            let known = renamed.get(&sample.series).copied();
+            let resolved = known.or_else(|| {
+                if let Some(idx) = self.report_series.iter().position(|series| *series == Some(sample.series)) {
+                    let series = appender.resolve(&self.target.report_labels(REPORT_SERIES[idx])).ok()?;
+                    self.report_series[idx] = Some(series);
+                    return Some(series);
+                }
+                let same = entries.get(&sample.series)?;
+                let series = appender.resolve(&self.labels_of(*same.first()?)?).ok()?;
+                for idx in same {
+                    self.cache.entries[*idx as usize].meaning = Meaning::Stored(series);
+                }
+                Some(series)
+            });
+            if let Some(series) = resolved {
+                renamed.insert(sample.series, series);
+                again.push(series, sample.t, sample.v);
+                samples_again += usize::from(*at < samples);
+            }
+        }
+        (again, samples_again)
+    }
+
+    /// The labels of an entry, made again from its text: keeping them would double the memory of a series.
+    fn labels_of(&self, idx: u32) -> Option<Labels> {
+        let (text, kind) = self.cache.series_text(idx);
+        let line = [text, b" 0\n"].concat();
+        let mut parser = TextParser::new(&line);
+        parser.seek(0, kind);
+        parser.next().ok()?;
+        stored_labels(&parser, &self.job, &self.target.public_labels).ok()?
+    }
+
+    /// Writes markers for what the scrape before tracked and this one does not.
+    fn mark_stale(&self, ts_ms: i64, outcome: &mut ScrapeOutcome, scratch: &mut Scratch, appender: &dyn Appender) {
+        let (now, before) = (self.scrape, self.scrape - 1);
+        let Scratch { batch, report } = scratch;
+        batch.clear();
+        batch.out_of_order = OutOfOrder::Reject;
+        let stored = |tracked: ScrapeNo| {
+            self.cache.entries.iter().filter_map(move |entry| match entry.meaning {
+                Meaning::Stored(series) if entry.tracked == tracked => Some(series),
+                _ => None,
+            })
+        };
+        // Relabelling can make one series of two texts. It is stale only if both have gone.
+        let mut stale: HashSet<SeriesRef> = stored(before).collect();
+        for series in stored(now) {
+            stale.remove(&series);
+        }
+        for series in stored(before) {
+            if stale.remove(&series) {
+                batch.push(series, ts_ms, stale_nan());
+            }
+        }
+        if batch.samples.is_empty() {
+            return;
+        }
+        match appender.append(batch, report) {
+            Ok(()) => outcome.counts.stale_markers = report.accepted as u64,
+            Err(error) => outcome.storage_error = Some(error),
+        }
+    }
+}
+
+/// Value and timestamp of a line that was recognised, and where the next one starts. `None` if the line is not what it
+/// seemed to be.
+#[inline]
+fn value_of(known: &Known, parser: &mut TextParser<'_>) -> Option<(f64, Option<i64>, usize)> {
+    if let Some((value, next)) = known.value {
+        return Some((value, None, next));
+    }
+    let (value, timestamp) = parser.value_at(known.value_at).ok()?;
+    Some((value, timestamp, parser.offset()))
+}
+
+fn read_metadata(block: &[u8], metadata: &mut MetadataCache) {
+    let mut parser = TextParser::new(block);
+    // The block was read without error before.
+    while let Ok(Some(entry)) = parser.next() {
+        match entry {
+            Entry::Type { metric, kind } => metadata.set_type(&metric, kind),
+            Entry::Help { metric, help } => metadata.set_help(&metric, &help),
+            Entry::Comment(_) | Entry::Sample(_) => {}
+        }
+    }
+}
+
+fn count_rejections(report: &AppendReport, samples: usize, counts: &mut ScrapeCounts) {
+    for (at, why) in &report.rejected {
+        if *at >= samples {
+            // Synthetic series may be rejected without anybody minding: another loop has been there.
+            continue;
+        }
+        match why {
+            Rejection::OutOfOrder => counts.out_of_order += 1,
+            Rejection::Duplicate => counts.duplicates += 1,
+            Rejection::OutOfBounds => counts.out_of_bounds += 1,
+            Rejection::TooOld => counts.too_old += 1,
+            Rejection::UnknownSeries => {}
+        }
+    }
+}
+
+impl Pass<'_> {
+    /// A sample of a known series.
+    #[inline]
+    fn sample(&mut self, cache: &mut SeriesCache, idx: u32, value: f64, timestamp: Option<i64>) {
+        self.counts.scraped += 1;
+        let entry = &mut cache.entries[idx as usize];
+        let repeated = entry.seen == self.now;
+        entry.seen = self.now;
+        self.seen += usize::from(!repeated);
+        let Meaning::Stored(series) = entry.meaning else { return };
+        self.counts.post_relabel += 1;
+        let own = timestamp.filter(|_| self.honor_timestamps);
+        if repeated && own.is_none() {
+            self.counts.duplicates += 1;
+            return;
+        }
+        let t = own.unwrap_or(self.ts_ms);
+        if !self.admits(t) {
+            return;
+        }
+        if (own.is_none() || self.track_timestamps) && entry.tracked != self.now {
+            self.tracked_again += usize::from(entry.tracked == self.now - 1);
+            self.tracked += 1;
+            entry.tracked = self.now;
+        }
+        self.batch.push(series, t, value);
+    }
+
+    /// The first sample of a series that was just remembered; counted and admitted already.
+    fn first_sample(&mut self, cache: &mut SeriesCache, idx: u32, value: f64, timestamp: Option<i64>) {
+        let entry = &mut cache.entries[idx as usize];
+        entry.seen = self.now;
+        self.seen += 1;
+        let Meaning::Stored(series) = entry.meaning else { return };
+        self.counts.series_added += 1;
+        let own = timestamp.filter(|_| self.honor_timestamps);
+        if own.is_none() || self.track_timestamps {
+            entry.tracked = self.now;
+            self.tracked += 1;
+        }
+        self.batch.push(series, own.unwrap_or(self.ts_ms), value);
+    }
+
+    /// Whether limits let a sample at this time through.
+    #[inline]
+    fn admits(&mut self, t: i64) -> bool {
+        self.appended += 1;
+        if self.appended > self.sample_limit {
+            // Reading goes on, so that the counts that are reported are those of the whole body.
+            self.limit_hit = true;
+            return false;
+        }
+        if t > self.ts_max_ms {
+            self.counts.out_of_bounds += 1;
+            return false;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;
