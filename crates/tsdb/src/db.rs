@@ -5,9 +5,11 @@
 //! acknowledged is lost when the process is killed. What a power cut may take is bounded by [`Db::sync`], which the
 //! owner calls every second.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -21,6 +23,22 @@ use crate::head::{Head, HeadOptions, HeadStats, HeadStatus};
 use crate::lockfile::{LockError, Lockfile};
 use crate::metrics::DbMetrics;
 use crate::vfs::{self, OsVfs, Vfs, VfsError};
+use crate::wal::record::{Record, encode_samples, encode_series, kind};
+use crate::wal::{
+    self, Compression, Listing, ReplayError, ReplayReport, SegmentId, Wal, WalError, WalOptions, WalStats,
+};
+
+/// The log's directory within the data directory.
+const WAL_DIR: &str = "wal";
+
+/// Record buffers kept for reuse: about as many as appends run at the same time.
+const RECORD_BUFFERS_MAX: usize = 16;
+
+/// A record buffer that has grown beyond this is not kept.
+const RECORD_BYTES_KEPT: usize = 4 << 20;
+
+/// Syncs whose durations are remembered: those of about ten minutes, as the summaries of Prometheus do.
+const SYNC_DURATIONS_MAX: usize = 600;
 
 /// How to open a data directory.
 #[derive(Clone, Debug)]
@@ -31,6 +49,9 @@ pub struct DbOptions {
     pub samples_per_chunk: u16,
     /// No chunk crosses a multiple of this, ms (`--storage.tsdb.min-block-duration`).
     pub chunk_range_ms: i64,
+    /// Segment size (`--storage.tsdb.wal-segment-size`), compression (`--storage.tsdb.wal-compression`) and disk reserve
+    /// of the log.
+    pub wal: WalOptions,
     /// The way to the files.
     pub vfs: Arc<dyn Vfs>,
 }
@@ -43,6 +64,7 @@ impl DbOptions {
             path: path.into(),
             samples_per_chunk: head.samples_per_chunk,
             chunk_range_ms: head.chunk_range_ms,
+            wal: WalOptions::default(),
             vfs: Arc::new(OsVfs),
         }
     }
@@ -67,9 +89,12 @@ pub enum DbError {
         /// Files or directories, separated by commas.
         names: String,
     },
-    /// The log could not be replayed or begun.
+    /// The log could not be continued.
     #[error("write-ahead log: {0}")]
-    Log(StorageError),
+    Log(#[from] WalError),
+    /// The log has more than the head can hold.
+    #[error("replaying the write-ahead log: {0}")]
+    Replay(StorageError),
 }
 
 /// How far the replay is, in segments of the log (`/api/v1/status/walreplay`).
@@ -83,35 +108,87 @@ pub struct ReplayProgress {
     pub current: u32,
 }
 
+/// What the replay at start found.
+#[derive(Clone, Debug, Default)]
+pub struct Replayed {
+    /// What was read, and what was damaged.
+    pub log: ReplayReport,
+    /// Series records; more than series when a series was logged again.
+    pub series: u64,
+    /// Float samples, stored or dropped as too old for their series.
+    pub samples: u64,
+    /// Samples whose series record is lost.
+    pub unknown_refs: u64,
+    /// Series with labels that cannot be stored.
+    pub invalid_series: u64,
+    /// Records that are not used yet: deletions, exemplars, metadata. They stay in the log.
+    pub unused_records: u64,
+    /// How long it took.
+    pub duration: Duration,
+}
+
 /// An open data directory. A handle to be shared by an `Arc`.
 #[derive(Debug)]
 pub struct Db {
     path: PathBuf,
     head: Arc<Head>,
+    wal: Wal,
+    wal_compression: &'static str,
     /// Taken out when the storage is closed.
     lock: Mutex<Option<Lockfile>>,
     closed: AtomicBool,
     was_clean: bool,
+    replayed: Replayed,
+    /// Memory for records, reused.
+    buffers: Mutex<Vec<Records>>,
+    syncs: Mutex<SyncDurations>,
+}
+
+/// The records of one append.
+#[derive(Debug, Default)]
+struct Records {
+    series: Vec<u8>,
+    samples: Vec<u8>,
+}
+
+/// How long syncs took.
+#[derive(Debug, Default)]
+pub(crate) struct SyncDurations {
+    pub count: u64,
+    pub sum: f64,
+    /// Seconds, newest last, at most [`SYNC_DURATIONS_MAX`].
+    pub recent: VecDeque<f64>,
 }
 
 impl Db {
-    /// Opens a data directory and replays its log; `progress` is called per segment.
+    /// Opens a data directory and replays its log; `progress` is called whenever another segment is begun.
     pub fn open(options: DbOptions, progress: &dyn Fn(ReplayProgress)) -> Result<Db, DbError> {
         let vfs = &*options.vfs;
         vfs::create_dir_all(vfs, &options.path)?;
         let lock = Lockfile::acquire(vfs, &options.path)?;
         refuse_unsupported(vfs, &options.path)?;
-        let head = Head::new(HeadOptions {
+        let mut head = Head::new(HeadOptions {
             samples_per_chunk: options.samples_per_chunk,
             chunk_range_ms: options.chunk_range_ms,
         });
-        progress(ReplayProgress::default());
+        let wal_dir = options.path.join(WAL_DIR);
+        let replayed = replay(vfs, &wal_dir, &mut head, progress)?;
+        let wal = Wal::open(Arc::clone(&options.vfs), &wal_dir, options.wal)?;
         Ok(Db {
             path: options.path,
             head: Arc::new(head),
+            wal,
+            wal_compression: match options.wal.compression {
+                Compression::None => "none",
+                Compression::Snappy => "snappy",
+                Compression::Zstd => "zstd",
+            },
             was_clean: lock.was_clean(),
             lock: Mutex::new(Some(lock)),
             closed: AtomicBool::new(false),
+            replayed,
+            buffers: Mutex::default(),
+            syncs: Mutex::default(),
         })
     }
 
@@ -127,18 +204,45 @@ impl Db {
 
     /// Makes everything appended so far survive a power cut.
     pub fn sync(&self) -> Result<(), StorageError> {
-        Ok(())
+        let start = Instant::now();
+        let result = self.wal.sync();
+        let seconds = start.elapsed().as_secs_f64();
+        let mut syncs = self.syncs.lock();
+        syncs.count += 1;
+        syncs.sum += seconds;
+        if syncs.recent.len() == SYNC_DURATIONS_MAX {
+            syncs.recent.pop_front();
+        }
+        syncs.recent.push_back(seconds);
+        Ok(result?)
     }
 
     /// Takes no more samples, makes everything durable and gives the directory free. Reading goes on.
     pub fn close(&self) -> Result<(), StorageError> {
-        self.closed.store(true, Ordering::Release);
-        let synced = self.sync();
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let closed = self.wal.close();
         if let Some(lock) = self.lock.lock().take() {
             lock.release()
                 .map_err(|e| StorageError::Io { path: self.path.display().to_string(), reason: e.to_string() })?;
         }
-        synced
+        Ok(closed?)
+    }
+
+    /// What the replay at start found.
+    pub fn replayed(&self) -> &Replayed {
+        &self.replayed
+    }
+
+    /// What the log has done.
+    pub fn wal_stats(&self) -> WalStats {
+        self.wal.stats()
+    }
+
+    /// Bytes of the log on disk.
+    pub fn wal_size_bytes(&self) -> Result<u64, StorageError> {
+        Ok(self.wal.size_bytes()?)
     }
 
     /// Cheap numbers about the head.
@@ -161,6 +265,35 @@ impl Db {
         self.head.memory()
     }
 
+    /// The log's compression as the metrics name it.
+    pub(crate) fn wal_compression_name(&self) -> &'static str {
+        self.wal_compression
+    }
+
+    pub(crate) fn with_syncs<R>(&self, look: impl FnOnce(&SyncDurations) -> R) -> R {
+        look(&self.syncs.lock())
+    }
+
+    /// Logs what a batch adds: one write.
+    fn log(&self, new: &[(SeriesRef, Labels)], samples: &[BatchSample]) -> Result<(), StorageError> {
+        let mut records = self.buffers.lock().pop().unwrap_or_default();
+        records.series.clear();
+        records.samples.clear();
+        if !new.is_empty() {
+            encode_series(new.iter().map(|(series, labels)| (*series, labels)), &mut records.series);
+        }
+        encode_samples(samples, &mut records.samples);
+        // Empty records are left out.
+        let result = self.wal.log(&[&records.series, &records.samples]);
+        if records.series.capacity() + records.samples.capacity() <= RECORD_BYTES_KEPT {
+            let mut buffers = self.buffers.lock();
+            if buffers.len() < RECORD_BUFFERS_MAX {
+                buffers.push(records);
+            }
+        }
+        Ok(result?)
+    }
+
     fn check_open(&self) -> Result<(), StorageError> {
         match self.closed.load(Ordering::Acquire) {
             true => Err(StorageError::ReadOnly("storage is closed".to_owned())),
@@ -177,7 +310,7 @@ impl Appender for Db {
 
     fn append(&self, batch: &Batch, report: &mut AppendReport) -> Result<(), StorageError> {
         self.check_open()?;
-        self.head.append(batch, report, &|_: &[(SeriesRef, Labels)], _: &[BatchSample]| Ok(()))
+        self.head.append(batch, report, &|new, samples| self.log(new, samples))
     }
 }
 
@@ -209,6 +342,76 @@ impl Queryable for Db {
     ) -> Result<Vec<String>, StorageError> {
         self.head.label_names(range, matchers, control)
     }
+}
+
+/// Fills the head from the log, and makes a damaged log whole.
+fn replay(vfs: &dyn Vfs, dir: &Path, head: &mut Head, progress: &dyn Fn(ReplayProgress)) -> Result<Replayed, DbError> {
+    let start = Instant::now();
+    let segments = Listing::read(vfs, dir)?.segments;
+    let mut at = ReplayProgress {
+        min: segments.first().copied().unwrap_or(0),
+        max: segments.last().copied().unwrap_or(0),
+        ..ReplayProgress::default()
+    };
+    at.current = at.min;
+    progress(at);
+    let mut replayed = Replayed::default();
+    let outcome = wal::recover(vfs, dir, &mut |position, record| {
+        if let SegmentId::Log(segment) = position.segment
+            && segment != at.current
+        {
+            at.current = segment;
+            progress(at);
+        }
+        match record {
+            Record::Series(record) => {
+                for (reference, labels) in record.iter() {
+                    replayed.series += 1;
+                    match head.replay_series(reference, &labels.to_labels()) {
+                        Ok(()) => {}
+                        Err(StorageError::InvalidLabels { .. }) => replayed.invalid_series += 1,
+                        Err(full) => return Err(full),
+                    }
+                }
+            }
+            Record::Samples(record) => {
+                for sample in record.iter() {
+                    replayed.samples += 1;
+                    if !head.replay_sample(sample.series, sample.t, sample.v) {
+                        replayed.unknown_refs += 1;
+                    }
+                }
+            }
+            Record::Tombstones(_) | Record::Exemplars(_) | Record::Metadata(_) => replayed.unused_records += 1,
+            // Counted by kind in the report.
+            Record::Unsupported { .. } => {}
+        }
+        Ok(())
+    });
+    (replayed.log, _) = outcome.map_err(|e| match e {
+        ReplayError::Io(e) => DbError::Vfs(e),
+        ReplayError::Stopped(e) => DbError::Replay(e),
+    })?;
+    at.current = at.max;
+    progress(at);
+    replayed.duration = start.elapsed();
+    tell(&replayed);
+    Ok(replayed)
+}
+
+/// Says once what the replay could not use.
+fn tell(replayed: &Replayed) {
+    for (kind, records) in &replayed.log.unsupported {
+        log::warn!("write-ahead log: {records} records of {} are not supported and stay in the log", kind::name(*kind));
+    }
+    let say = |count: u64, what: &str| {
+        if count > 0 {
+            log::warn!("write-ahead log: {count} {what}");
+        }
+    };
+    say(replayed.unused_records, "records of deletions, exemplars or metadata are not used");
+    say(replayed.unknown_refs, "samples belong to series that the log does not know");
+    say(replayed.invalid_series, "series have labels that cannot be stored");
 }
 
 /// Refuses a directory with data that queries would silently miss: blocks, an out-of-order log, a snapshot of the head.
@@ -247,3 +450,6 @@ fn refuse_unsupported(vfs: &dyn Vfs, path: &Path) -> Result<(), DbError> {
 fn is_ulid(name: &str) -> bool {
     name.len() == 26 && name.bytes().all(|b| b.is_ascii_digit() || (b.is_ascii_uppercase() && !b"ILOU".contains(&b)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,5 +14,5 @@ pub mod metrics;
 pub mod vfs;
 pub mod wal;
 
-pub use db::{Db, DbError, DbOptions, ReplayProgress};
+pub use db::{Db, DbError, DbOptions, ReplayProgress, Replayed};
 pub use head::{HeadStats, HeadStatus};

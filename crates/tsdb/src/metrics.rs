@@ -1,7 +1,12 @@
 //! Counters of the storage: plain atomics, so that counting costs nothing and the engine knows no registry. The names
 //! beside them are those of Prometheus.
 
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use fk_instrument::{Encoder, Kind, Registry};
+
+use crate::db::Db;
 
 /// Counters that only grow, apart from the gauges named so.
 #[derive(Debug, Default)]
@@ -30,4 +35,180 @@ pub struct DbMetrics {
     pub select_conflicts: AtomicU64,
     /// `prometheus_tsdb_wal_replay_unknown_refs_total{type="samples"}`
     pub replay_unknown_refs: AtomicU64,
+}
+
+/// Shows the storage's metrics under Prometheus' names. The registry does not keep the storage alive.
+pub fn register(db: &Arc<Db>, registry: &Registry) {
+    let db = Arc::downgrade(db);
+    registry.collect(move |out| {
+        if let Some(db) = db.upgrade() {
+            encode(&db, out);
+        }
+    });
+}
+
+fn encode(db: &Db, out: &mut Encoder) {
+    let load = |n: &AtomicU64| n.load(Ordering::Relaxed) as f64;
+    let m = db.metrics();
+    let head = db.head_status();
+    let mut gauge = |name: &str, help: &str, value: f64| out.single(name, help, Kind::Gauge, value);
+    let seconds = |ms: i64| ms as f64 / 1000.0;
+    gauge("prometheus_tsdb_head_series", "Total number of series in the head block.", head.series as f64);
+    gauge("prometheus_tsdb_head_chunks", "Total number of chunks in the head block.", head.chunks as f64);
+    gauge(
+        "prometheus_tsdb_head_min_time",
+        "Minimum time bound of the head block. The unit is decided by the library consumer.",
+        head.min_time as f64,
+    );
+    gauge(
+        "prometheus_tsdb_head_max_time",
+        "Maximum timestamp of the head block. The unit is decided by the library consumer.",
+        head.max_time as f64,
+    );
+    gauge("prometheus_tsdb_head_min_time_seconds", "Minimum time bound of the head block.", seconds(head.min_time));
+    gauge("prometheus_tsdb_head_max_time_seconds", "Maximum timestamp of the head block.", seconds(head.max_time));
+    gauge(
+        "prometheus_tsdb_lowest_timestamp",
+        "Lowest timestamp value stored in the database. The unit is decided by the library consumer.",
+        head.min_time as f64,
+    );
+    gauge(
+        "prometheus_tsdb_lowest_timestamp_seconds",
+        "Lowest timestamp value stored in the database.",
+        seconds(head.min_time),
+    );
+    gauge(
+        "prometheus_tsdb_head_stale_series",
+        "Total number of stale series in the head block.",
+        m.stale_series.load(Ordering::Relaxed) as f64,
+    );
+    gauge(
+        "prometheus_tsdb_head_active_appenders",
+        "Number of currently active appender transactions",
+        m.active_batches.load(Ordering::Relaxed) as f64,
+    );
+    gauge(
+        "prometheus_tsdb_symbol_table_size_bytes",
+        "Size of symbol table in memory for loaded blocks",
+        head.symbol_bytes as f64,
+    );
+    gauge("prometheus_tsdb_blocks_loaded", "Number of currently loaded data blocks", 0.0);
+    gauge(
+        "prometheus_tsdb_clean_start",
+        "-1: lockfile is disabled. 0: a lockfile from a previous execution was replaced. 1: lockfile creation was clean",
+        f64::from(u8::from(db.was_clean())),
+    );
+    gauge(
+        "prometheus_tsdb_data_replay_duration_seconds",
+        "Time taken to replay the data on disk.",
+        db.replayed().duration.as_secs_f64(),
+    );
+    let wal = db.wal_stats();
+    gauge(
+        "prometheus_tsdb_wal_segment_current",
+        "Write log segment index that TSDB is currently writing to.",
+        f64::from(wal.segment),
+    );
+    if let Ok(bytes) = db.wal_size_bytes() {
+        gauge("prometheus_tsdb_wal_storage_size_bytes", "Size of the write log directory.", bytes as f64);
+    }
+
+    let mut counter = |name: &str, help: &str, value: f64| out.single(name, help, Kind::Counter, value);
+    counter(
+        "prometheus_tsdb_head_series_created_total",
+        "Total number of series created in the head",
+        load(&m.series_created),
+    );
+    counter(
+        "prometheus_tsdb_head_series_not_found_total",
+        "Total number of requests for series that were not found.",
+        load(&m.unknown_series),
+    );
+    counter(
+        "prometheus_tsdb_head_chunks_created_total",
+        "Total number of chunks created in the head",
+        load(&m.chunks_created),
+    );
+    counter(
+        "prometheus_tsdb_head_appenders_created_total",
+        "Total number of appender transactions begun.",
+        load(&m.batches),
+    );
+    counter(
+        "prometheus_tsdb_wal_corruptions_total",
+        "Total number of WAL corruptions.",
+        (db.replayed().log.damages.len() as u64 + db.replayed().log.damages_more) as f64,
+    );
+    counter("prometheus_tsdb_wal_completed_pages_total", "Total number of completed pages.", wal.pages as f64);
+    counter("prometheus_tsdb_wal_page_flushes_total", "Total number of page flushes.", wal.writes as f64);
+    counter(
+        "prometheus_tsdb_wal_writes_failed_total",
+        "Total number of write log writes that failed.",
+        wal.writes_failed as f64,
+    );
+    counter(
+        "prometheus_tsdb_wal_record_part_writes_total",
+        "Total number of record parts written before flushing.",
+        wal.fragments as f64,
+    );
+    counter(
+        "prometheus_tsdb_wal_record_parts_bytes_written_total",
+        "Total number of record part bytes written before flushing, including CRC and compression headers.",
+        wal.bytes as f64,
+    );
+
+    let float = [("type", "float")];
+    let mut typed = |name: &str, help: &str, labels: &[(&str, &str)], value: f64| {
+        out.family(name, help, Kind::Counter);
+        out.sample(name, labels, value);
+    };
+    typed(
+        "prometheus_tsdb_head_samples_appended_total",
+        "Total number of appended samples.",
+        &float,
+        load(&m.samples_appended),
+    );
+    typed(
+        "prometheus_tsdb_out_of_order_samples_total",
+        "Total number of out of order samples ingestion failed attempts due to out of order being disabled.",
+        &float,
+        load(&m.out_of_order),
+    );
+    typed(
+        "prometheus_tsdb_out_of_bound_samples_total",
+        "Total number of out of bound samples ingestion failed attempts with out of order support disabled.",
+        &float,
+        load(&m.out_of_bound),
+    );
+    typed(
+        "prometheus_tsdb_too_old_samples_total",
+        "Total number of out of order samples ingestion failed attempts with out of support enabled, but sample outside of time window.",
+        &float,
+        0.0,
+    );
+    typed(
+        "prometheus_tsdb_wal_replay_unknown_refs_total",
+        "Total number of unknown series references encountered during WAL replay.",
+        &[("type", "samples")],
+        load(&m.replay_unknown_refs),
+    );
+    typed(
+        "prometheus_tsdb_wal_record_bytes_saved_total",
+        "Total number of bytes saved by the optional record compression. Use this metric to learn about the effectiveness of compression.",
+        &[("compression", db.wal_compression_name())],
+        wal.bytes_saved as f64,
+    );
+
+    let name = "prometheus_tsdb_wal_fsync_duration_seconds";
+    out.family(name, "Duration of write log fsync.", Kind::Summary);
+    db.with_syncs(|syncs| {
+        let mut sorted: Vec<f64> = syncs.recent.iter().copied().collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        for (quantile, text) in [(0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99")] {
+            let rank = (quantile * sorted.len() as f64).ceil() as usize;
+            out.sample(name, &[("quantile", text)], sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN));
+        }
+        out.sample(&format!("{name}_sum"), &[], syncs.sum);
+        out.sample(&format!("{name}_count"), &[], syncs.count as f64);
+    });
 }
