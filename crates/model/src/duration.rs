@@ -83,7 +83,7 @@ impl Duration {
 }
 
 impl fmt::Display for Duration {
-    /// The shortest exact form as Prometheus prints it: years, weeks and days only where nothing is left over.
+    /// The shortest exact form as Prometheus prints it: years and weeks only where nothing is left over.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 == 0 {
             return f.write_str("0s");
@@ -95,7 +95,7 @@ impl fmt::Display for Duration {
         for (at, (unit, ms)) in UNITS.iter().enumerate() {
             let ms = ms.unsigned_abs();
             // `1y` and `2w` are only used for exact multiples, so that `90d` stays `90d`.
-            let exact_only = at < 3;
+            let exact_only = at < 2;
             if left >= ms && (!exact_only || left.is_multiple_of(ms)) {
                 write!(f, "{}{unit}", left / ms)?;
                 left %= ms;
@@ -121,7 +121,8 @@ mod tests {
             ("15ms", 15, "15ms"),
             ("3w", 1_814_400_000, "3w"),
             ("1y", 31_536_000_000, "1y"),
-            ("25h", 90_000_000, "25h"),
+            ("25h", 90_000_000, "1d1h"),
+            ("3w2d1h", 1_990_800_000, "23d1h"),
         ] {
             let duration = Duration::parse(text).unwrap();
             assert_eq!((duration.0, duration.to_string().as_str()), (ms, printed), "{text}");

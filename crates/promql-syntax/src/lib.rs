@@ -10,11 +10,16 @@ pub mod functions;
 mod lexer;
 pub mod literal;
 pub mod parser;
+pub mod print;
 mod token;
+pub mod visit;
 
 pub use ast::{Expr, ExprKind, Pos, ValueType};
 pub use error::{ParseErr, ParseErrors};
+pub use literal::unquote;
 pub use parser::{ParserOptions, SelectorError, parse, parse_metric_selector};
+pub use print::prettify;
+pub use visit::{extract_selectors, selectors, value_type, walk, walk_mut};
 
 #[cfg(test)]
 mod tests;

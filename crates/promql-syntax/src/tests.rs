@@ -92,3 +92,50 @@ fn what_is_allowed_in_depth_parses() {
     let chain = "a + ".repeat(900) + "a";
     assert!(parse(&chain, &options()).is_ok());
 }
+
+#[test]
+fn expressions_print_as_recorded() {
+    let mut deviations = Vec::new();
+    for case in cases("print.json", "cases") {
+        let (input, expected) = (case["in"].as_str().unwrap(), case["out"].as_str().unwrap());
+        match parse(input, &ParserOptions::all()) {
+            Ok(expr) if expr.to_string() == expected => {}
+            Ok(expr) => deviations.push(format!("{input:?}: got {:?}, expected {expected:?}", expr.to_string())),
+            Err(errors) => deviations.push(format!("{input:?}: {errors}")),
+        }
+    }
+    report(&deviations);
+}
+
+#[test]
+fn expressions_are_formatted_as_recorded() {
+    let mut deviations = Vec::new();
+    for case in cases("format.json", "cases") {
+        let (input, expected) = (case["in"].as_str().unwrap(), case["out"].as_str().unwrap());
+        let line_bytes_max = usize::try_from(case["max_line"].as_u64().unwrap()).unwrap();
+        match parse(input, &ParserOptions::all()) {
+            Ok(expr) => {
+                let got = print::prettify_to(&expr, line_bytes_max);
+                if got != expected {
+                    deviations.push(format!("{input}: got\n{got}\nexpected\n{expected}"));
+                }
+            }
+            Err(errors) => deviations.push(format!("{input:?}: {errors}")),
+        }
+    }
+    report(&deviations);
+}
+
+#[test]
+fn match_parameters() {
+    let check = |text: &str| parse_metric_selector(text).map(|m| m.len()).map_err(|e| e.to_string());
+    assert_eq!(check("up"), Ok(1));
+    assert_eq!(check("{a=\"b\", c!~\"d\"}"), Ok(2));
+    let empty = || Err("match[] must contain at least one non-empty matcher".to_owned());
+    assert_eq!(check("{}"), empty());
+    assert_eq!(check("{a=~\".*\"}"), empty());
+    assert_eq!(check("up offset 5m"), Err("1:4: parse error: unexpected <offset>".to_owned()));
+    assert_eq!(check("1"), Err("1:1: parse error: unexpected number \"1\"".to_owned()));
+    assert_eq!(check(""), Err("unknown position: parse error: unexpected end of input".to_owned()));
+    assert_eq!(check("{"), Err("1:2: parse error: unexpected end of input inside braces".to_owned()));
+}
