@@ -1,1 +1,213 @@
-//! PromQL evaluation.
+//! PromQL evaluation: an expression, a range of steps and a storage in, a value out.
+//!
+//! The engine is series-major. An operator handles one series over *all* steps of the query before it turns to the next
+//! series: windows slide over decoded columns, labels are looked at once per series and never per step, and operators
+//! pass series on one after another, so that `sum by (x) (rate(y[5m]))` holds groups and not series. What comes out is
+//! bit for bit what Prometheus computes step by step, because sums are taken in the same order with the same
+//! compensation; where a result depends on the order of series, it is the order of the storage.
+//!
+//! The crate knows nothing of time, threads that serve requests, or transport: the caller passes the steps and a
+//! [`Control`] that ends an evaluation early. Start with [`evaluate`], then `eval.rs`, the dispatcher.
+//!
+//! Not built: native histograms (no storage holds them yet; functions that only make sense for them return what
+//! Prometheus returns for float input) and start timestamps.
+
+mod aggregate;
+mod annotations;
+mod binary;
+mod calls;
+mod column;
+mod date;
+mod eval;
+mod histogram;
+mod instant;
+mod kernels;
+mod keys;
+mod math;
+mod relabel;
+mod select;
+mod topk;
+mod windows;
+
+use fk_model::Labels;
+use fk_promql_syntax::ast::Expr;
+use fk_storage::{Control, Queryable, Stopped, StorageError};
+
+/// One evaluation.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// What to compute.
+    pub expr: &'a Expr,
+    /// The text `expr` was parsed from: annotations name line and column in it.
+    pub text: &'a str,
+    /// First step, ms.
+    pub start_ms: i64,
+    /// Last step, ms, included if it falls on a step.
+    pub end_ms: i64,
+    /// Distance of steps, ms; 0: an instant query at `start_ms`.
+    pub step_ms: i64,
+    /// Settings of the engine.
+    pub options: &'a QueryOptions,
+    /// Ends the evaluation early.
+    pub control: &'a Control,
+}
+
+/// Settings of the engine, the same for many queries. The default is that of a Prometheus server without flags.
+#[derive(Clone, Debug)]
+pub struct QueryOptions {
+    /// How old a sample an instant selector may return, ms (`--query.lookback-delta`).
+    pub lookback_ms: i64,
+    /// Step of subqueries that name none, ms (`global.evaluation_interval`).
+    pub default_subquery_step_ms: i64,
+    /// Most samples held in memory at once (`--query.max-samples`).
+    pub max_samples: usize,
+    /// Metric names that functions drop are dropped at the end (`promql-delayed-name-removal`).
+    pub delayed_name_removal: bool,
+    /// Warn of non-counters by the label `__type__` instead of the metric name (`type-and-unit-labels`).
+    pub type_and_unit_labels: bool,
+    /// Count samples per step as well ([`QueryStats::samples_per_step`]).
+    pub per_step_stats: bool,
+    /// Most threads that one selector may use; 0: as many as the machine has.
+    pub threads_max: usize,
+}
+
+impl Default for QueryOptions {
+    fn default() -> QueryOptions {
+        QueryOptions {
+            lookback_ms: 300_000,
+            default_subquery_step_ms: 60_000,
+            max_samples: 50_000_000,
+            delayed_name_removal: false,
+            type_and_unit_labels: false,
+            per_step_stats: false,
+            threads_max: 0,
+        }
+    }
+}
+
+/// What an evaluation gives.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The result.
+    pub value: Value,
+    /// Warnings, each once, with their prefix `PromQL warning: ` and position; also those of the storage.
+    pub warnings: Vec<String>,
+    /// The same for hints, `PromQL info: `.
+    pub infos: Vec<String>,
+    /// What it cost.
+    pub stats: QueryStats,
+}
+
+/// A result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Of an instant query whose expression is a scalar.
+    Scalar {
+        /// Time of the query, ms.
+        t_ms: i64,
+        /// Value.
+        v: f64,
+    },
+    /// Of an instant query whose expression is a string.
+    String {
+        /// Time of the query, ms.
+        t_ms: i64,
+        /// Value.
+        v: String,
+    },
+    /// Of an instant query whose expression is an instant vector, in the order of evaluation.
+    Vector(Vec<VectorSample>),
+    /// Of a range query, sorted by labels; also of an instant query whose expression is a range vector.
+    Matrix(Vec<MatrixSeries>),
+}
+
+/// An element of an instant vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VectorSample {
+    /// Labels.
+    pub labels: Labels,
+    /// Time of the query, ms.
+    pub t_ms: i64,
+    /// Value.
+    pub v: f64,
+}
+
+/// A series of a matrix: columns of equal length, ascending by time, never empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatrixSeries {
+    /// Labels.
+    pub labels: Labels,
+    /// Times, ms.
+    pub t: Vec<i64>,
+    /// Values.
+    pub v: Vec<f64>,
+}
+
+/// What an evaluation cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueryStats {
+    /// Samples that selectors took part in the computation of steps: one per step and series of an instant selector, the
+    /// size of the window per step and series of a range selector.
+    pub samples_total: u64,
+    /// The same by step, if [`QueryOptions::per_step_stats`] asks for it.
+    pub samples_per_step: Vec<u64>,
+    /// Most samples held in memory at once.
+    pub samples_peak: usize,
+    /// Series that selectors looked at.
+    pub series_total: u64,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum QueryError {
+    /// More than [`QueryOptions::max_samples`] in memory.
+    #[error("query processing would load too many samples into memory in query execution")]
+    TooManySamples,
+    /// The deadline passed, or the query was cancelled.
+    #[error("{} in expression evaluation", stopped_text(.0))]
+    Stopped(Stopped),
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(StorageError),
+    /// The expression cannot be evaluated on this data.
+    #[error("{0}")]
+    Execution(String),
+    /// Prometheus can, we cannot; names it.
+    #[error("{0} is not supported")]
+    Unsupported(String),
+}
+
+/// Texts as in Prometheus.
+fn stopped_text(stopped: &Stopped) -> &'static str {
+    match stopped {
+        Stopped::TimedOut => "query timed out",
+        Stopped::Cancelled => "query was canceled",
+    }
+}
+
+impl QueryError {
+    /// An error of the expression.
+    pub(crate) fn execution(text: impl Into<String>) -> QueryError {
+        QueryError::Execution(text.into())
+    }
+}
+
+impl From<Stopped> for QueryError {
+    fn from(stopped: Stopped) -> QueryError {
+        QueryError::Stopped(stopped)
+    }
+}
+
+impl From<StorageError> for QueryError {
+    fn from(error: StorageError) -> QueryError {
+        match error {
+            StorageError::Stopped(stopped) => QueryError::Stopped(stopped),
+            error => QueryError::Storage(error),
+        }
+    }
+}
+
+/// Evaluates a query. Blocks; runs on the caller's thread and for large selectors on helpers that end with the call.
+pub fn evaluate(storage: &dyn Queryable, query: &Query<'_>) -> Result<Answer, QueryError> {
+    eval::evaluate(storage, query)
+}

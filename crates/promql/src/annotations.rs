@@ -1,0 +1,177 @@
+//! Warnings and hints that come with an answer. The texts are those of Prometheus (`util/annotations`), since people
+//! search for them and alert on them.
+
+use fk_model::labels::write_quoted;
+use fk_promql_syntax::ast::Pos;
+use fk_promql_syntax::error::place;
+use hashbrown::HashSet;
+
+use crate::math::{format_2g, format_g};
+
+/// Most annotations of one query that are kept; dashboards show ten.
+const ANNOTATIONS_MAX: usize = 1000;
+
+/// The annotations of one query, each text once, in the order of their discovery.
+#[derive(Debug)]
+pub(crate) struct Annotations<'a> {
+    text: &'a str,
+    seen: HashSet<String>,
+    warnings: Vec<String>,
+    infos: Vec<String>,
+    monotonicity: Vec<ForcedMonotonicity>,
+}
+
+/// What was done to make classic histograms monotonic; one entry per metric name and position.
+#[derive(Clone, Debug)]
+pub(crate) struct ForcedMonotonicity {
+    pub(crate) name: String,
+    pub(crate) at: Pos,
+    /// First and last time, ms.
+    pub(crate) mint: i64,
+    pub(crate) maxt: i64,
+    /// Lowest and highest upper bound among the buckets that were changed.
+    pub(crate) bucket_min: f64,
+    pub(crate) bucket_max: f64,
+    /// Largest change.
+    pub(crate) diff_max: f64,
+    /// How many histograms were changed.
+    pub(crate) count: usize,
+}
+
+impl<'a> Annotations<'a> {
+    pub(crate) fn new(text: &'a str) -> Annotations<'a> {
+        Annotations { text, seen: HashSet::new(), warnings: Vec::new(), infos: Vec::new(), monotonicity: Vec::new() }
+    }
+
+    /// Warnings and hints.
+    pub(crate) fn finish(mut self) -> (Vec<String>, Vec<String>) {
+        for forced in std::mem::take(&mut self.monotonicity) {
+            let text = format!(
+                "input to histogram_quantile needed to be fixed for monotonicity \
+                 (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){}, \
+                 from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
+                of_metric(&forced.name),
+                format_g(forced.bucket_min),
+                format_g(forced.bucket_max),
+                format_2g(forced.diff_max),
+                forced.count,
+                crate::date::rfc3339(forced.mint),
+                crate::date::rfc3339(forced.maxt),
+            );
+            self.info(&text, forced.at);
+        }
+        (self.warnings, self.infos)
+    }
+
+    fn add(&mut self, kind: &str, text: &str, at: Pos) -> Option<String> {
+        let full = format!("PromQL {kind}: {text} ({})", place(self.text, at.start));
+        (self.seen.len() < ANNOTATIONS_MAX && self.seen.insert(full.clone())).then_some(full)
+    }
+
+    pub(crate) fn warn(&mut self, text: &str, at: Pos) {
+        if let Some(full) = self.add("warning", text, at) {
+            self.warnings.push(full);
+        }
+    }
+
+    fn info(&mut self, text: &str, at: Pos) {
+        if let Some(full) = self.add("info", text, at) {
+            self.infos.push(full);
+        }
+    }
+
+    /// A warning of the storage, which has no position.
+    pub(crate) fn storage_warning(&mut self, text: &str) {
+        if self.seen.len() < ANNOTATIONS_MAX && self.seen.insert(text.to_owned()) {
+            self.warnings.push(text.to_owned());
+        }
+    }
+
+    pub(crate) fn invalid_quantile(&mut self, q: f64, at: Pos) {
+        if q.is_nan() || !(0.0..=1.0).contains(&q) {
+            self.warn(&format!("quantile value should be between 0 and 1, got {}", format_g(q)), at);
+        }
+    }
+
+    pub(crate) fn invalid_ratio(&mut self, ratio: f64, capped: f64, at: Pos) {
+        let (ratio, capped) = (format_g(ratio), format_g(capped));
+        self.warn(&format!("ratio value should be between -1 and 1, got {ratio}, capping to {capped}"), at);
+    }
+
+    pub(crate) fn sort_in_range_query(&mut self, at: Pos) {
+        self.warn("sort is ineffective for range queries since results are always ordered by labels", at);
+    }
+
+    pub(crate) fn bad_bucket_label(&mut self, name: &str, value: &str, at: Pos) {
+        let text =
+            format!("bucket label \"le\" is missing or has a malformed value of {}{}", quoted(value), of_metric(name));
+        self.warn(&text, at);
+    }
+
+    pub(crate) fn possible_non_counter(&mut self, name: &str, at: Pos) {
+        let text =
+            format!("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {}", quoted(name));
+        self.info(&text, at);
+    }
+
+    pub(crate) fn possible_non_counter_type(&mut self, name: &str, type_label: &str, at: Pos) {
+        let text = format!(
+            "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {}: {}",
+            quoted(type_label),
+            quoted(name)
+        );
+        self.info(&text, at);
+    }
+
+    /// Operands an operator is not made for.
+    pub(crate) fn incompatible(&mut self, text: &str, at: Pos) {
+        self.info(text, at);
+    }
+
+    /// Adds one histogram that was changed.
+    pub(crate) fn forced_monotonicity(&mut self, one: ForcedMonotonicity) {
+        let same = self.monotonicity.iter().position(|other| other.name == one.name && other.at == one.at);
+        match same {
+            Some(at) => {
+                let all = &mut self.monotonicity[at];
+                all.mint = all.mint.min(one.mint);
+                all.maxt = all.maxt.max(one.maxt);
+                all.bucket_min = all.bucket_min.min(one.bucket_min);
+                all.bucket_max = all.bucket_max.max(one.bucket_max);
+                all.diff_max = all.diff_max.max(one.diff_max);
+                all.count += one.count;
+            }
+            None if self.monotonicity.len() < ANNOTATIONS_MAX => self.monotonicity.push(one),
+            None => {}
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    write_quoted(&mut out, text).expect("writing to a string does not fail");
+    out
+}
+
+fn of_metric(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" for metric name {}", quoted(name)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_comes_once_per_place_with_line_and_column() {
+        let mut notes = Annotations::new("a +\n rate(b[5m])");
+        for start in [10, 10, 0] {
+            notes.possible_non_counter("b", Pos { start, end: start + 1 });
+        }
+        notes.invalid_quantile(1.5, Pos { start: 4, end: 5 });
+        notes.invalid_quantile(1.0, Pos { start: 4, end: 5 });
+        let (warnings, infos) = notes.finish();
+        assert_eq!(warnings, ["PromQL warning: quantile value should be between 0 and 1, got 1.5 (2:1)"]);
+        let text = "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"b\"";
+        assert_eq!(infos, [format!("{text} (2:7)"), format!("{text} (1:1)")]);
+    }
+}

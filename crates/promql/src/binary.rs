@@ -1,0 +1,472 @@
+//! Binary operators. Which series meet is found once, from their labels; then each pair is one pass over its columns.
+
+use fk_model::{Labels, LabelsBuilder, METRIC_NAME};
+use fk_promql_syntax::ast::{Binary, BinaryOp, Cardinality, Expr, Matching, ValueType};
+use hashbrown::HashMap;
+
+use crate::QueryError;
+use crate::column::{Bits, Column, Grid, Series};
+use crate::eval::{Eval, Held, Scalar, Sink, type_of};
+use crate::keys::{Choice, Keys, same_labelset, without_metadata};
+
+/// What an operator does to two values.
+#[derive(Clone, Copy)]
+enum Operator {
+    Value(fn(f64, f64) -> f64),
+    /// Keeps the value if true.
+    Filter(fn(f64, f64) -> bool),
+    /// Only for native histograms: floats give nothing.
+    Histograms,
+}
+
+fn operator(op: BinaryOp) -> Result<Operator, QueryError> {
+    Ok(match op {
+        BinaryOp::Add => Operator::Value(|a, b| a + b),
+        BinaryOp::Sub => Operator::Value(|a, b| a - b),
+        BinaryOp::Mul => Operator::Value(|a, b| a * b),
+        BinaryOp::Div => Operator::Value(|a, b| a / b),
+        BinaryOp::Mod => Operator::Value(|a, b| a % b),
+        BinaryOp::Pow => Operator::Value(f64::powf),
+        BinaryOp::Atan2 => Operator::Value(f64::atan2),
+        BinaryOp::Eq => Operator::Filter(|a, b| a == b),
+        BinaryOp::Ne => Operator::Filter(|a, b| a != b),
+        BinaryOp::Lt => Operator::Filter(|a, b| a < b),
+        BinaryOp::Gt => Operator::Filter(|a, b| a > b),
+        BinaryOp::Le => Operator::Filter(|a, b| a <= b),
+        BinaryOp::Ge => Operator::Filter(|a, b| a >= b),
+        BinaryOp::TrimUpper | BinaryOp::TrimLower => Operator::Histograms,
+        BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => {
+            return Err(QueryError::execution("set operators work on vectors only"));
+        }
+    })
+}
+
+/// The operator between two scalars; comparisons give 0 or 1.
+pub(crate) fn scalar_operator(op: BinaryOp) -> Result<fn(f64, f64) -> f64, QueryError> {
+    Ok(match op {
+        BinaryOp::Eq => |a, b| f64::from(a == b),
+        BinaryOp::Ne => |a, b| f64::from(a != b),
+        BinaryOp::Lt => |a, b| f64::from(a < b),
+        BinaryOp::Gt => |a, b| f64::from(a > b),
+        BinaryOp::Le => |a, b| f64::from(a <= b),
+        BinaryOp::Ge => |a, b| f64::from(a >= b),
+        op => match operator(op)? {
+            Operator::Value(f) => f,
+            _ => {
+                return Err(QueryError::execution(format!("operator {} not allowed for scalar operations", op.name())));
+            }
+        },
+    })
+}
+
+/// One vector-to-vector operation: settings and the two sides, the "one" side being that where labels must be unique.
+struct Join<'m> {
+    op: Operator,
+    return_bool: bool,
+    matching: &'m Matching,
+    choice: Choice<'m>,
+    /// Whether the "one" side is on the left.
+    swapped: bool,
+    delayed: bool,
+}
+
+impl Eval<'_> {
+    /// A binary operation with at least one vector.
+    pub(crate) fn binary(&self, binary: &Binary, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+        match (type_of(&binary.lhs), type_of(&binary.rhs), &binary.matching) {
+            (ValueType::Vector, ValueType::Vector, Some(matching)) if binary.op.is_set() => {
+                self.set_operation(binary, matching, grid, sink)
+            }
+            (ValueType::Vector, ValueType::Vector, Some(matching)) => self.join(binary, matching, grid, sink),
+            (ValueType::Vector, ValueType::Scalar, _) => {
+                let scalar = self.scalar(&binary.rhs, grid)?;
+                self.with_scalar(binary, &binary.lhs, &scalar, false, grid, sink)
+            }
+            (ValueType::Scalar, ValueType::Vector, _) => {
+                let scalar = self.scalar(&binary.lhs, grid)?;
+                self.with_scalar(binary, &binary.rhs, &scalar, true, grid, sink)
+            }
+            (left, right, _) => Err(QueryError::execution(format!(
+                "binary operator between {} and {} without matching",
+                left.name(),
+                right.name()
+            ))),
+        }
+    }
+
+    /// Between a vector and a scalar; `swapped`: the scalar is on the left.
+    fn with_scalar(
+        &self,
+        binary: &Binary,
+        vector: &Expr,
+        scalar: &Scalar,
+        swapped: bool,
+        grid: &Grid,
+        sink: Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let operator = operator(binary.op)?;
+        let apply = |sink: Sink<'_>| {
+            self.vector(vector, grid, &mut |series| {
+                let Column { v, ok } = &mut series.col;
+                let sides = |step: usize, v: f64| if swapped { (scalar.at(step), v) } else { (v, scalar.at(step)) };
+                match operator {
+                    Operator::Value(f) => v.iter_mut().enumerate().for_each(|(step, v)| {
+                        let (a, b) = sides(step, *v);
+                        *v = f(a, b);
+                    }),
+                    Operator::Filter(f) => {
+                        for (step, v) in v.iter_mut().enumerate() {
+                            let (a, b) = sides(step, *v);
+                            let keep = f(a, b);
+                            if binary.return_bool {
+                                *v = f64::from(keep);
+                            } else if !keep {
+                                ok.unset(step);
+                            }
+                        }
+                    }
+                    Operator::Histograms => {
+                        self.warn_of_floats(binary);
+                        ok.clear(grid.n);
+                    }
+                }
+                if series.col.ok.is_empty() { Ok(()) } else { sink(series) }
+            })
+        };
+        if binary.return_bool || !binary.op.is_comparison() {
+            self.without_names(vector, sink, apply)
+        } else {
+            apply(sink)
+        }
+    }
+
+    /// Text as in Prometheus.
+    fn warn_of_floats(&self, binary: &Binary) {
+        let sign = binary.op.name();
+        let text = format!("incompatible sample types encountered for binary operator \"{sign}\": float {sign} float");
+        self.notes.borrow_mut().incompatible(&text, binary.lhs.pos);
+    }
+
+    /// `and`, `or`, `unless`
+    fn set_operation(
+        &self,
+        binary: &Binary,
+        matching: &Matching,
+        grid: &Grid,
+        sink: Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let choice = match_choice(matching);
+        if binary.op == BinaryOp::Or {
+            return self.merged(sink, |sink| {
+                let mut left = Presence::default();
+                self.vector(&binary.lhs, grid, &mut |series| {
+                    left.add(&choice, series);
+                    sink(series)
+                })?;
+                self.vector(&binary.rhs, grid, &mut |series| {
+                    if let Some(present) = left.get(&choice, series) {
+                        series.col.ok.and_not(present);
+                    }
+                    if series.col.ok.is_empty() { Ok(()) } else { sink(series) }
+                })
+            });
+        }
+        let mut right = Presence::default();
+        self.vector(&binary.rhs, grid, &mut |series| {
+            right.add(&choice, series);
+            Ok(())
+        })?;
+        let keep_matched = binary.op == BinaryOp::And;
+        self.vector(&binary.lhs, grid, &mut |series| {
+            match right.get(&choice, series) {
+                Some(present) if keep_matched => series.col.ok.and(present),
+                Some(present) => series.col.ok.and_not(present),
+                None if keep_matched => return Ok(()),
+                None => {}
+            }
+            if series.col.ok.is_empty() { Ok(()) } else { sink(series) }
+        })
+    }
+
+    /// Arithmetic and comparison between two vectors.
+    fn join(&self, binary: &Binary, matching: &Matching, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+        let left = self.collect(&binary.lhs, grid)?;
+        let right = self.collect(&binary.rhs, grid)?;
+        let swapped = matching.card == Cardinality::OneToMany;
+        let (many, one) = if swapped { (right, left) } else { (left, right) };
+        let (fill_many, fill_one) = match swapped {
+            true => (matching.fill_right, matching.fill_left),
+            false => (matching.fill_left, matching.fill_right),
+        };
+        let op = operator(binary.op)?;
+        if matches!(op, Operator::Histograms) {
+            if !many.series.is_empty() && !one.series.is_empty() {
+                self.warn_of_floats(binary);
+            }
+            return Ok(());
+        }
+        let join = Join {
+            op,
+            return_bool: binary.return_bool,
+            matching,
+            choice: match_choice(matching),
+            swapped,
+            delayed: self.query.options.delayed_name_removal,
+        };
+        let any = |held: &Held<'_>| {
+            let mut bits = Bits::none(grid.n);
+            held.series.iter().for_each(|series| bits.or(&series.col.ok));
+            bits
+        };
+        // Where a side is empty and nothing is filled in there is nothing to match, and nothing to complain about.
+        let mut active = any(&one);
+        if fill_many.is_none() && fill_one.is_none() {
+            active.and(&any(&many));
+        } else {
+            active.fill(grid.n);
+        }
+
+        let mut keys = Keys::default();
+        let groups = join.groups(&one.series, &active, &mut keys, grid)?;
+        let mut covered: Vec<Bits> =
+            if fill_many.is_some() { vec![Bits::none(grid.n); groups.len()] } else { Vec::new() };
+        let mut results = Results::new(join.matching.card == Cardinality::OneToOne, keys.len());
+        let filler = |v: f64| Column::constant(v, grid.n);
+        for series in &many.series {
+            self.control().check()?;
+            let group = keys.find(&join.choice, &series.labels);
+            let mut alone = series.col.ok.clone();
+            if let Some(group) = group {
+                for other in groups[group].members.iter().map(|at| &one.series[*at]) {
+                    if let Some(out) = join.pair(series, &series.labels, &series.col, &other.labels, &other.col) {
+                        results.add(group, out)?;
+                    }
+                }
+                alone.and_not(&groups[group].present);
+                if let Some(covered) = covered.get_mut(group) {
+                    covered.or(&series.col.ok);
+                }
+            }
+            if let Some(fill) = fill_one
+                && !alone.is_empty()
+            {
+                let col = Column { v: series.col.v.clone(), ok: alone };
+                let labels = join.choice.labels(&series.labels);
+                if let Some(out) = join.pair(series, &series.labels, &col, &labels, &filler(fill)) {
+                    // A group of its own: the other side has no series for it at these steps.
+                    let (group, _) = keys.number(&join.choice, &series.labels);
+                    results.add(group, out)?;
+                }
+            }
+        }
+        if let Some(fill) = fill_many {
+            for (group, covered) in covered.iter().enumerate() {
+                for other in groups[group].members.iter().map(|at| &one.series[*at]) {
+                    let mut col = other.col.clone();
+                    col.ok.and_not(covered);
+                    let labels = join.choice.labels(&other.labels);
+                    if let Some(out) = join.pair(other, &labels, &filler(fill), &other.labels, &col) {
+                        results.add(group, out)?;
+                    }
+                }
+            }
+        }
+        drop((many, one));
+        results.finish().iter_mut().try_for_each(sink)
+    }
+}
+
+/// The labels that decide which series meet.
+fn match_choice(matching: &Matching) -> Choice<'_> {
+    if matching.on {
+        Choice::only(&matching.labels)
+    } else {
+        Choice::without(matching.labels.iter().map(String::as_str).chain([METRIC_NAME]))
+    }
+}
+
+/// At which steps a match group has a value.
+#[derive(Default)]
+struct Presence {
+    keys: Keys,
+    bits: Vec<Bits>,
+}
+
+impl Presence {
+    fn add(&mut self, choice: &Choice<'_>, series: &Series) {
+        match self.keys.number(choice, &series.labels) {
+            (_, true) => self.bits.push(series.col.ok.clone()),
+            (at, false) => self.bits[at].or(&series.col.ok),
+        }
+    }
+
+    fn get(&mut self, choice: &Choice<'_>, series: &Series) -> Option<&Bits> {
+        self.keys.find(choice, &series.labels).map(|at| &self.bits[at])
+    }
+}
+
+/// The series of the "one" side with one key. Invariant: at each step that counts at most one of them has a value.
+struct MatchGroup {
+    members: Vec<usize>,
+    present: Bits,
+}
+
+impl Join<'_> {
+    /// The match groups of the "one" side; fails if two series of a group have a value at one step.
+    fn groups(
+        &self,
+        one: &[Series],
+        active: &Bits,
+        keys: &mut Keys,
+        grid: &Grid,
+    ) -> Result<Vec<MatchGroup>, QueryError> {
+        let mut groups: Vec<MatchGroup> = Vec::new();
+        for (at, series) in one.iter().enumerate() {
+            let (number, is_new) = keys.number(&self.choice, &series.labels);
+            if is_new {
+                groups.push(MatchGroup { members: Vec::new(), present: Bits::none(grid.n) });
+            }
+            let group = &mut groups[number];
+            let mut twice = group.present.clone();
+            twice.and(active);
+            if let Some(step) = twice.first_common(&series.col.ok) {
+                let other = group.members.iter().find(|other| one[**other].col.ok.get(step));
+                return Err(
+                    self.many_to_many(&series.labels, other.map_or(&series.labels, |other| &one[*other].labels))
+                );
+            }
+            group.members.push(at);
+            group.present.or(&series.col.ok);
+        }
+        Ok(groups)
+    }
+
+    /// Text as in Prometheus; the two series in order of their labels.
+    fn many_to_many(&self, a: &Labels, b: &Labels) -> QueryError {
+        let side = if self.swapped { "left" } else { "right" };
+        let (first, second) = if a <= b { (a, b) } else { (b, a) };
+        QueryError::execution(format!(
+            "found duplicate series for the match group {} on the {side} hand-side of the operation: [{first}, {second}]\
+             ;many-to-many matching not allowed: matching labels must be unique on one side",
+            self.choice.labels(a)
+        ))
+    }
+
+    /// The result where both columns have a value. `origin` tells whether the name is still to be dropped.
+    fn pair(
+        &self,
+        origin: &Series,
+        many: &Labels,
+        many_col: &Column,
+        one: &Labels,
+        one_col: &Column,
+    ) -> Option<Series> {
+        let mut ok = many_col.ok.clone();
+        ok.and(&one_col.ok);
+        if ok.is_empty() {
+            return None;
+        }
+        let (left, right) = if self.swapped { (&one_col.v, &many_col.v) } else { (&many_col.v, &one_col.v) };
+        let v = match self.op {
+            Operator::Value(f) => left.iter().zip(right).map(|(a, b)| f(*a, *b)).collect(),
+            Operator::Filter(f) if self.return_bool => {
+                left.iter().zip(right).map(|(a, b)| f64::from(f(*a, *b))).collect()
+            }
+            Operator::Filter(f) => {
+                for (step, (a, b)) in left.iter().zip(right).enumerate() {
+                    if !f(*a, *b) {
+                        ok.unset(step);
+                    }
+                }
+                left.clone()
+            }
+            Operator::Histograms => return None,
+        };
+        if ok.is_empty() {
+            return None;
+        }
+        let filters = matches!(self.op, Operator::Filter(_));
+        let drop_name = filters && (origin.drop_name || (self.return_bool && self.delayed));
+        Some(Series { labels: self.result_labels(many, one), drop_name, col: Column { v, ok } })
+    }
+
+    /// The labels of the result of two series.
+    fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
+        let arithmetic = matches!(self.op, Operator::Value(_));
+        let mut labels =
+            if arithmetic || (self.return_bool && !self.delayed) { without_metadata(many) } else { many.clone() };
+        if self.matching.card == Cardinality::OneToOne {
+            let listed = |name: &str| self.matching.labels.iter().any(|label| label == name);
+            if self.matching.on || !self.matching.labels.is_empty() {
+                labels = labels.filtered(|name| listed(name) == self.matching.on);
+            }
+        }
+        if !self.matching.include.is_empty() {
+            let mut builder = LabelsBuilder::from(&labels);
+            for name in &self.matching.include {
+                builder.set(name, one.value(name));
+            }
+            labels = builder.build();
+        }
+        labels
+    }
+}
+
+/// Collects results and finds those that should have been unique.
+struct Results {
+    one_to_one: bool,
+    /// One to one: at which steps a match group has a result.
+    produced: Vec<Option<Bits>>,
+    by_labels: HashMap<Labels, (usize, usize)>,
+    series: Vec<Series>,
+}
+
+impl Results {
+    fn new(one_to_one: bool, groups: usize) -> Results {
+        let produced = if one_to_one { vec![None; groups] } else { Vec::new() };
+        Results { one_to_one, produced, by_labels: HashMap::new(), series: Vec::new() }
+    }
+
+    /// Adds the result of a pair of match group `group`. Texts as in Prometheus.
+    fn add(&mut self, group: usize, out: Series) -> Result<(), QueryError> {
+        if self.one_to_one {
+            if self.produced.len() <= group {
+                self.produced.resize(group + 1, None);
+            }
+            match &mut self.produced[group] {
+                Some(bits) if bits.first_common(&out.col.ok).is_some() => {
+                    return Err(QueryError::execution(
+                        "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+                    ));
+                }
+                Some(bits) => bits.or(&out.col.ok),
+                // The first of its group; its labels cannot be those of another group.
+                first => *first = Some(out.col.ok.clone()),
+            }
+        }
+        let next = self.series.len();
+        let (at, same_group) = {
+            let (at, of_group) = *self.by_labels.entry(out.labels.clone()).or_insert((next, group));
+            (at, of_group == group)
+        };
+        if at == next {
+            self.series.push(out);
+            return Ok(());
+        }
+        let have = &mut self.series[at];
+        if have.col.ok.first_common(&out.col.ok).is_some() {
+            return Err(if same_group {
+                QueryError::execution("multiple matches for labels: grouping labels must ensure unique matches")
+            } else {
+                same_labelset()
+            });
+        }
+        have.drop_name |= out.drop_name;
+        have.col.merge(&out.col);
+        Ok(())
+    }
+
+    fn finish(self) -> Vec<Series> {
+        self.series
+    }
+}

@@ -1,0 +1,711 @@
+//! The dispatcher: expressions to streams of series, scalars and strings.
+//!
+//! A vector expression pushes its series one after another into a [`Sink`]; whoever needs all of them collects them
+//! ([`Eval::collect`]), and only what is collected counts as held in memory. Expressions that give the same at every
+//! step (`@`, constants) are evaluated at one step and spread.
+
+use std::cell::{Cell, RefCell};
+
+use fk_promql_syntax::ast::{Binary, BinaryOp, DurationExpr, DurationNode, Expr, ExprKind, ValueType};
+use fk_promql_syntax::parser::DEPTH_MAX;
+use fk_storage::{Control, Queryable};
+
+use crate::annotations::Annotations;
+use crate::column::{Column, Grid, Series};
+use crate::keys::{Merger, without_metadata};
+use crate::windows::Windows;
+use crate::{Answer, MatrixSeries, Query, QueryError, QueryStats, Value, VectorSample, binary, math};
+
+/// Up to this depth the caller's stack is large enough.
+const DEPTH_ON_CALLERS_STACK: usize = 50;
+
+/// Stack for one level of a deep expression, with room to spare in unoptimised builds.
+const STACK_BYTES_PER_LEVEL: usize = 16 << 10;
+
+/// Most steps of one evaluation. The HTTP API allows 11,000; subqueries can ask for many more.
+const STEPS_MAX: usize = 10_000_000;
+
+/// Takes the series of a vector expression, one after another. May take the column out of the series.
+pub(crate) type Sink<'s> = &'s mut dyn FnMut(&mut Series) -> Result<(), QueryError>;
+
+/// A scalar at all steps.
+#[derive(Clone, Debug)]
+pub(crate) enum Scalar {
+    /// The same at every step.
+    Constant(f64),
+    /// One value per step.
+    Steps(Vec<f64>),
+}
+
+impl Scalar {
+    #[inline]
+    pub(crate) fn at(&self, step: usize) -> f64 {
+        match self {
+            Scalar::Constant(v) => *v,
+            Scalar::Steps(v) => v[step],
+        }
+    }
+
+    /// The values of `n` steps.
+    pub(crate) fn iter(&self, n: usize) -> impl Iterator<Item = f64> + '_ {
+        (0..n).map(|step| self.at(step))
+    }
+
+    fn map(self, f: impl Fn(f64) -> f64) -> Scalar {
+        match self {
+            Scalar::Constant(v) => Scalar::Constant(f(v)),
+            Scalar::Steps(v) => Scalar::Steps(v.into_iter().map(f).collect()),
+        }
+    }
+
+    pub(crate) fn zip(self, other: Scalar, f: impl Fn(f64, f64) -> f64) -> Scalar {
+        match (self, other) {
+            (Scalar::Constant(a), b) => b.map(|b| f(a, b)),
+            (a, Scalar::Constant(b)) => a.map(|a| f(a, b)),
+            (Scalar::Steps(a), Scalar::Steps(b)) => Scalar::Steps(a.into_iter().zip(b).map(|(a, b)| f(a, b)).collect()),
+        }
+    }
+}
+
+/// Series held in memory. Counts against the limit until dropped.
+pub(crate) struct Held<'e> {
+    pub(crate) series: Vec<Series>,
+    samples: usize,
+    held: &'e Cell<usize>,
+}
+
+impl Held<'_> {
+    /// Some of the samples are handed on.
+    pub(crate) fn release(&mut self, samples: usize) {
+        let samples = samples.min(self.samples);
+        self.samples -= samples;
+        self.held.set(self.held.get() - samples);
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.held.set(self.held.get() - self.samples);
+    }
+}
+
+/// One evaluation under way.
+pub(crate) struct Eval<'a> {
+    pub(crate) storage: &'a dyn Queryable,
+    pub(crate) query: &'a Query<'a>,
+    /// First and last step of the query, which `start()` and `end()` mean everywhere in it.
+    pub(crate) start_ms: i64,
+    pub(crate) end_ms: i64,
+    /// Steps of the query itself, for statistics by step.
+    grid: Grid,
+    pub(crate) notes: RefCell<Annotations<'a>>,
+    pub(crate) stats: RefCell<QueryStats>,
+    /// Samples held now.
+    held: Cell<usize>,
+}
+
+/// See [`crate::evaluate`].
+pub(crate) fn evaluate(storage: &dyn Queryable, query: &Query<'_>) -> Result<Answer, QueryError> {
+    let depth = depth(query.expr);
+    if depth > DEPTH_MAX {
+        return Err(QueryError::execution(format!("expression is nested more than {DEPTH_MAX} levels deep")));
+    }
+    if depth <= DEPTH_ON_CALLERS_STACK {
+        return evaluate_here(storage, query);
+    }
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().stack_size((2 << 20) + depth * STACK_BYTES_PER_LEVEL);
+        let thread = builder
+            .spawn_scoped(scope, || evaluate_here(storage, query))
+            .map_err(|e| QueryError::execution(format!("no thread for a deep expression: {e}")))?;
+        // A panic goes on in the caller, as it would without the helper.
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn evaluate_here(storage: &dyn Queryable, query: &Query<'_>) -> Result<Answer, QueryError> {
+    query.control.check()?;
+    let instant = query.step_ms == 0;
+    let grid = if instant { Grid::instant(query.start_ms) } else { range_grid(query)? };
+    let eval = Eval {
+        storage,
+        query,
+        start_ms: query.start_ms,
+        end_ms: if instant { query.start_ms } else { query.end_ms },
+        grid,
+        notes: RefCell::new(Annotations::new(query.text)),
+        stats: RefCell::new(QueryStats {
+            samples_per_step: if query.options.per_step_stats { vec![0; grid.n] } else { Vec::new() },
+            ..QueryStats::default()
+        }),
+        held: Cell::new(0),
+    };
+    let value = if instant { eval.instant_value(&grid)? } else { eval.range_value(&grid)? };
+    let (warnings, infos) = eval.notes.into_inner().finish();
+    Ok(Answer { value, warnings, infos, stats: eval.stats.into_inner() })
+}
+
+fn range_grid(query: &Query<'_>) -> Result<Grid, QueryError> {
+    if query.step_ms < 0 {
+        return Err(QueryError::execution("query step must be positive"));
+    }
+    steps(query.start_ms, query.end_ms, query.step_ms)
+}
+
+/// The steps from `start` to `end`.
+pub(crate) fn steps(start: i64, end: i64, step: i64) -> Result<Grid, QueryError> {
+    if end < start {
+        return Ok(Grid { start, step, n: 0 });
+    }
+    let n = (i128::from(end) - i128::from(start)) / i128::from(step.max(1)) + 1;
+    match usize::try_from(n) {
+        Ok(n) if n <= STEPS_MAX => Ok(Grid { start, step, n }),
+        _ => Err(QueryError::TooManySamples),
+    }
+}
+
+impl<'a> Eval<'a> {
+    fn instant_value(&self, grid: &Grid) -> Result<Value, QueryError> {
+        let (expr, t_ms) = (self.query.expr, grid.start);
+        Ok(match type_of(expr) {
+            ValueType::Scalar => Value::Scalar { t_ms, v: self.scalar(expr, grid)?.at(0) },
+            ValueType::String => Value::String { t_ms, v: self.string(expr)?.to_owned() },
+            ValueType::Matrix => Value::Matrix(self.matrix(expr, grid)?),
+            ValueType::Vector => {
+                let held = self.result(expr, grid)?;
+                let sample = |series: &Series| VectorSample { labels: series.labels.clone(), t_ms, v: series.col.v[0] };
+                Value::Vector(held.series.iter().map(sample).collect())
+            }
+        })
+    }
+
+    fn range_value(&self, grid: &Grid) -> Result<Value, QueryError> {
+        let expr = self.query.expr;
+        match type_of(expr) {
+            ValueType::Scalar => {
+                let scalar = self.scalar(expr, grid)?;
+                self.touch(grid.n)?;
+                let all = MatrixSeries {
+                    labels: fk_model::Labels::empty(),
+                    t: (0..grid.n).map(|i| grid.t(i)).collect(),
+                    v: scalar.iter(grid.n).collect(),
+                };
+                Ok(Value::Matrix(if grid.n == 0 { Vec::new() } else { vec![all] }))
+            }
+            ValueType::Vector => {
+                let held = self.result(expr, grid)?;
+                let mut matrix: Vec<MatrixSeries> = held
+                    .series
+                    .iter()
+                    .map(|series| {
+                        let (t, v) = series.col.iter().map(|(step, v)| (grid.t(step), v)).unzip();
+                        MatrixSeries { labels: series.labels.clone(), t, v }
+                    })
+                    .collect();
+                matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+                Ok(Value::Matrix(matrix))
+            }
+            // Text as in Prometheus:
+            other => Err(QueryError::execution(format!(
+                "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+                other.name()
+            ))),
+        }
+    }
+
+    /// The series of the whole query, with names removed whose removal was delayed.
+    fn result(&self, expr: &Expr, grid: &Grid) -> Result<Held<'_>, QueryError> {
+        let mut held = self.collect(expr, grid)?;
+        if self.query.options.delayed_name_removal && held.series.iter().any(|series| series.drop_name) {
+            let mut merger = Merger::default();
+            for mut series in std::mem::take(&mut held.series) {
+                if std::mem::take(&mut series.drop_name) {
+                    series.labels = without_metadata(&series.labels);
+                }
+                merger.push(series)?;
+            }
+            held.series = merger.finish();
+        }
+        Ok(held)
+    }
+
+    /// A range vector itself.
+    fn matrix(&self, expr: &Expr, grid: &Grid) -> Result<Vec<MatrixSeries>, QueryError> {
+        let expr = strip_parens(expr);
+        let mut matrix = Vec::new();
+        match &expr.kind {
+            ExprKind::MatrixSelector(matrix_selector) => {
+                let windows = self.matrix_windows(matrix_selector, grid)?;
+                self.raw(&matrix_selector.selector, &windows, &mut |labels, samples| {
+                    self.hold(samples.len())?;
+                    matrix.push(MatrixSeries { labels, t: samples.t.clone(), v: samples.v.clone() });
+                    Ok(())
+                })?;
+            }
+            ExprKind::Subquery(subquery) => {
+                let (windows, inner) = self.subquery_windows(subquery, grid)?;
+                let held = self.result(&subquery.expr, &inner)?;
+                for series in &held.series {
+                    let inside = |t: &i64| *t > windows.start(0) && *t <= windows.end(0);
+                    let (t, v): (Vec<i64>, Vec<f64>) =
+                        series.col.iter().map(|(step, v)| (inner.t(step), v)).filter(|(t, _)| inside(t)).unzip();
+                    if !t.is_empty() {
+                        matrix.push(MatrixSeries { labels: series.labels.clone(), t, v });
+                    }
+                }
+            }
+            _ => return Err(unexpected(expr, "range vector")),
+        }
+        matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(matrix)
+    }
+
+    /// A vector expression.
+    pub(crate) fn vector(&self, expr: &Expr, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+        if grid.n == 0 {
+            return Ok(());
+        }
+        if grid.n > 1 && !matches!(expr.kind, ExprKind::Paren(_)) && is_step_invariant(expr) {
+            return self.vector(expr, &Grid::instant(grid.start), &mut |series| {
+                series.col = Column::constant(series.col.v[0], grid.n);
+                sink(series)
+            });
+        }
+        match &expr.kind {
+            ExprKind::Paren(inner) => self.vector(inner, grid, sink),
+            ExprKind::VectorSelector(selector) => self.instant(selector, grid, false, sink),
+            ExprKind::Call(call) => self.call(expr, call, grid, sink),
+            ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, grid, sink),
+            ExprKind::Binary(binary) => self.binary(binary, grid, sink),
+            ExprKind::Unary { negate: false, expr } => self.vector(expr, grid, sink),
+            ExprKind::Unary { negate: true, expr } => self.without_names(expr, sink, |sink| {
+                self.vector(expr, grid, &mut |series| {
+                    series.col.map(|v| -v);
+                    sink(series)
+                })
+            }),
+            _ => Err(unexpected(expr, "instant vector")),
+        }
+    }
+
+    /// Runs `produce` and drops the metric names of what it gives: at the end with delayed name removal, else now. Where
+    /// different names may leave equal labels, series are put together, which fails if two have a value at one step.
+    pub(crate) fn without_names(
+        &self,
+        arg: &Expr,
+        sink: Sink<'_>,
+        produce: impl FnOnce(Sink<'_>) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        if self.query.options.delayed_name_removal {
+            return produce(&mut |series| {
+                series.drop_name = true;
+                sink(series)
+            });
+        }
+        if !self.query.options.type_and_unit_labels && is_unique_without_name(arg) {
+            return produce(&mut |series| {
+                series.labels = without_metadata(&series.labels);
+                sink(series)
+            });
+        }
+        self.merged(sink, |sink| {
+            produce(&mut |series| {
+                series.labels = without_metadata(&series.labels);
+                sink(series)
+            })
+        })
+    }
+
+    /// Puts together series of equal labels before it hands them on.
+    pub(crate) fn merged(
+        &self,
+        sink: Sink<'_>,
+        produce: impl FnOnce(Sink<'_>) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let mut merger = Merger::default();
+        let mut held = Held { series: Vec::new(), samples: 0, held: &self.held };
+        produce(&mut |series| {
+            let count = series.col.ok.count();
+            self.hold(count)?;
+            held.samples += count;
+            merger.push(std::mem::take(series))
+        })?;
+        for mut series in merger.finish() {
+            held.release(series.col.ok.count());
+            sink(&mut series)?;
+        }
+        Ok(())
+    }
+
+    /// All series of a vector expression.
+    pub(crate) fn collect(&self, expr: &Expr, grid: &Grid) -> Result<Held<'_>, QueryError> {
+        let mut held = Held { series: Vec::new(), samples: 0, held: &self.held };
+        self.vector(expr, grid, &mut |series| {
+            let count = series.col.ok.count();
+            self.hold(count)?;
+            held.samples += count;
+            held.series.push(std::mem::take(series));
+            Ok(())
+        })?;
+        Ok(held)
+    }
+
+    /// A scalar expression.
+    pub(crate) fn scalar(&self, expr: &Expr, grid: &Grid) -> Result<Scalar, QueryError> {
+        match &expr.kind {
+            ExprKind::Number(v) | ExprKind::Duration(v) => Ok(Scalar::Constant(*v)),
+            ExprKind::Paren(inner) => self.scalar(inner, grid),
+            ExprKind::Unary { negate, expr } => {
+                let scalar = self.scalar(expr, grid)?;
+                Ok(if *negate { scalar.map(|v| -v) } else { scalar })
+            }
+            ExprKind::Binary(binary) => self.scalar_binary(binary, grid),
+            ExprKind::Call(call) => self.scalar_call(call, grid),
+            _ => Err(unexpected(expr, "scalar")),
+        }
+    }
+
+    fn scalar_binary(&self, b: &Binary, grid: &Grid) -> Result<Scalar, QueryError> {
+        let op = binary::scalar_operator(b.op)?;
+        Ok(self.scalar(&b.lhs, grid)?.zip(self.scalar(&b.rhs, grid)?, op))
+    }
+
+    /// A string expression, which is a literal.
+    pub(crate) fn string<'e>(&self, expr: &'e Expr) -> Result<&'e str, QueryError> {
+        match &strip_parens(expr).kind {
+            ExprKind::String(text) => Ok(text),
+            _ => Err(unexpected(expr, "string")),
+        }
+    }
+
+    pub(crate) fn matrix_windows(
+        &self,
+        matrix: &fk_promql_syntax::ast::MatrixSelector,
+        grid: &Grid,
+    ) -> Result<Windows, QueryError> {
+        let selector = &matrix.selector;
+        let range_ms = self.positive_ms(&matrix.range)?;
+        let beyond_ms = match selector.mode {
+            fk_promql_syntax::ast::RangeMode::Plain => 0,
+            _ => self.query.options.lookback_ms,
+        };
+        Ok(Windows { eval: *grid, refs: self.references(grid, selector.at, &selector.offset)?, range_ms, beyond_ms })
+    }
+
+    /// The windows of a subquery, and the steps its expression is evaluated at: multiples of its own step, so that they
+    /// do not move with the query.
+    pub(crate) fn subquery_windows(
+        &self,
+        subquery: &fk_promql_syntax::ast::Subquery,
+        grid: &Grid,
+    ) -> Result<(Windows, Grid), QueryError> {
+        let range_ms = self.positive_ms(&subquery.range)?;
+        let step = match &subquery.step {
+            Some(step) => self.positive_ms(step)?,
+            None => self.query.options.default_subquery_step_ms.max(1),
+        };
+        let refs = self.references(grid, subquery.at, &subquery.offset)?;
+        let windows = Windows { eval: *grid, refs, range_ms, beyond_ms: 0 };
+        let before = windows.start(0);
+        let mut start = before / step * step;
+        if start <= before {
+            start = start.saturating_add(step);
+        }
+        Ok((windows, steps(start, windows.end(grid.n.saturating_sub(1)), step)?))
+    }
+
+    /// A duration in ms; may be negative.
+    pub(crate) fn duration_ms(&self, duration: &DurationExpr) -> Result<i64, QueryError> {
+        let node = match duration {
+            DurationExpr::Const(ms) => return Ok(*ms),
+            DurationExpr::Expr(node) => node,
+        };
+        let seconds = self.duration_seconds(node)?;
+        // Text as in Prometheus:
+        if seconds.is_nan() || seconds.abs() * 1e9 >= i64::MAX as f64 {
+            return Err(QueryError::execution("duration is out of range"));
+        }
+        Ok((seconds * 1000.0) as i64)
+    }
+
+    fn positive_ms(&self, duration: &DurationExpr) -> Result<i64, QueryError> {
+        match self.duration_ms(duration)? {
+            ms if ms > 0 => Ok(ms),
+            // Text as in Prometheus:
+            _ => Err(QueryError::execution("duration must be greater than 0")),
+        }
+    }
+
+    fn duration_seconds(&self, node: &DurationNode) -> Result<f64, QueryError> {
+        Ok(match node {
+            DurationNode::Number(seconds) | DurationNode::Duration(seconds) => *seconds,
+            DurationNode::Step => self.step_seconds(),
+            DurationNode::Range => (self.end_ms - self.start_ms) as f64 / 1000.0,
+            DurationNode::Negate(inner) => -self.duration_seconds(inner)?,
+            DurationNode::Paren(inner) => self.duration_seconds(inner)?,
+            DurationNode::Min(a, b) => math::min(self.duration_seconds(a)?, self.duration_seconds(b)?),
+            DurationNode::Max(a, b) => math::max(self.duration_seconds(a)?, self.duration_seconds(b)?),
+            DurationNode::Binary(op, a, b) => {
+                let (a, b) = (self.duration_seconds(a)?, self.duration_seconds(b)?);
+                match op {
+                    BinaryOp::Add => a + b,
+                    BinaryOp::Sub => a - b,
+                    BinaryOp::Mul => a * b,
+                    // Texts as in Prometheus:
+                    BinaryOp::Div if b == 0.0 => return Err(QueryError::execution("division by zero")),
+                    BinaryOp::Div => a / b,
+                    BinaryOp::Mod if b == 0.0 => return Err(QueryError::execution("modulo by zero")),
+                    BinaryOp::Mod => a % b,
+                    BinaryOp::Pow => a.powf(b),
+                    _ => return Err(QueryError::execution("unexpected operator in a duration expression")),
+                }
+            }
+        })
+    }
+
+    pub(crate) fn step_seconds(&self) -> f64 {
+        self.query.step_ms as f64 / 1000.0
+    }
+
+    pub(crate) fn control(&self) -> &'a Control {
+        self.query.control
+    }
+
+    /// Notes that `samples` more are in memory for a moment.
+    pub(crate) fn touch(&self, samples: usize) -> Result<(), QueryError> {
+        let now = self.held.get().saturating_add(samples);
+        let mut stats = self.stats.borrow_mut();
+        stats.samples_peak = stats.samples_peak.max(now);
+        if now > self.query.options.max_samples { Err(QueryError::TooManySamples) } else { Ok(()) }
+    }
+
+    /// Notes that `samples` more stay in memory.
+    fn hold(&self, samples: usize) -> Result<(), QueryError> {
+        self.touch(samples)?;
+        self.held.set(self.held.get() + samples);
+        Ok(())
+    }
+
+    pub(crate) fn stats_per_step(&self) -> bool {
+        self.query.options.per_step_stats
+    }
+
+    /// Counts samples by step of the query. Those of other steps (of subqueries, of fixed times) go to the step of the
+    /// query that is nearest behind them.
+    pub(crate) fn count_steps(&self, counts: impl IntoIterator<Item = (usize, u64)>, grid: &Grid) {
+        if !self.stats_per_step() {
+            return;
+        }
+        let mut stats = self.stats.borrow_mut();
+        let last = self.grid.n.saturating_sub(1);
+        for (step, count) in counts {
+            let at = if *grid == self.grid {
+                step
+            } else {
+                let behind = grid.t(step).saturating_sub(self.grid.start).max(0);
+                usize::try_from(behind / self.grid.step).unwrap_or(last).min(last)
+            };
+            if let Some(slot) = stats.samples_per_step.get_mut(at) {
+                *slot += count;
+            }
+        }
+    }
+}
+
+/// The expression inside of parentheses.
+pub(crate) fn strip_parens(mut expr: &Expr) -> &Expr {
+    while let ExprKind::Paren(inner) = &expr.kind {
+        expr = inner;
+    }
+    expr
+}
+
+/// The type of an expression the parser has checked.
+pub(crate) fn type_of(expr: &Expr) -> ValueType {
+    let mut expr = expr;
+    loop {
+        expr = match &expr.kind {
+            ExprKind::Number(_) | ExprKind::Duration(_) => return ValueType::Scalar,
+            ExprKind::String(_) => return ValueType::String,
+            ExprKind::VectorSelector(_) | ExprKind::Aggregate(_) => return ValueType::Vector,
+            ExprKind::MatrixSelector(_) | ExprKind::Subquery(_) => return ValueType::Matrix,
+            ExprKind::Call(call) => return call.function.returns,
+            ExprKind::Binary(binary) if type_of(&binary.rhs) == ValueType::Scalar => &binary.lhs,
+            ExprKind::Binary(_) => return ValueType::Vector,
+            ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => expr,
+        }
+    }
+}
+
+/// Functions whose result depends on the time of the step even if their arguments do not.
+const STEP_DEPENDENT: [&str; 11] = [
+    "days_in_month",
+    "day_of_month",
+    "day_of_week",
+    "day_of_year",
+    "hour",
+    "minute",
+    "month",
+    "year",
+    "predict_linear",
+    "time",
+    "timestamp",
+];
+
+/// Whether the expression gives the same at every step.
+fn is_step_invariant(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) => true,
+        ExprKind::VectorSelector(selector) => selector.at.is_some(),
+        ExprKind::MatrixSelector(matrix) => matrix.selector.at.is_some(),
+        ExprKind::Subquery(subquery) => subquery.at.is_some(),
+        ExprKind::Call(call) => {
+            !STEP_DEPENDENT.contains(&call.function.name) && call.args.iter().all(is_step_invariant)
+        }
+        ExprKind::Aggregate(aggregate) => {
+            is_step_invariant(&aggregate.expr) && aggregate.param.as_ref().is_none_or(is_step_invariant)
+        }
+        ExprKind::Binary(binary) => is_step_invariant(&binary.lhs) && is_step_invariant(&binary.rhs),
+        ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => is_step_invariant(expr),
+    }
+}
+
+/// Whether the labels of the expression's series stay different when the metric name goes. `false` where unsure.
+fn is_unique_without_name(expr: &Expr) -> bool {
+    let named = |selector: &fk_promql_syntax::ast::VectorSelector| {
+        let by_name = |m: &fk_model::Matcher| m.kind == fk_model::MatchKind::Equal && m.name == fk_model::METRIC_NAME;
+        selector.matchers.iter().any(by_name)
+    };
+    match &expr.kind {
+        ExprKind::VectorSelector(selector) => named(selector),
+        ExprKind::MatrixSelector(matrix) => named(&matrix.selector),
+        ExprKind::Subquery(subquery) => is_unique_without_name(&subquery.expr),
+        ExprKind::Paren(expr) | ExprKind::Unary { expr, .. } => is_unique_without_name(expr),
+        _ => false,
+    }
+}
+
+/// How deep the expression is. Does not recurse, since it decides whether recursion is safe.
+fn depth(expr: &Expr) -> usize {
+    let mut deepest = 0;
+    let mut open = vec![(expr, 1)];
+    while let Some((expr, level)) = open.pop() {
+        deepest = deepest.max(level);
+        let next = level + 1;
+        match &expr.kind {
+            ExprKind::Number(_)
+            | ExprKind::Duration(_)
+            | ExprKind::String(_)
+            | ExprKind::VectorSelector(_)
+            | ExprKind::MatrixSelector(_) => {}
+            ExprKind::Subquery(subquery) => open.push((&subquery.expr, next)),
+            ExprKind::Call(call) => open.extend(call.args.iter().map(|arg| (arg, next))),
+            ExprKind::Aggregate(aggregate) => {
+                open.push((&aggregate.expr, next));
+                open.extend(aggregate.param.iter().map(|param| (param, next)));
+            }
+            ExprKind::Binary(binary) => open.extend([(&binary.lhs, next), (&binary.rhs, next)]),
+            ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => open.push((expr, next)),
+        }
+    }
+    deepest
+}
+
+/// The parser has checked the types, so only a tree made by hand gets here.
+pub(crate) fn unexpected(expr: &Expr, wanted: &str) -> QueryError {
+    QueryError::execution(format!(
+        "expected {wanted} at byte {} of the query, got {}",
+        expr.pos.start,
+        type_of(expr).name()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::QueryOptions;
+    use fk_model::Labels;
+    use fk_promql_syntax::{ParserOptions, parse};
+    use fk_storage::Stopped;
+    use fk_testkit::MemoryStorage;
+
+    /// Counters of two jobs with two instances each, a sample every 15 s over an hour.
+    fn storage() -> MemoryStorage {
+        let storage = MemoryStorage::new();
+        for (at, (job, instance)) in [("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")].into_iter().enumerate() {
+            let labels = Labels::from_pairs([("__name__", "requests_total"), ("job", job), ("instance", instance)]);
+            let samples: Vec<(i64, f64)> = (0..=240).map(|i| (i * 15_000, i as f64 * 15.0 * (at + 1) as f64)).collect();
+            storage.add(&labels, &samples);
+        }
+        storage
+    }
+
+    fn run(text: &str, end_ms: i64, step_ms: i64, options: &QueryOptions) -> Result<Answer, QueryError> {
+        let expr = parse(text, &ParserOptions::all()).expect(text);
+        let control = Control::new();
+        let query = Query { expr: &expr, text, start_ms: 600_000, end_ms, step_ms, options, control: &control };
+        evaluate(&storage(), &query)
+    }
+
+    /// The result as text: `{labels} v v v` per series.
+    fn show(value: Value) -> Vec<String> {
+        match value {
+            Value::Scalar { v, .. } => vec![v.to_string()],
+            Value::String { v, .. } => vec![v],
+            Value::Vector(samples) => samples.iter().map(|s| format!("{} {}", s.labels, s.v)).collect(),
+            Value::Matrix(series) => {
+                series.iter().map(|s| s.v.iter().fold(s.labels.to_string(), |text, v| format!("{text} {v}"))).collect()
+            }
+        }
+    }
+
+    #[test]
+    fn queries_are_evaluated_at_every_step() {
+        for (text, want) in [
+            ("1 + 2", vec!["{} 3 3 3"]),
+            ("round(sum by (job) (rate(requests_total[5m])), 0.001)", vec![r#"{job="a"} 3 3 3"#, r#"{job="b"} 7 7 7"#]),
+            ("count(requests_total > 1200)", vec!["{} 2 3 3"]),
+            ("sum(requests_total @ 600) / sum(requests_total @ start())", vec!["{} 1 1 1"]),
+            ("max_over_time(time()[2m:1m])", vec!["{} 600 660 720"]),
+            ("scalar(sum(requests_total{instance='1', job='a'}))", vec!["{} 600 660 720"]),
+            ("absent(nothing{a='b'})", vec![r#"{a="b"} 1 1 1"#]),
+        ] {
+            let answer = run(text, 720_000, 60_000, &QueryOptions::default()).expect(text);
+            assert_eq!(show(answer.value), want, "{text}");
+            assert_eq!((answer.warnings, answer.infos), (vec![], vec![]), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_and_controls_end_a_query() {
+        let options = QueryOptions { max_samples: 11, ..QueryOptions::default() };
+        assert!(matches!(run("requests_total", 720_000, 60_000, &options), Err(QueryError::TooManySamples)));
+        assert!(run("sum(requests_total)", 720_000, 60_000, &options).is_ok(), "groups are held, series are not");
+        let text = "requests_total";
+        let expr = parse(text, &ParserOptions::all()).unwrap();
+        let (control, options) = (Control::new(), QueryOptions::default());
+        control.cancel();
+        let query =
+            Query { expr: &expr, text, start_ms: 0, end_ms: 0, step_ms: 0, options: &options, control: &control };
+        let error = evaluate(&storage(), &query).unwrap_err();
+        assert!(matches!(error, QueryError::Stopped(Stopped::Cancelled)));
+        assert_eq!(error.to_string(), "query was canceled in expression evaluation");
+    }
+
+    #[test]
+    fn samples_are_counted_by_step() {
+        let options = QueryOptions { per_step_stats: true, ..QueryOptions::default() };
+        for (text, per_step) in
+            [("requests_total", 4), ("rate(requests_total[1m])", 16), ("sum(requests_total offset 1m)", 4)]
+        {
+            let stats = run(text, 720_000, 60_000, &options).expect(text).stats;
+            assert_eq!((stats.samples_per_step, stats.samples_total), (vec![per_step; 3], per_step * 3), "{text}");
+        }
+    }
+
+    #[test]
+    fn deep_expressions_have_a_stack_of_their_own() {
+        let text = vec!["requests_total"; 400].join(" + ");
+        assert_eq!(show(run(&text, 0, 0, &QueryOptions::default()).unwrap().value).len(), 4);
+    }
+}

@@ -1,0 +1,435 @@
+//! What functions of range vectors compute from one series: one pass over the windows of all steps.
+//!
+//! Each kernel takes the sums in the order Prometheus takes them (`promql/functions.go`), so results are equal to the
+//! last bit.
+
+use crate::column::Column;
+use crate::math::{self, Mean, kahan};
+use crate::windows::Input;
+
+/// A function without further arguments.
+pub(crate) type Kernel = fn(&Input<'_>, &mut Column);
+
+/// The function called `name`, if it takes nothing but a range vector.
+pub(crate) fn find(name: &str) -> Option<Kernel> {
+    Some(match name {
+        "rate" => |input, out| extrapolated(input, out, Extrapolation { counter: true, per_second: true }),
+        "increase" => |input, out| extrapolated(input, out, Extrapolation { counter: true, per_second: false }),
+        "delta" => |input, out| extrapolated(input, out, Extrapolation { counter: false, per_second: false }),
+        "irate" => |input, out| last_two(input, out, true),
+        "idelta" => |input, out| last_two(input, out, false),
+        "deriv" => |input, out| {
+            each(input, out, |_, t, v| (v.len() > 1).then(|| linear_regression(t, v, t[0]).0));
+        },
+        "sum_over_time" => |input, out| each(input, out, |_, _, v| Some(sum(v))),
+        "avg_over_time" => |input, out| each(input, out, |_, _, v| Some(mean(v))),
+        "count_over_time" => |input, out| each(input, out, |_, t, _| Some(t.len() as f64)),
+        "present_over_time" => |input, out| each(input, out, |_, _, _| Some(1.0)),
+        "last_over_time" => |input, out| each(input, out, |_, _, v| v.last().copied()),
+        "first_over_time" => |input, out| each(input, out, |_, _, v| v.first().copied()),
+        "min_over_time" => |input, out| each(input, out, |_, _, v| Some(v[best(v, |a, b| a < b)])),
+        "max_over_time" => |input, out| each(input, out, |_, _, v| Some(v[best(v, |a, b| a > b)])),
+        "ts_of_min_over_time" => |input, out| each(input, out, |_, t, v| Some(seconds(t[best(v, |a, b| a <= b)]))),
+        "ts_of_max_over_time" => |input, out| each(input, out, |_, t, v| Some(seconds(t[best(v, |a, b| a >= b)]))),
+        "ts_of_first_over_time" => |input, out| each(input, out, |_, t, _| Some(seconds(t[0]))),
+        "ts_of_last_over_time" => |input, out| each(input, out, |_, t, _| Some(seconds(t[t.len() - 1]))),
+        "stddev_over_time" => |input, out| each(input, out, |_, _, v| Some(variance(v).sqrt())),
+        "stdvar_over_time" => |input, out| each(input, out, |_, _, v| Some(variance(v))),
+        "mad_over_time" => |input, out| {
+            let mut scratch = Vec::new();
+            each_mut(input, out, |_, _, v| Some(median_absolute_deviation(v, &mut scratch)));
+        },
+        "changes" => |input, out| each(input, out, |_, _, v| Some(count_pairs(v, is_change))),
+        "resets" => |input, out| each(input, out, |_, _, v| Some(count_pairs(v, |a, b| b < a))),
+        _ => return None,
+    })
+}
+
+/// The functions for `anchored` and `smoothed` ranges.
+pub(crate) fn find_extended(name: &str, smoothed: bool) -> Option<Kernel> {
+    Some(match (name, smoothed) {
+        ("rate", false) => |i, o| anchored_difference(i, o, Extrapolation { counter: true, per_second: true }),
+        ("increase", false) => |i, o| anchored_difference(i, o, Extrapolation { counter: true, per_second: false }),
+        ("delta", false) => |i, o| anchored_difference(i, o, Extrapolation { counter: false, per_second: false }),
+        ("changes", false) => |i, o| each_anchored(i, o, |v| count_pairs(v, is_change)),
+        ("resets", false) => |i, o| each_anchored(i, o, |v| count_pairs(v, |a, b| b < a)),
+        ("rate", true) => |i, o| smoothed_difference(i, o, Extrapolation { counter: true, per_second: true }),
+        ("increase", true) => |i, o| smoothed_difference(i, o, Extrapolation { counter: true, per_second: false }),
+        ("delta", true) => |i, o| smoothed_difference(i, o, Extrapolation { counter: false, per_second: false }),
+        _ => return None,
+    })
+}
+
+/// `quantile_over_time`; `q` by step.
+pub(crate) fn quantile_over_time(input: &Input<'_>, out: &mut Column, q: impl Fn(usize) -> f64) {
+    let mut scratch = Vec::new();
+    each_mut(input, out, |step, _, v| {
+        scratch.clear();
+        scratch.extend_from_slice(v);
+        Some(math::quantile(q(step), &mut scratch))
+    });
+}
+
+/// `predict_linear`; seconds ahead by step.
+pub(crate) fn predict_linear(input: &Input<'_>, out: &mut Column, ahead: impl Fn(usize) -> f64) {
+    let eval = input.windows.eval;
+    each(input, out, |step, t, v| {
+        if v.len() < 2 {
+            return None;
+        }
+        let (slope, intercept) = linear_regression(t, v, eval.t(step));
+        Some(slope * ahead(step) + intercept)
+    });
+}
+
+/// `double_exponential_smoothing`; smoothing and trend factor by step, both checked to be between 0 and 1.
+pub(crate) fn double_exponential_smoothing(input: &Input<'_>, out: &mut Column, factors: impl Fn(usize) -> (f64, f64)) {
+    each(input, out, |step, _, v| {
+        if v.len() < 2 {
+            return None;
+        }
+        let (sf, tf) = factors(step);
+        let (mut before, mut smoothed, mut trend) = (0.0, v[0], v[1] - v[0]);
+        for (i, value) in v.iter().enumerate().skip(1) {
+            let x = sf * value;
+            if i > 1 {
+                trend = tf * (smoothed - before) + (1.0 - tf) * trend;
+            }
+            let y = (1.0 - sf) * (smoothed + trend);
+            (before, smoothed) = (smoothed, x + y);
+        }
+        Some(smoothed)
+    });
+}
+
+fn seconds(t: i64) -> f64 {
+    t as f64 / 1000.0
+}
+
+/// Calls `f` for each step whose window holds samples: with the step, times and values.
+#[inline]
+fn each(input: &Input<'_>, out: &mut Column, f: impl Fn(usize, &[i64], &[f64]) -> Option<f64>) {
+    each_mut(input, out, f);
+}
+
+#[inline]
+fn each_mut(input: &Input<'_>, out: &mut Column, mut f: impl FnMut(usize, &[i64], &[f64]) -> Option<f64>) {
+    for (step, &(lo, hi)) in input.bounds.iter().enumerate() {
+        let inside = lo as usize..hi as usize;
+        if inside.is_empty() {
+            continue;
+        }
+        if let Some(v) = f(step, &input.t[inside.clone()], &input.v[inside]) {
+            out.set(step, v);
+        }
+    }
+}
+
+fn sum(v: &[f64]) -> f64 {
+    let (sum, c) = v.iter().fold((0.0, 0.0), |(sum, c), v| kahan(*v, sum, c));
+    if sum.is_infinite() { sum } else { sum + c }
+}
+
+fn mean(v: &[f64]) -> f64 {
+    let mut mean = Mean::new(v[0]);
+    v[1..].iter().for_each(|v| mean.add(*v));
+    mean.get()
+}
+
+fn variance(v: &[f64]) -> f64 {
+    let (mut count, mut mean, mut mean_c, mut aux, mut aux_c) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for v in v {
+        count += 1.0;
+        let delta = v - (mean + mean_c);
+        (mean, mean_c) = kahan(delta / count, mean, mean_c);
+        (aux, aux_c) = kahan(delta * (v - (mean + mean_c)), aux, aux_c);
+    }
+    (aux + aux_c) / count
+}
+
+/// Index of the value that no later one is better than; anything is better than NaN.
+fn best(v: &[f64], better: impl Fn(f64, f64) -> bool) -> usize {
+    let mut at = 0;
+    for i in 1..v.len() {
+        if better(v[i], v[at]) || v[at].is_nan() {
+            at = i;
+        }
+    }
+    at
+}
+
+fn median_absolute_deviation(v: &[f64], scratch: &mut Vec<f64>) -> f64 {
+    if v.iter().any(|v| v.is_nan()) {
+        return f64::NAN;
+    }
+    scratch.clear();
+    scratch.extend_from_slice(v);
+    let median = math::quantile(0.5, scratch);
+    scratch.iter_mut().for_each(|v| *v = (*v - median).abs());
+    math::quantile(0.5, scratch)
+}
+
+fn is_change(before: f64, now: f64) -> bool {
+    now != before && !(now.is_nan() && before.is_nan())
+}
+
+fn count_pairs(v: &[f64], pred: impl Fn(f64, f64) -> bool) -> f64 {
+    v.windows(2).filter(|pair| pred(pair[0], pair[1])).count() as f64
+}
+
+/// Slope per second and value at `origin` of the line through the samples (least squares, compensated sums).
+fn linear_regression(t: &[i64], v: &[f64], origin: i64) -> (f64, f64) {
+    let (mut x, mut y, mut xy, mut xx) = ((0.0, 0.0), (0.0, 0.0), (0.0, 0.0), (0.0, 0.0));
+    let constant = v.iter().all(|value| *value == v[0]);
+    if constant {
+        return if v[0].is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, v[0]) };
+    }
+    for (t, v) in t.iter().zip(v) {
+        let dx = (t - origin) as f64 / 1e3;
+        x = kahan(dx, x.0, x.1);
+        y = kahan(*v, y.0, y.1);
+        xy = kahan(dx * v, xy.0, xy.1);
+        xx = kahan(dx * dx, xx.0, xx.1);
+    }
+    let n = v.len() as f64;
+    let (x, y, xy, xx) = (x.0 + x.1, y.0 + y.1, xy.0 + xy.1, xx.0 + xx.1);
+    let covariance = xy - x * y / n;
+    let variance = xx - x * x / n;
+    let slope = covariance / variance;
+    (slope, y / n - slope * x / n)
+}
+
+/// Which of the three extrapolating functions.
+#[derive(Clone, Copy, Debug)]
+struct Extrapolation {
+    /// Corrects counter resets and does not extrapolate below zero.
+    counter: bool,
+    /// Divides by the length of the window.
+    per_second: bool,
+}
+
+/// Where a counter starts anew: indexes of samples lower than the one before. NaN is not lower than anything.
+fn resets(v: &[f64]) -> Vec<usize> {
+    (1..v.len()).filter(|i| v[*i] < v[i - 1]).collect()
+}
+
+/// `rate`, `increase`, `delta` (`extrapolatedRate` in Prometheus): the difference of the last and the first value, plus
+/// what was lost by counter resets, stretched to the window's ends where the samples come close enough to them.
+///
+/// Resets are found once per series; a window then adds only those inside, in their order.
+fn extrapolated(input: &Input<'_>, out: &mut Column, what: Extrapolation) {
+    let (t, v, windows) = (input.t, input.v, input.windows);
+    let range_seconds = windows.range_seconds();
+    let resets = if what.counter { resets(v) } else { Vec::new() };
+    let mut first_reset = 0;
+    for (step, &(lo, hi)) in input.bounds.iter().enumerate() {
+        let (first, last) = (lo as usize, hi as usize);
+        if last < first + 2 {
+            continue;
+        }
+        let last = last - 1;
+        let mut result = v[last] - v[first];
+        while first_reset < resets.len() && resets[first_reset] <= first {
+            first_reset += 1;
+        }
+        for at in resets[first_reset..].iter().take_while(|at| **at <= last) {
+            result += v[at - 1];
+        }
+
+        let mut to_start = (t[first] - windows.start(step)) as f64 / 1000.0;
+        let mut to_end = (windows.end(step) - t[last]) as f64 / 1000.0;
+        let sampled = (t[last] - t[first]) as f64 / 1000.0;
+        let between = sampled / (last - first) as f64;
+        // Samples this far from the end of the window mean that the series starts or ends inside it.
+        let threshold = between * 1.1;
+        if to_start >= threshold {
+            to_start = between / 2.0;
+        }
+        if what.counter {
+            // A counter cannot have been below zero.
+            let mut to_zero = to_start;
+            if result > 0.0 && v[first] >= 0.0 {
+                to_zero = sampled * (v[first] / result);
+            }
+            if to_zero < to_start {
+                to_start = to_zero;
+            }
+        }
+        if to_end >= threshold {
+            to_end = between / 2.0;
+        }
+        let mut factor = (sampled + to_start + to_end) / sampled;
+        if what.per_second {
+            factor /= range_seconds;
+        }
+        out.set(step, result * factor);
+    }
+}
+
+/// `irate` and `idelta`: from the last two samples.
+fn last_two(input: &Input<'_>, out: &mut Column, rate: bool) {
+    each(input, out, |_, t, v| {
+        let [.., t1, t2] = t else { return None };
+        let [.., v1, v2] = v else { return None };
+        if t1 == t2 {
+            return None;
+        }
+        if !rate {
+            return Some(v2 - v1);
+        }
+        let difference = if v2 < v1 { *v2 } else { v2 - v1 };
+        Some(difference / ((t2 - t1) as f64 / 1000.0))
+    });
+}
+
+/// Index of the sample that an anchored window begins with: the last one at or before its start if it is not too old,
+/// else the first one inside.
+fn anchor(input: &Input<'_>, step: usize, lo: usize) -> usize {
+    let oldest = input.windows.start(step) - input.windows.beyond_ms;
+    if lo > 0 && input.t[lo - 1] > oldest { lo - 1 } else { lo }
+}
+
+fn each_anchored(input: &Input<'_>, out: &mut Column, f: impl Fn(&[f64]) -> f64) {
+    for (step, &(lo, hi)) in input.bounds.iter().enumerate() {
+        let (lo, hi) = (lo as usize, hi as usize);
+        if lo < hi {
+            out.set(step, f(&input.v[anchor(input, step, lo)..hi]));
+        }
+    }
+}
+
+/// `rate`, `increase`, `delta` of an anchored range: the plain difference of the samples at its ends.
+fn anchored_difference(input: &Input<'_>, out: &mut Column, what: Extrapolation) {
+    let range_seconds = input.windows.range_seconds();
+    each_anchored(input, out, |v| {
+        let mut result = v[v.len() - 1] - v[0];
+        if what.counter {
+            result += lost_by_resets(v);
+        }
+        if what.per_second { result / range_seconds } else { result }
+    });
+}
+
+fn lost_by_resets(v: &[f64]) -> f64 {
+    v.windows(2).filter(|pair| pair[1] < pair[0]).map(|pair| pair[0]).sum()
+}
+
+/// `rate`, `increase`, `delta` of a smoothed range: the difference of the values interpolated at its ends.
+fn smoothed_difference(input: &Input<'_>, out: &mut Column, what: Extrapolation) {
+    let (t, v, windows) = (input.t, input.v, input.windows);
+    let range_seconds = windows.range_seconds();
+    for (step, &(lo, hi)) in input.bounds.iter().enumerate() {
+        let (lo, hi) = (lo as usize, hi as usize);
+        let (start, end) = (windows.start(step), windows.end(step));
+        let before = (lo > 0 && t[lo - 1] > start - windows.beyond_ms).then(|| lo - 1);
+        let after = (hi < t.len() && t[hi] <= end + windows.beyond_ms).then_some(hi);
+        // Samples on one side only say nothing about the range.
+        if lo == hi && (before.is_none() || after.is_none()) {
+            continue;
+        }
+        let left = match before {
+            Some(at) if t[at] == start => v[at],
+            // `at + 1` is inside the window or behind it; one of both exists.
+            Some(at) if at + 1 < t.len() => interpolate((t[at], v[at]), (t[at + 1], v[at + 1]), start, what.counter),
+            _ => v[lo],
+        };
+        let right = match after {
+            Some(at) if at > 0 && t[at - 1] != end && (lo < hi || before.is_some()) => {
+                interpolate((t[at - 1], v[at - 1]), (t[at], v[at]), end, what.counter)
+            }
+            _ => v[hi - 1],
+        };
+        let mut result = right - left;
+        if what.counter {
+            let mut last = left;
+            for value in v[lo..hi].iter().chain([&right]) {
+                if *value < last {
+                    result += last;
+                }
+                last = *value;
+            }
+        }
+        out.set(step, if what.per_second { result / range_seconds } else { result });
+    }
+}
+
+/// The value at `at` on the line between two samples. Between the samples of a counter that was reset the line begins at
+/// zero.
+pub(crate) fn interpolate((t1, mut v1): (i64, f64), (t2, v2): (i64, f64), at: i64, counter: bool) -> f64 {
+    if counter && v2 < v1 {
+        v1 = 0.0;
+    }
+    v1 + (v2 - v1) * ((at - t1) as f64 / (t2 - t1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::column::Grid;
+    use crate::windows::{Plan, Windows};
+
+    /// Result at time `end` ms over `(end - range, end]`.
+    fn at(name: &str, samples: &[(i64, f64)], end: i64, range_ms: i64) -> Option<f64> {
+        let (t, v): (Vec<i64>, Vec<f64>) = samples.iter().copied().unzip();
+        let eval = Grid::instant(end);
+        let windows = Windows { eval, refs: eval, range_ms, beyond_ms: 0 };
+        let mut plan = Plan::default();
+        plan.update(&windows, &t);
+        let mut out = Column::none(1);
+        find(name).expect(name)(&Input { windows: &windows, t: &t, v: &v, bounds: plan.bounds() }, &mut out);
+        out.iter().next().map(|(_, v)| v)
+    }
+
+    fn spaced(values: &[f64]) -> Vec<(i64, f64)> {
+        values.iter().enumerate().map(|(i, v)| (i as i64 * 300_000, *v)).collect()
+    }
+
+    #[test]
+    fn rates_extrapolate_and_correct_resets() {
+        let counter = spaced(&[0.0, 27.0, 54.0, 81.0, 108.0, 0.0, 27.0, 54.0, 81.0, 108.0, 135.0]);
+        assert_eq!(at("rate", &counter, 3_000_000, 3_000_000), Some(0.08));
+        assert_eq!(at("rate", &counter, 3_000_000, 300_000), None);
+        let rising: Vec<f64> = (0..=10).map(|i| 10.0 + 10.0 * f64::from(i)).collect();
+        assert_eq!(at("increase", &spaced(&rising), 3_000_000, 6_000_000), Some(105.0));
+        let near_zero: Vec<f64> = (0..=10).map(|i| 1.0 + 10.0 * f64::from(i)).collect();
+        assert_eq!(at("increase", &spaced(&near_zero), 3_000_000, 6_000_000), Some(101.0));
+        assert_eq!(at("delta", &spaced(&[200.0, 150.0, 100.0, 50.0, 0.0]), 1_200_000, 1_200_000), Some(-200.0));
+        assert_eq!(at("irate", &spaced(&[0.0, 10.0, 4.0]), 600_000, 900_000), Some(4.0 / 300.0));
+        assert_eq!(at("idelta", &spaced(&[0.0, 10.0, 4.0]), 600_000, 900_000), Some(-6.0));
+    }
+
+    #[test]
+    fn extremes_prefer_numbers_to_nan_and_later_times() {
+        let nan = f64::NAN;
+        for (name, values, want) in [
+            ("max_over_time", vec![nan, 0.0, 1.0], 1.0),
+            ("min_over_time", vec![2.0, 0.0, nan], 0.0),
+            ("max_over_time", vec![2.0, nan, 1.0], 2.0),
+            ("ts_of_max_over_time", vec![5.0, 5.0, 1.0], 300.0),
+            ("ts_of_min_over_time", vec![nan, 1.0, 1.0], 600.0),
+            ("changes", vec![nan, nan, 1.0], 1.0),
+            ("resets", vec![3.0, 2.0, 1.0], 2.0),
+            ("mad_over_time", vec![4.0, 6.0, 2.0, 1.0, 999.0, 1.0, 2.0], 1.0),
+        ] {
+            assert_eq!(at(name, &spaced(&values), 3_000_000, 6_000_000), Some(want), "{name}");
+        }
+        assert!(at("max_over_time", &spaced(&[nan, nan]), 300_000, 600_000).is_some_and(f64::is_nan));
+        assert!(at("mad_over_time", &spaced(&[1.0, nan]), 300_000, 600_000).is_some_and(f64::is_nan));
+    }
+
+    #[test]
+    fn averages_of_equal_values_are_exact() {
+        for n in 1..40 {
+            assert_eq!(
+                at("avg_over_time", &spaced(&vec![52.0; n]), 300_000 * n as i64, i64::MAX / 4),
+                Some(52.0),
+                "{n}"
+            );
+        }
+        assert_eq!(at("avg_over_time", &spaced(&[1.0, 1e100, 1.0, -1e100]), 900_000, 1_200_000), Some(0.5));
+        assert_eq!(
+            at("stdvar_over_time", &spaced(&[0.0, 8.0, 8.0, 2.0, 3.0]), 1_200_000, 1_500_000),
+            Some(10.559999999999999)
+        );
+    }
+}

@@ -1,0 +1,316 @@
+//! Selectors: series from the storage, turned into values at steps.
+//!
+//! A large set is read by several threads. They take batches of series in turn, and the batches are handed on in the
+//! order of the storage, so results do not depend on how many threads there are.
+
+use std::sync::mpsc;
+
+use fk_model::is_stale;
+use fk_promql_syntax::ast::{At, DurationExpr, RangeMode, VectorSelector};
+use fk_storage::{Control, Samples, SelectParams, SeriesSet, TimeRange};
+
+use crate::QueryError;
+use crate::column::{Column, Grid, Series};
+use crate::eval::{Eval, Sink};
+use crate::kernels::interpolate;
+use crate::windows::{Input, Plan, Windows, remove_stale};
+
+/// Series that a thread takes at a time.
+const BATCH_SERIES: usize = 64;
+
+/// Batches that a thread may be ahead of the one that consumes them.
+const BATCHES_AHEAD: usize = 2;
+
+/// Below so many series one thread is enough.
+const PARALLEL_SERIES_MIN: usize = 512;
+
+/// A function of the samples of one series, run by any thread.
+pub(crate) type Kernel<'k> = &'k (dyn Fn(&Input<'_>, &mut Column) + Sync);
+
+/// What a thread reuses from series to series.
+#[derive(Default)]
+struct Scratch {
+    samples: Samples,
+    plan: Plan,
+}
+
+/// One series as a worker hands it on.
+#[derive(Default)]
+struct Read {
+    series: Series,
+    /// Samples that took part, summed over the steps.
+    samples: u64,
+    /// Most samples that were held for it.
+    held: usize,
+}
+
+/// How the values of one series come about.
+type Work<'w> = &'w (dyn Fn(&mut Scratch, usize, &mut Read) -> Result<(), QueryError> + Sync);
+
+impl Eval<'_> {
+    /// The times a selector or subquery looks at from each step: `@` fixes them, `offset` shifts them.
+    pub(crate) fn references(&self, grid: &Grid, at: Option<At>, offset: &DurationExpr) -> Result<Grid, QueryError> {
+        let offset = self.duration_ms(offset)?;
+        let fixed = at.map(|at| match at {
+            At::Time(t) => t,
+            At::Start => self.start_ms,
+            At::End => self.end_ms,
+        });
+        Ok(match fixed {
+            Some(t) => Grid { start: t.saturating_sub(offset), step: 0, n: grid.n },
+            None => Grid { start: grid.start.saturating_sub(offset), ..*grid },
+        })
+    }
+
+    fn select(&self, selector: &VectorSelector, range: TimeRange) -> Result<Box<dyn SeriesSet>, QueryError> {
+        let params = SelectParams { range, sorted: false, limit: 0 };
+        let set = self.storage.select(&params, &selector.matchers, self.control())?;
+        set.warnings().iter().for_each(|warning| self.notes.borrow_mut().storage_warning(warning));
+        self.stats.borrow_mut().series_total += set.len() as u64;
+        Ok(set)
+    }
+
+    /// An instant selector: at each step the newest sample within the lookback, unless it is a staleness marker.
+    /// `stamps`: the samples' times in seconds instead of their values.
+    pub(crate) fn instant(
+        &self,
+        selector: &VectorSelector,
+        grid: &Grid,
+        stamps: bool,
+        sink: Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let refs = self.references(grid, selector.at, &selector.offset)?;
+        let lookback = self.query.options.lookback_ms;
+        if grid.n == 0 {
+            return Ok(());
+        }
+        let smoothed = selector.mode == RangeMode::Smoothed;
+        if selector.mode == RangeMode::Anchored {
+            return Err(QueryError::execution("anchored modifier can only be used with range selectors"));
+        }
+        let ahead = if smoothed { lookback } else { 0 };
+        let mint = refs.t(0).saturating_sub(lookback).saturating_add(1);
+        let range = TimeRange { mint, maxt: refs.t(grid.n - 1).saturating_add(ahead) };
+        let set = self.select(selector, range)?;
+        let set = &*set;
+        let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
+            let col = &mut read.series.col;
+            col.clear(grid.n);
+            if grid.n == 1 && !smoothed {
+                if let Some((t, v)) = set.last(idx, range)?.filter(|(_, v)| !is_stale(*v)) {
+                    col.set(0, if stamps { t as f64 / 1000.0 } else { v });
+                }
+            } else {
+                let samples = &mut scratch.samples;
+                set.read(idx, range, samples)?;
+                if smoothed {
+                    remove_stale(samples);
+                    smooth(samples, &refs, lookback, col);
+                } else {
+                    look_back(samples, &refs, lookback, stamps, col);
+                }
+            }
+            read.samples = col.ok.count() as u64;
+            read.held = read.samples as usize;
+            Ok(())
+        };
+        if self.stats_per_step() {
+            let mut counted = |series: &mut Series| {
+                self.count_steps(series.col.ok.iter().map(|step| (step, 1)), grid);
+                sink(series)
+            };
+            return self.each_series(set, &work, &mut counted);
+        }
+        self.each_series(set, &work, sink)
+    }
+
+    /// A range selector under a function: what `kernel` makes of each series.
+    pub(crate) fn range(
+        &self,
+        selector: &VectorSelector,
+        windows: &Windows,
+        kernel: Kernel<'_>,
+        sink: Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let n = windows.eval.n;
+        if n == 0 {
+            return Ok(());
+        }
+        let range = TimeRange {
+            mint: windows.start(0).saturating_sub(windows.beyond_ms).saturating_add(1),
+            maxt: if selector.mode == RangeMode::Smoothed {
+                windows.end(n - 1).saturating_add(windows.beyond_ms)
+            } else {
+                windows.end(n - 1)
+            },
+        };
+        let set = self.select(selector, range)?;
+        let set = &*set;
+        let per_step = std::sync::Mutex::new(self.stats_per_step().then(|| vec![0u64; n]));
+        let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
+            let Scratch { samples, plan } = scratch;
+            set.read(idx, range, samples)?;
+            remove_stale(samples);
+            read.series.col.clear(n);
+            read.held = samples.len();
+            if samples.is_empty() {
+                return Ok(());
+            }
+            plan.update(windows, &samples.t);
+            read.samples = plan.total();
+            if let Ok(mut counts) = per_step.lock()
+                && let Some(counts) = counts.as_mut()
+            {
+                counts.iter_mut().zip(plan.bounds()).for_each(|(count, (lo, hi))| *count += u64::from(hi - lo));
+            }
+            let input = Input { windows, t: &samples.t, v: &samples.v, bounds: plan.bounds() };
+            kernel(&input, &mut read.series.col);
+            Ok(())
+        };
+        self.each_series(set, &work, sink)?;
+        if let Ok(Some(counts)) = per_step.into_inner() {
+            self.count_steps(counts.into_iter().enumerate(), &windows.eval);
+        }
+        Ok(())
+    }
+
+    /// The samples of a range selector themselves, for an instant query that is nothing else.
+    pub(crate) fn raw(
+        &self,
+        selector: &VectorSelector,
+        windows: &Windows,
+        sink: &mut dyn FnMut(fk_model::Labels, &Samples) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let range = TimeRange { mint: windows.start(0).saturating_add(1), maxt: windows.end(0) };
+        let set = self.select(selector, range)?;
+        let mut samples = Samples::default();
+        for idx in 0..set.len() {
+            self.control().check()?;
+            set.read(idx, range, &mut samples)?;
+            remove_stale(&mut samples);
+            if !samples.is_empty() {
+                self.stats.borrow_mut().samples_total += samples.len() as u64;
+                self.count_steps([(0, samples.len() as u64)], &windows.eval);
+                sink(set.labels(idx), &samples)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `work` for every series and hands on those that have a value, in order.
+    fn each_series(&self, set: &dyn SeriesSet, work: Work<'_>, sink: Sink<'_>) -> Result<(), QueryError> {
+        let control = self.control();
+        let threads = self.threads(set.len());
+        let mut hand_on = |read: &mut Read| {
+            self.stats.borrow_mut().samples_total += read.samples;
+            self.touch(read.held)?;
+            if read.series.col.ok.is_empty() { Ok(()) } else { sink(&mut read.series) }
+        };
+        if threads < 2 {
+            let (mut scratch, mut read) = (Scratch::default(), Read::default());
+            for idx in 0..set.len() {
+                read_one(set, control, work, &mut scratch, idx, &mut read)?;
+                hand_on(&mut read)?;
+            }
+            return Ok(());
+        }
+        let batches = set.len().div_ceil(BATCH_SERIES);
+        std::thread::scope(|scope| {
+            let receivers: Vec<_> = (0..threads)
+                .map(|first| {
+                    let (sender, receiver) = mpsc::sync_channel(BATCHES_AHEAD);
+                    scope.spawn(move || {
+                        let mut scratch = Scratch::default();
+                        for batch in (first..batches).step_by(threads) {
+                            let from = batch * BATCH_SERIES;
+                            let result = (from..set.len().min(from + BATCH_SERIES))
+                                .map(|idx| {
+                                    let mut read = Read::default();
+                                    read_one(set, control, work, &mut scratch, idx, &mut read).map(|()| read)
+                                })
+                                .collect::<Result<Vec<Read>, QueryError>>();
+                            let failed = result.is_err();
+                            // The receiver is gone once an earlier batch or its consumer has failed.
+                            if sender.send(result).is_err() || failed {
+                                return;
+                            }
+                        }
+                    });
+                    receiver
+                })
+                .collect();
+            for batch in 0..batches {
+                let reads = receivers[batch % threads]
+                    .recv()
+                    .map_err(|_| QueryError::execution("a query thread ended early"))??;
+                for mut read in reads {
+                    hand_on(&mut read)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// How many threads read a set of `series`.
+    fn threads(&self, series: usize) -> usize {
+        if series < PARALLEL_SERIES_MIN {
+            return 1;
+        }
+        let machine = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        match self.query.options.threads_max {
+            0 => machine,
+            max => max.min(machine),
+        }
+    }
+}
+
+fn read_one(
+    set: &dyn SeriesSet,
+    control: &Control,
+    work: Work<'_>,
+    scratch: &mut Scratch,
+    idx: usize,
+    read: &mut Read,
+) -> Result<(), QueryError> {
+    control.check()?;
+    read.samples = 0;
+    work(scratch, idx, read)?;
+    read.series.drop_name = false;
+    if !read.series.col.ok.is_empty() {
+        read.series.labels = set.labels(idx);
+    }
+    Ok(())
+}
+
+/// The newest sample within the lookback at each step.
+fn look_back(samples: &Samples, refs: &Grid, lookback: i64, stamps: bool, col: &mut Column) {
+    let (t, v) = (&samples.t[..], &samples.v[..]);
+    let mut next = 0;
+    for step in 0..refs.n {
+        let at = refs.t(step);
+        while next < t.len() && t[next] <= at {
+            next += 1;
+        }
+        let Some(newest) = next.checked_sub(1) else { continue };
+        if t[newest] > at.saturating_sub(lookback) && !is_stale(v[newest]) {
+            col.set(step, if stamps { t[newest] as f64 / 1000.0 } else { v[newest] });
+        }
+    }
+}
+
+/// `smoothed`: the value on the line between the samples around each step; the last one is carried forward.
+fn smooth(samples: &Samples, refs: &Grid, lookback: i64, col: &mut Column) {
+    let (t, v) = (&samples.t[..], &samples.v[..]);
+    let mut next = 0;
+    for step in 0..refs.n {
+        let at = refs.t(step);
+        while next < t.len() && t[next] <= at {
+            next += 1;
+        }
+        let Some(newest) = next.checked_sub(1).filter(|i| t[*i] > at.saturating_sub(lookback)) else { continue };
+        let between = t[newest] < at && next < t.len() && t[next] <= at.saturating_add(lookback);
+        let value =
+            if between { interpolate((t[newest], v[newest]), (t[next], v[next]), at, false) } else { v[newest] };
+        col.set(step, value);
+    }
+}

@@ -1,0 +1,134 @@
+//! Windows over the samples of a series: which samples each step of a range function sees.
+
+use fk_storage::Samples;
+
+use crate::column::Grid;
+
+/// The windows of all steps. Step `i` sees the samples of `(refs.t(i) - range_ms, refs.t(i)]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Windows {
+    /// Times of the steps.
+    pub(crate) eval: Grid,
+    /// Ends of the windows: the times of the steps, less the offset; with `@` all the same (step 0).
+    pub(crate) refs: Grid,
+    /// Length, ms.
+    pub(crate) range_ms: i64,
+    /// How far `anchored` and `smoothed` look beyond the ends, ms; 0 otherwise.
+    pub(crate) beyond_ms: i64,
+}
+
+impl Windows {
+    /// End of the window of step `i`, included.
+    #[inline]
+    pub(crate) fn end(&self, i: usize) -> i64 {
+        self.refs.t(i)
+    }
+
+    /// Start of the window of step `i`, not included.
+    #[inline]
+    pub(crate) fn start(&self, i: usize) -> i64 {
+        self.refs.t(i).saturating_sub(self.range_ms)
+    }
+
+    /// The length in seconds, computed as Go computes `time.Duration.Seconds`.
+    pub(crate) fn range_seconds(&self) -> f64 {
+        (self.range_ms / 1000) as f64 + (self.range_ms % 1000 * 1_000_000) as f64 / 1e9
+    }
+}
+
+/// First sample inside, and first sample behind the window.
+pub(crate) type Bounds = (u32, u32);
+
+/// The bounds of all windows for one column of times. Series of one target share their times, so the bounds of a series
+/// mostly serve the next one, too: comparing the times is much cheaper than sliding over them.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    times: Vec<i64>,
+    bounds: Vec<Bounds>,
+    /// Samples in all windows, counted once for each window.
+    total: u64,
+    valid: bool,
+}
+
+impl Plan {
+    /// Bounds of the windows over samples at times `t`.
+    pub(crate) fn update(&mut self, windows: &Windows, t: &[i64]) {
+        if self.valid && self.times == t {
+            return;
+        }
+        self.valid = true;
+        self.times.clear();
+        self.times.extend_from_slice(t);
+        self.bounds.clear();
+        self.total = 0;
+        let (mut lo, mut hi) = (0, 0);
+        for i in 0..windows.eval.n {
+            let (start, end) = (windows.start(i), windows.end(i));
+            while hi < t.len() && t[hi] <= end {
+                hi += 1;
+            }
+            while lo < hi && t[lo] <= start {
+                lo += 1;
+            }
+            self.bounds.push((lo as u32, hi as u32));
+            self.total += (hi - lo) as u64;
+        }
+    }
+
+    pub(crate) fn bounds(&self) -> &[Bounds] {
+        &self.bounds
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+}
+
+/// What a range function computes from: the samples of one series and the windows over them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Input<'a> {
+    pub(crate) windows: &'a Windows,
+    pub(crate) t: &'a [i64],
+    pub(crate) v: &'a [f64],
+    /// One entry per step.
+    pub(crate) bounds: &'a [Bounds],
+}
+
+/// Removes staleness markers: range functions do not see them.
+pub(crate) fn remove_stale(samples: &mut Samples) {
+    let Some(first) = samples.v.iter().position(|v| fk_model::is_stale(*v)) else { return };
+    let mut kept = first;
+    for i in first..samples.len() {
+        if !fk_model::is_stale(samples.v[i]) {
+            samples.t[kept] = samples.t[i];
+            samples.v[kept] = samples.v[i];
+            kept += 1;
+        }
+    }
+    samples.t.truncate(kept);
+    samples.v.truncate(kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_open_on_the_left() {
+        let eval = Grid { start: 20, step: 10, n: 4 };
+        let windows = Windows { eval, refs: eval, range_ms: 20, beyond_ms: 0 };
+        let mut plan = Plan::default();
+        plan.update(&windows, &[0, 10, 20, 40]);
+        assert_eq!((plan.bounds(), plan.total()), (&[(1, 3), (2, 3), (3, 4), (3, 4)][..], 5));
+        plan.update(&windows, &[100]);
+        assert_eq!((plan.bounds(), plan.total()), (&[(0, 0); 4][..], 0));
+    }
+
+    #[test]
+    fn staleness_markers_go() {
+        let stale = fk_model::stale_nan();
+        let mut samples = Samples { t: vec![1, 2, 3, 4], v: vec![1.0, stale, 3.0, stale] };
+        remove_stale(&mut samples);
+        assert_eq!(samples, Samples { t: vec![1, 3], v: vec![1.0, 3.0] });
+    }
+}
