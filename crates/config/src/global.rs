@@ -283,7 +283,9 @@ fn read_external_labels(
     let mut pairs = Vec::new();
     for (key, value) in reader.entries(node, "map[string]string") {
         let name = reader.label_text(key, "name");
-        if !validation.label_name(&name) && !(name.is_empty() && key.text() != Some("")) {
+        // A name that is not UTF-8 has been refused already and reads as empty.
+        let refused = name.is_empty() && key.text() != Some("");
+        if !refused && !validation.label_name(&name) {
             // Text as in Prometheus:
             reader.invalid(key.id, format!("{name:?} is not a valid label name"));
         }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fk_promql_syntax::ParserOptions;
 use sha2::{Digest, Sha256};
 
 use crate::error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
@@ -33,24 +34,13 @@ pub struct LoadOptions<'a> {
     /// Default of `extra_scrape_metrics` (feature `extra-scrape-metrics`).
     pub extra_scrape_metrics: bool,
     /// What the expressions of rules may contain.
-    pub rules: RuleOptions,
-}
-
-/// Optional parts of the query language in rule files, by feature flag.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RuleOptions {
-    /// `promql-experimental-functions`
-    pub experimental_functions: bool,
-    /// `promql-extended-range-selectors`
-    pub extended_range_selectors: bool,
-    /// `promql-binop-fill-modifiers`
-    pub binop_fill_modifiers: bool,
+    pub promql: ParserOptions,
 }
 
 impl Default for LoadOptions<'_> {
     /// Server mode, no features, no environment.
     fn default() -> Self {
-        LoadOptions { agent: false, env: &|_| None, extra_scrape_metrics: false, rules: RuleOptions::default() }
+        LoadOptions { agent: false, env: &|_| None, extra_scrape_metrics: false, promql: ParserOptions::default() }
     }
 }
 
@@ -88,7 +78,7 @@ pub fn load(path: &Path, options: &LoadOptions<'_>) -> Result<Loaded, ConfigErro
         match read_file(&file) {
             Ok(text) => {
                 hash_file(&mut digest, &file_name, &text);
-                let loaded = rule_loader::load_rule_file(&file_name, &text, validation, options.rules);
+                let loaded = rule_loader::load_rule_file(&file_name, &text, validation, &options.promql);
                 match loaded {
                     Ok((rules, mut notes)) => {
                         rule_files.push(Arc::new(rules));

@@ -397,7 +397,7 @@ pub(crate) fn parse_float(text: &str) -> Option<f64> {
 /// Standard base64 with padding; white space is passed over.
 fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-    if digits.len() % 4 != 0 {
+    if !digits.len().is_multiple_of(4) {
         return None;
     }
     let padding = digits.iter().rev().take_while(|b| **b == b'=').count();
@@ -466,6 +466,6 @@ mod tests {
         assert_eq!(decode_base64("aGVsbG8=").as_deref(), Some(&b"hello"[..]));
         assert_eq!(decode_base64("/w==").as_deref(), Some(&[255][..]));
         assert_eq!(decode_base64("/w==$1"), None);
-        assert_eq!(decode_base64("a").is_none(), true);
+        assert_eq!(decode_base64("a"), None);
     }
 }
