@@ -666,7 +666,7 @@ mod tests {
             ("round(sum by (job) (rate(requests_total[5m])), 0.001)", vec![r#"{job="a"} 3 3 3"#, r#"{job="b"} 7 7 7"#]),
             ("count(requests_total > 1200)", vec!["{} 2 3 3"]),
             ("sum(requests_total @ 600) / sum(requests_total @ start())", vec!["{} 1 1 1"]),
-            ("max_over_time(time()[2m:1m])", vec!["{} 600 660 720"]),
+            ("max_over_time(vector(time())[2m:1m])", vec!["{} 600 660 720"]),
             ("scalar(sum(requests_total{instance='1', job='a'}))", vec!["{} 600 660 720"]),
             ("absent(nothing{a='b'})", vec![r#"{a="b"} 1 1 1"#]),
         ] {
