@@ -151,8 +151,9 @@ fn shared_facts_hold_where_the_section_is_built() {
             }
             _ => panic!("{fact}"),
         };
-        let env = |name: &str| fact["env"][name].as_str().map(str::to_owned);
-        let options = LoadOptions { agent: fact["mode"] == "agent", env: &env, ..LoadOptions::default() };
+        let variables = fact["env"].clone();
+        let env = std::sync::Arc::new(move |name: &str| variables[name].as_str().map(str::to_owned));
+        let options = LoadOptions { agent: fact["mode"] == "agent", env, ..LoadOptions::default() };
         let key = fact["key"].as_str().unwrap();
         let loaded = match load(&path, &options) {
             Ok(loaded) => loaded,

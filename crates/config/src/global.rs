@@ -75,7 +75,7 @@ pub(crate) fn read(
     reader: &mut Reader<'_>,
     node: Option<&Node>,
     base: &Path,
-    options: &LoadOptions<'_>,
+    options: &LoadOptions,
     shown: &mut ShownMap,
 ) -> Global {
     let absent = Node { id: 0, value: crate::yaml::Value::Null };
@@ -277,7 +277,7 @@ fn read_external_labels(
     reader: &mut Reader<'_>,
     fields: &mut Fields<'_>,
     validation: NameValidation,
-    options: &LoadOptions<'_>,
+    options: &LoadOptions,
 ) -> Labels {
     let Some(node) = fields.take("external_labels") else { return Labels::empty() };
     let mut pairs = Vec::new();
@@ -289,7 +289,7 @@ fn read_external_labels(
             // Text as in Prometheus:
             reader.invalid(key.id, format!("{name:?} is not a valid label name"));
         }
-        let (value, missing) = expand_env(&reader.label_text(value, "value"), options.env);
+        let (value, missing) = expand_env(&reader.label_text(value, "value"), &*options.env);
         for variable in missing {
             reader.warn(format!(
                 "external label {name}: environment variable {variable} is not set, the reference becomes empty"

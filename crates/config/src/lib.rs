@@ -30,7 +30,7 @@ pub mod types;
 mod yaml;
 
 pub use error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
-pub use load::{FILE_BYTES_MAX, LoadOptions, checksum, load};
+pub use load::{Environment, FILE_BYTES_MAX, LoadOptions, checksum, load};
 pub use rule_file::{Rule, RuleFile, RuleGroup, RuleKind};
 pub use rule_loader::load_rule_file;
 pub use types::*;

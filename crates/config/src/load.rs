@@ -2,7 +2,7 @@
 //! every file is reported.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,30 +24,50 @@ pub const FILE_BYTES_MAX: u64 = 128 << 20;
 /// The Go garbage collector's target, shown as Prometheus shows it when nothing else is configured.
 const GOGC: i128 = 75;
 
+/// Gives the value of an environment variable.
+pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// What loading depends on besides the files.
-#[derive(Clone, Copy)]
-pub struct LoadOptions<'a> {
+#[derive(Clone)]
+pub struct LoadOptions {
     /// Whether the configuration is for agent mode, which has no rules, alerts and remote read.
     pub agent: bool,
-    /// Values of environment variables, for `external_labels`.
-    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Environment variables, for `external_labels`.
+    pub env: Environment,
     /// Default of `extra_scrape_metrics` (feature `extra-scrape-metrics`).
     pub extra_scrape_metrics: bool,
     /// What the expressions of rules may contain.
     pub promql: ParserOptions,
 }
 
-impl Default for LoadOptions<'_> {
+impl Default for LoadOptions {
     /// Server mode, no features, no environment.
-    fn default() -> Self {
-        LoadOptions { agent: false, env: &|_| None, extra_scrape_metrics: false, promql: ParserOptions::default() }
+    fn default() -> LoadOptions {
+        LoadOptions {
+            agent: false,
+            env: Arc::new(|_| None),
+            extra_scrape_metrics: false,
+            promql: ParserOptions::default(),
+        }
+    }
+}
+
+impl fmt::Debug for LoadOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LoadOptions { agent, env: _, extra_scrape_metrics, promql } = self;
+        let mut shown = f.debug_struct("LoadOptions");
+        shown
+            .field("agent", agent)
+            .field("extra_scrape_metrics", extra_scrape_metrics)
+            .field("promql", promql)
+            .finish_non_exhaustive()
     }
 }
 
 /// Loads the configuration in `path` with all files it names.
 ///
 /// Errors: everything that is wrong in any of the files. Nothing of a configuration with errors is given out.
-pub fn load(path: &Path, options: &LoadOptions<'_>) -> Result<Loaded, ConfigErrors> {
+pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, ConfigErrors> {
     let name = path.to_string_lossy();
     let mut errors = ConfigErrors::default();
     let mut warnings = Vec::new();
@@ -138,7 +158,7 @@ fn read_main(
     reader: &mut Reader<'_>,
     root: &Node,
     base: &Path,
-    options: &LoadOptions<'_>,
+    options: &LoadOptions,
     jobs: &mut HashMap<String, ()>,
 ) -> Main {
     let mut fields = Fields::new(reader, root, "config.plain");
