@@ -1,1 +1,3 @@
-//! Firekeeper: the server as a library, see ARCHITECTURE.md.
+//! The Firekeeper server. See `ARCHITECTURE.md` for the whole picture.
+
+pub mod cli;
