@@ -33,4 +33,5 @@ pub use error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
 pub use load::{Environment, FILE_BYTES_MAX, LoadOptions, checksum, load};
 pub use rule_file::{Rule, RuleFile, RuleGroup, RuleKind};
 pub use rule_loader::load_rule_file;
+pub use targets::parse_target_groups;
 pub use types::*;

@@ -9,7 +9,7 @@ use crate::reader::{Fields, Reader};
 use crate::section::{resolve, shown_labels, shown_texts};
 use crate::shown::{Shown, ShownMap, ShownMapExt};
 use crate::types::{DiscoveryConfig, FileDiscoveryConfig};
-use crate::yaml::Node;
+use crate::yaml::{Document, Node};
 
 /// What Prometheus 3.14 can discover targets with and Firekeeper cannot yet.
 const UNSUPPORTED: [&str; 35] = [
@@ -148,4 +148,53 @@ pub(crate) fn read_group(
     shown.put_map("labels", shown_labels(&labels));
     let targets = addresses.iter().map(|address| Labels::from_pairs([("__address__", address)])).collect();
     (TargetGroup { source: at.to_string(), labels, targets }, shown)
+}
+
+/// Reads a YAML list of target groups, as `file_sd_configs` files hold them. Each group's source is its index.
+///
+/// Errors: what is wrong, one line each.
+pub fn parse_target_groups(text: &str) -> Result<Vec<TargetGroup>, String> {
+    let document = Document::parse(text).map_err(|error| format!("yaml: line {}: {}", error.line, error.message))?;
+    let mut reader = Reader::new(text, &document);
+    let mut groups = Vec::new();
+    for (at, item) in reader.list(&document.root, "[]*targetgroup.Group").iter().enumerate() {
+        if item.is_null() {
+            // Text as in Prometheus:
+            reader.invalid(item.id, format!("nil target group item found (index {at})"));
+        } else {
+            groups.push(read_group(&mut reader, item, at, false).0);
+        }
+    }
+    if reader.problems.is_empty() {
+        return Ok(groups);
+    }
+    let problems = reader.problems.iter().map(|problem| format!("line {}: {}", problem.line, problem.message));
+    Err(problems.collect::<Vec<_>>().join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_groups_are_strict() {
+        let groups = parse_target_groups("- targets: [a, b]\n  labels: {x: y}\n- labels: {}\n").unwrap();
+        assert_eq!(groups.len(), 2);
+        assert_eq!(
+            (groups[0].targets.len(), groups[0].labels.get("x"), groups[1].source.as_str()),
+            (2, Some("y"), "1")
+        );
+        for (text, wanted) in [
+            ("- targets: [a]\n- ~", "line 2: nil target group item found (index 1)"),
+            ("- target: [a]", "line 1: field target not found in type"),
+            ("- targets: a", "line 1: cannot unmarshal !!str `a` into []string"),
+            ("a: b", "line 1: cannot unmarshal !!map into []*targetgroup.Group"),
+            ("- labels: {!!binary '/w==': b}", "line 1: \"\\xff\" is not a valid label name"),
+            ("[", "yaml: line 2: "),
+        ] {
+            let error = parse_target_groups(text).unwrap_err();
+            assert!(error.starts_with(wanted), "{text}: {error}");
+        }
+        assert_eq!(parse_target_groups(""), Ok(Vec::new()));
+    }
 }
