@@ -16,6 +16,11 @@ pub(crate) fn labels<S: Serializer>(labels: &Labels, serializer: S) -> Result<S:
     serializer.collect_map(labels.iter())
 }
 
+/// Names and values as an object in their order.
+pub(crate) fn pairs<S: Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
+}
+
 /// A label set wherever a value is wanted.
 pub(crate) struct LabelsJson<'a>(pub(crate) &'a Labels);
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use fk_instrument::Registry;
 use fk_model::{Labels, Regex};
+use fk_promql_syntax::ParserOptions;
 use fk_storage::Storage;
 use serde::Serialize;
 
@@ -173,7 +174,7 @@ pub enum AdmissionError {
     Unavailable(String),
 }
 
-/// How queries are evaluated.
+/// How queries are evaluated. The default is that of the flags.
 #[derive(Clone, Debug)]
 pub struct QuerySettings {
     /// `--query.lookback-delta`
@@ -186,6 +187,24 @@ pub struct QuerySettings {
     pub default_subquery_step: Duration,
     /// Feature `promql-delayed-name-removal`.
     pub delayed_name_removal: bool,
+    /// Feature `promql-per-step-stats`: `stats=all` shows samples by step.
+    pub per_step_stats: bool,
+    /// What the parser accepts.
+    pub parser: ParserOptions,
+}
+
+impl Default for QuerySettings {
+    fn default() -> QuerySettings {
+        QuerySettings {
+            lookback: Duration::from_secs(300),
+            timeout: Duration::from_secs(120),
+            max_samples: 50_000_000,
+            default_subquery_step: Duration::from_secs(60),
+            delayed_name_removal: false,
+            per_step_stats: false,
+            parser: ParserOptions::default(),
+        }
+    }
 }
 
 // === Targets ===
@@ -402,9 +421,9 @@ pub struct Alert {
     /// Labels, `alertname` included.
     #[serde(serialize_with = "json::labels")]
     pub labels: Labels,
-    /// Annotations, expanded.
-    #[serde(serialize_with = "json::labels")]
-    pub annotations: Labels,
+    /// Annotations, expanded, in order of name. Not a label set: an annotation may be empty.
+    #[serde(serialize_with = "json::pairs")]
+    pub annotations: Vec<(String, String)>,
     /// Pending or firing.
     pub state: AlertState,
     /// Since when it is active, ms.

@@ -1,0 +1,155 @@
+//! Federation: the newest sample of every matching series, as metrics to scrape.
+
+use std::borrow::Cow;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpResponse, web};
+use fk_exposition::{MetricType, TextWriter};
+use fk_model::{Labels, METRIC_NAME, Matcher, name};
+use fk_storage::{Control, SelectParams, Storage, StorageError, TimeRange};
+
+use crate::answer;
+use crate::call::{Call, CancelOnDrop, Reply};
+use crate::selectors;
+
+/// One line of the answer.
+struct Line {
+    labels: Labels,
+    t_ms: i64,
+    v: f64,
+}
+
+pub(crate) async fn federate(mut call: Call) -> Reply {
+    // Errors of this route are plain text, not the API's JSON.
+    let parsed = match call.params().await {
+        Ok(params) => selectors::parse_all(params.all("match[]")),
+        Err(error) => Err(error),
+    };
+    let matcher_sets = match parsed {
+        Ok(sets) => sets,
+        Err(error) => return Ok(answer::text(StatusCode::BAD_REQUEST, format!("{}\n", error.text))),
+    };
+    let storage = call.storage()?;
+    let settings = call.state().queries.settings();
+    let now_ms = chrono::Utc::now().timestamp_millis();
+    let lookback_ms = i64::try_from(settings.lookback.as_millis()).unwrap_or(i64::MAX);
+    let range = TimeRange { mint: now_ms.saturating_sub(lookback_ms), maxt: now_ms };
+    let external = call.state().status.external_labels();
+    let accept = call.req.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let utf8 = accept.contains("escaping=allow-utf-8");
+    let control = Control::until(std::time::Instant::now() + settings.timeout);
+    let _cancel = CancelOnDrop(control.clone());
+    let metrics = call.shared.metrics.clone();
+    let work = web::block(move || {
+        let (lines, warnings) = newest(&*storage, &matcher_sets, range, &control)?;
+        Ok::<_, StorageError>((write(&lines, &external, utf8), warnings))
+    });
+    let failed = |reason: String| {
+        metrics.federation_errors.inc();
+        log::error!("federation failed: {reason}");
+        Ok(answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{reason}\n")))
+    };
+    match work.await {
+        Ok(Ok((text, warnings))) => {
+            for warning in warnings {
+                metrics.federation_warnings.inc();
+                log::debug!("federation select returned a warning: {warning}");
+            }
+            let escaping = if utf8 { "allow-utf-8" } else { "underscores" };
+            let kind = format!("text/plain; version=0.0.4; charset=utf-8; escaping={escaping}");
+            Ok(HttpResponse::Ok().content_type(kind).body(text))
+        }
+        Ok(Err(error)) => failed(error.to_string()),
+        Err(_) => failed("reading the storage panicked".to_owned()),
+    }
+}
+
+/// The newest sample of each series, in order of metric name; stale series and series without a name are left out.
+fn newest(
+    storage: &dyn Storage,
+    matcher_sets: &[Vec<Matcher>],
+    range: TimeRange,
+    control: &Control,
+) -> Result<(Vec<Line>, Vec<String>), StorageError> {
+    let (mut lines, mut warnings) = (Vec::new(), Vec::new());
+    for matchers in matcher_sets {
+        let set = storage.select(&SelectParams { range, sorted: true, limit: 0 }, matchers, control)?;
+        for idx in 0..set.len() {
+            control.check()?;
+            let Some((t_ms, v)) = set.last(idx, range)?.filter(|(_, v)| !fk_model::is_stale(*v)) else { continue };
+            let labels = set.labels(idx);
+            if labels.metric_name().is_empty() {
+                log::warn!("ignoring nameless metric during federation: {labels}");
+                continue;
+            }
+            lines.push(Line { labels, t_ms, v });
+        }
+        warnings.extend_from_slice(set.warnings());
+    }
+    lines.sort_by(|a, b| a.labels.metric_name().cmp(b.labels.metric_name()).then_with(|| a.labels.cmp(&b.labels)));
+    // A series that two selectors match is shown once.
+    lines.dedup_by(|a, b| a.labels == b.labels);
+    Ok((lines, warnings))
+}
+
+fn write(lines: &[Line], external: &Labels, utf8: bool) -> String {
+    let mut out = TextWriter::new();
+    let mut family = "";
+    for line in lines {
+        let name = line.labels.metric_name();
+        let shown = escaped(name, utf8, name::is_legacy_metric_name);
+        if name != family {
+            out.family(&shown, MetricType::Unknown, None);
+            family = name;
+        }
+        let own = line.labels.iter().filter(|(name, _)| *name != METRIC_NAME);
+        let missing = external.iter().filter(|(name, _)| line.labels.get(name).is_none());
+        // Whoever scrapes this must not add the instance of this server to series that have none.
+        let has_instance = line.labels.get("instance").is_some() || external.get("instance").is_some();
+        let instance = (!has_instance).then_some(("instance", ""));
+        let labels: Vec<(Cow<'_, str>, &str)> = own
+            .chain(missing)
+            .chain(instance)
+            .map(|(name, value)| (escaped(name, utf8, name::is_legacy_label_name), value))
+            .collect();
+        out.sample(&shown, labels.iter().map(|(name, value)| (&**name, *value)), line.v, Some(line.t_ms));
+    }
+    out.finish()
+}
+
+/// A name for readers that may not know quoted names: underscores for whatever is not allowed.
+fn escaped(name: &str, utf8: bool, is_legacy: fn(&str) -> bool) -> Cow<'_, str> {
+    if utf8 || is_legacy(name) {
+        return Cow::Borrowed(name);
+    }
+    let allowed = |(at, c): (usize, char)| c == '_' || c.is_ascii_alphabetic() || at > 0 && c.is_ascii_digit();
+    Cow::Owned(name.chars().enumerate().map(|(at, c)| if allowed((at, c)) { c } else { '_' }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use fk_testkit::MemoryStorage;
+
+    use super::*;
+
+    #[test]
+    fn newest_samples_are_written_with_external_labels() {
+        let storage = MemoryStorage::new();
+        let add =
+            |pairs: &[(&str, &str)], t: i64, v: f64| storage.add(&Labels::from_pairs(pairs.iter().copied()), &[(t, v)]);
+        add(&[("__name__", "b"), ("instance", "i")], 1000, 2.0);
+        add(&[("__name__", "a.b"), ("é", "x")], 1500, 1e6);
+        add(&[("__name__", "b"), ("zone", "own")], 2000, 3.5);
+        add(&[("__name__", "stale")], 2000, fk_model::stale_nan());
+        add(&[("no", "name")], 2000, 1.0);
+        let sets = [vec![], vec![Matcher::equal(METRIC_NAME, "b")]];
+        let (lines, _) = newest(&storage, &sets, TimeRange { mint: 0, maxt: 5000 }, &Control::new()).unwrap();
+        let external = Labels::from_pairs([("zone", "external")]);
+        assert_eq!(
+            write(&lines, &external, false),
+            "# TYPE a_b untyped\na_b{_=\"x\",zone=\"external\",instance=\"\"} 1e+06 1500\n\
+             # TYPE b untyped\nb{instance=\"i\",zone=\"external\"} 2 1000\nb{zone=\"own\",instance=\"\"} 3.5 2000\n"
+        );
+        assert!(write(&lines, &external, true).contains("{\"a.b\",\"é\"=\"x\","));
+    }
+}

@@ -1,0 +1,75 @@
+//! Health, readiness, reload, quit, and the administration routes.
+
+use actix_web::HttpResponse;
+use actix_web::http::{Method, StatusCode};
+
+use crate::answer::{ApiError, ErrorKind, text};
+use crate::call::{Call, Reply};
+
+/// Name of the program in answers that scripts compare with Prometheus'.
+const APP_NAME: &str = "Prometheus Server";
+
+pub(crate) async fn healthy(call: Call) -> Reply {
+    Ok(alive(&call, "Healthy"))
+}
+
+pub(crate) async fn ready(call: Call) -> Reply {
+    // The gate in front of this route has let the request through.
+    Ok(alive(&call, "Ready"))
+}
+
+fn alive(call: &Call, state: &str) -> HttpResponse {
+    if call.req.method() == Method::HEAD {
+        return HttpResponse::Ok().finish();
+    }
+    text(StatusCode::OK, format!("{APP_NAME} is {state}.\n"))
+}
+
+pub(crate) async fn reload(call: Call) -> Reply {
+    if !call.state().options.lifecycle {
+        return Ok(lifecycle_disabled());
+    }
+    match call.state().control.reload().await {
+        Ok(()) => Ok(HttpResponse::Ok().finish()),
+        // Text as in Prometheus, up to the colon.
+        Err(error) => Ok(text(StatusCode::INTERNAL_SERVER_ERROR, format!("failed to reload config: {error}\n"))),
+    }
+}
+
+pub(crate) async fn quit(call: Call) -> Reply {
+    if !call.state().options.lifecycle {
+        return Ok(lifecycle_disabled());
+    }
+    // Texts as in Prometheus.
+    let answer = if call.state().control.quit() {
+        "Requesting termination... Goodbye!"
+    } else {
+        "Termination already in progress."
+    };
+    Ok(text(StatusCode::OK, answer))
+}
+
+fn lifecycle_disabled() -> HttpResponse {
+    // Text as in Prometheus.
+    text(StatusCode::FORBIDDEN, "Lifecycle API is not enabled.")
+}
+
+pub(crate) async fn admin(call: Call) -> Reply {
+    if !call.state().options.admin {
+        // Text as in Prometheus.
+        return Err(ApiError::new(ErrorKind::Unavailable, "admin APIs disabled"));
+    }
+    let route = call.req.path().rsplit('/').next().unwrap_or("").to_owned();
+    Err(ApiError::new(ErrorKind::Unavailable, format!("{route:?} is not supported yet")))
+}
+
+/// Makes an actor panic, so that tests see what its supervisor does.
+#[cfg(feature = "chaos")]
+pub(crate) async fn chaos(call: Call) -> Reply {
+    let actor = call.segment(4)?;
+    if call.state().control.inject_panic(&actor) {
+        crate::answer::success(&actor)
+    } else {
+        Err(ApiError::new(ErrorKind::NotFound, format!("no actor is named {actor:?}")))
+    }
+}

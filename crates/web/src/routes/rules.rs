@@ -1,0 +1,227 @@
+//! Rule groups and alerts.
+
+use fk_model::{Labels, Matcher};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::answer::{ApiError, success};
+use crate::call::{Call, Reply};
+use crate::json::{LabelsJson, time_text};
+use crate::params::{Params, parse_bool, parse_integer};
+use crate::selectors;
+use crate::state::{Alert, AlertState, Rule, RuleGroup, RuleHealth};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Groups<'a> {
+    groups: Vec<GroupJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group_next_token: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GroupJson<'a> {
+    name: &'a str,
+    file: &'a str,
+    rules: Vec<RuleJson<'a>>,
+    interval: f64,
+    limit: u64,
+    evaluation_time: f64,
+    last_evaluation: String,
+}
+
+/// Field order as in Prometheus. What only alerting rules have is left out of recording rules, and the other way round.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RuleJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<AlertState>,
+    name: &'a str,
+    query: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_firing_for: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<LabelsJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<LabelsJson<'a>>,
+    /// Outer: alerting rules only. Inner: `null` with `exclude_alerts`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alerts: Option<Option<&'a [Alert]>>,
+    health: RuleHealth,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    last_error: &'a str,
+    evaluation_time: f64,
+    last_evaluation: String,
+    r#type: &'static str,
+}
+
+impl<'a> RuleJson<'a> {
+    fn new(rule: &'a Rule, exclude_alerts: bool) -> RuleJson<'a> {
+        let alerting = rule.alerting.as_ref();
+        RuleJson {
+            // A rule that was never evaluated has no state yet; its health says so.
+            state: alerting.map(|a| if a.state == AlertState::Unknown { AlertState::Inactive } else { a.state }),
+            name: &rule.name,
+            query: &rule.query,
+            duration: alerting.map(|a| a.hold_s),
+            keep_firing_for: alerting.map(|a| a.keep_firing_for_s),
+            labels: (alerting.is_some() || !rule.labels.is_empty()).then_some(LabelsJson(&rule.labels)),
+            annotations: alerting.map(|a| LabelsJson(&a.annotations)),
+            alerts: alerting.map(|a| (!exclude_alerts).then_some(&a.alerts[..])),
+            health: rule.health,
+            last_error: &rule.last_error,
+            evaluation_time: rule.evaluation_time_s,
+            last_evaluation: time_text(rule.last_evaluation),
+            r#type: if alerting.is_some() { "alerting" } else { "recording" },
+        }
+    }
+}
+
+/// Which rules are wanted. An empty list asks for nothing in particular.
+struct Filter<'a> {
+    names: Vec<&'a str>,
+    groups: Vec<&'a str>,
+    files: Vec<&'a str>,
+    selectors: Vec<Vec<Matcher>>,
+    alerting: bool,
+    recording: bool,
+}
+
+impl Filter<'_> {
+    fn takes_group(&self, group: &RuleGroup) -> bool {
+        (self.groups.is_empty() || self.groups.contains(&group.name.as_str()))
+            && (self.files.is_empty() || self.files.contains(&group.file.as_str()))
+    }
+
+    fn takes_rule(&self, rule: &Rule) -> bool {
+        let kind = if rule.alerting.is_some() { self.alerting } else { self.recording };
+        kind && (self.names.is_empty() || self.names.contains(&rule.name.as_str())) && self.takes_labels(&rule.labels)
+    }
+
+    /// Label values with templates are not known before the evaluation: they count as absent.
+    fn takes_labels(&self, labels: &Labels) -> bool {
+        let fixed = |name: &str| labels.get(name).filter(|value| !value.contains("{{")).unwrap_or("");
+        self.selectors.is_empty() || self.selectors.iter().any(|set| set.iter().all(|m| m.matches(fixed(&m.name))))
+    }
+}
+
+/// A page of the groups.
+struct Paging<'a> {
+    /// Most groups of one answer.
+    groups_max: Option<usize>,
+    /// Begin with the group of this token.
+    token: Option<&'a str>,
+}
+
+impl Paging<'_> {
+    fn read(params: &Params) -> Result<Paging<'_>, ApiError> {
+        // Texts as in Prometheus.
+        let token = Some(params.first("group_next_token")).filter(|token| !token.is_empty());
+        let groups_max = match params.first("group_limit") {
+            "" if token.is_some() => {
+                let reason = "group_limit needs to be present in order to paginate over the groups";
+                return Err(ApiError::parameter("group_next_token", reason));
+            }
+            "" => None,
+            text => match parse_integer(text) {
+                Ok(limit @ 1..) => usize::try_from(limit).ok(),
+                Ok(_) => return Err(ApiError::parameter("group_limit", "group_limit needs to be greater than 0")),
+                Err(reason) => {
+                    let reason = format!("group_limit needs to be a valid number: {reason}");
+                    return Err(ApiError::parameter("group_limit", reason));
+                }
+            },
+        };
+        Ok(Paging { groups_max, token })
+    }
+}
+
+/// Names the first group of the next page.
+fn token(group: &RuleGroup) -> String {
+    let digest = Sha256::digest(format!("{};{}", group.file, group.name));
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) async fn rules(mut call: Call) -> Reply {
+    let params = call.params().await?;
+    let kind = params.first("type").to_lowercase();
+    if !matches!(kind.as_str(), "" | "alert" | "record") {
+        // Text as in Prometheus.
+        return Err(ApiError::parameter("type", format!("not supported value {kind:?}")));
+    }
+    let exclude_alerts = match params.first("exclude_alerts") {
+        "" => false,
+        text => parse_bool(text).map_err(|reason| {
+            ApiError::parameter("exclude_alerts", format!("error converting exclude_alerts: {reason}"))
+        })?,
+    };
+    let filter = Filter {
+        names: params.list("rule_name"),
+        groups: params.list("rule_group"),
+        files: params.list("file"),
+        selectors: selectors::parse_all(params.list("match"))?,
+        alerting: kind != "record",
+        recording: kind != "alert",
+    };
+    let paging = Paging::read(&params)?;
+    let groups = call.state().rules.groups();
+    let found = page(&groups, &filter, &paging, exclude_alerts)?;
+    success(&found)
+}
+
+fn page<'a>(
+    groups: &'a [std::sync::Arc<RuleGroup>],
+    filter: &Filter<'_>,
+    paging: &Paging<'_>,
+    exclude_alerts: bool,
+) -> Result<Groups<'a>, ApiError> {
+    let first = match paging.token {
+        None => 0,
+        // Text as in Prometheus.
+        Some(wanted) => groups.iter().position(|group| token(group) == wanted).ok_or_else(|| {
+            ApiError::parameter(
+                "group_next_token",
+                format!("invalid group_next_token '{wanted}'. were rule groups changed?"),
+            )
+        })?,
+    };
+    let mut found = Groups { groups: Vec::new(), group_next_token: None };
+    for group in groups[first..].iter().filter(|group| filter.takes_group(group)) {
+        let rules: Vec<RuleJson<'_>> = group
+            .rules
+            .iter()
+            .filter(|rule| filter.takes_rule(rule))
+            .map(|rule| RuleJson::new(rule, exclude_alerts))
+            .collect();
+        if rules.is_empty() {
+            continue;
+        }
+        if paging.groups_max.is_some_and(|most| found.groups.len() == most) {
+            found.group_next_token = Some(token(group));
+            break;
+        }
+        found.groups.push(GroupJson {
+            name: &group.name,
+            file: &group.file,
+            rules,
+            interval: group.interval_s,
+            limit: group.limit,
+            evaluation_time: group.evaluation_time_s,
+            last_evaluation: time_text(group.last_evaluation),
+        });
+    }
+    Ok(found)
+}
+
+pub(crate) async fn alerts(call: Call) -> Reply {
+    #[derive(Serialize)]
+    struct Alerts<'a> {
+        alerts: Vec<&'a Alert>,
+    }
+    let groups = call.state().rules.groups();
+    let rules = groups.iter().flat_map(|group| &group.rules);
+    success(&Alerts { alerts: rules.filter_map(|rule| rule.alerting.as_ref()).flat_map(|rule| &rule.alerts).collect() })
+}

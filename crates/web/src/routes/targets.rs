@@ -1,0 +1,198 @@
+//! Scrape targets, their metadata, and Alertmanagers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fk_model::Matcher;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::answer::{ApiError, ErrorKind, success};
+use crate::call::{Call, Reply};
+use crate::json::LabelsJson;
+use crate::params::parse_integer;
+use crate::selectors;
+use crate::state::{ActiveTarget, DroppedTarget, WebOptions};
+
+pub(crate) async fn pools(call: Call) -> Reply {
+    let names: Vec<String> = call.state().targets.pools().into_iter().map(|pool| pool.name).collect();
+    success(&json!({ "scrapePools": names }))
+}
+
+pub(crate) async fn pool_config(mut call: Call) -> Reply {
+    let params = call.params().await?;
+    let name = params.first("scrapePool");
+    if name.is_empty() {
+        return Err(ApiError::parameter("scrapePool", "a scrape pool name is required"));
+    }
+    match call.state().targets.pools().into_iter().find(|pool| pool.name == name) {
+        Some(pool) => success(&json!({ "yaml": &*pool.config_yaml })),
+        None => Err(ApiError::new(ErrorKind::NotFound, format!("scrape pool {name:?} not found"))),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Targets {
+    active_targets: Vec<ActiveTarget>,
+    dropped_targets: Vec<DroppedTarget>,
+    dropped_target_counts: Option<BTreeMap<String, usize>>,
+}
+
+pub(crate) async fn targets(mut call: Call) -> Reply {
+    let params = call.params().await?;
+    let state = params.first("state").to_lowercase();
+    let shows = |kind: &str| state.is_empty() || state == "any" || state == kind;
+    let (active, dropped) = (shows("active"), shows("dropped"));
+    let wanted_pool = params.first("scrapePool");
+    let mut found = Targets {
+        active_targets: Vec::new(),
+        dropped_targets: Vec::new(),
+        dropped_target_counts: dropped.then(BTreeMap::new),
+    };
+    let pools = call.state().targets.pools();
+    for mut pool in pools.into_iter().filter(|pool| wanted_pool.is_empty() || pool.name == wanted_pool) {
+        if active {
+            for target in pool.active.iter_mut().filter(|target| target.global_url.is_empty()) {
+                target.global_url = global_url(&target.scrape_url, &call.state().options);
+            }
+            found.active_targets.append(&mut pool.active);
+        }
+        if let Some(counts) = &mut found.dropped_target_counts {
+            found.dropped_targets.append(&mut pool.dropped);
+            counts.insert(pool.name, pool.dropped_count);
+        }
+    }
+    success(&found)
+}
+
+/// A scrape URL as people elsewhere must write it: a target on this machine is reached under the host of the external
+/// URL, and the server itself under the whole external URL.
+pub(crate) fn global_url(scrape_url: &str, options: &WebOptions) -> String {
+    let Some((scheme, rest)) = scrape_url.split_once("://") else { return scrape_url.to_owned() };
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (host, port) = split_port(authority);
+    if !matches!(host, "localhost" | "127.0.0.1" | "[::1]") {
+        return scrape_url.to_owned();
+    }
+    let Some((external_scheme, external)) = options.external_url.split_once("://") else {
+        return scrape_url.to_owned();
+    };
+    let external_authority = &external[..external.find('/').unwrap_or(external.len())];
+    match port {
+        Some(port) if port == options.listen_port.to_string() => {
+            format!("{external_scheme}://{external_authority}{path}")
+        }
+        Some(port) => format!("{scheme}://{}:{port}{path}", split_port(external_authority).0),
+        None => format!("{scheme}://{}{path}", split_port(external_authority).0),
+    }
+}
+
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !port.is_empty() => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+/// `limit` of the metadata routes: absent or negative means no limit.
+fn metadata_limit(text: &str) -> Result<Option<usize>, ApiError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // Text as in Prometheus.
+    let limit = parse_integer(text).map_err(|_| ApiError::bad_data("limit must be a number"))?;
+    Ok(usize::try_from(limit).ok())
+}
+
+pub(crate) async fn target_metadata(mut call: Call) -> Reply {
+    let params = call.params().await?;
+    let limit = metadata_limit(params.first("limit"))?;
+    let matchers: Vec<Matcher> = match params.first("match_target") {
+        "" => Vec::new(),
+        text => selectors::parse(text).map_err(|reason| ApiError::parameter("match_target", reason))?,
+    };
+    let metric = Some(params.first("metric")).filter(|metric| !metric.is_empty());
+
+    #[derive(Serialize)]
+    struct Row<'a> {
+        target: LabelsJson<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        metric: Option<&'a str>,
+        r#type: &'a str,
+        help: &'a str,
+        unit: &'a str,
+    }
+    let found = call.state().targets.metadata(metric);
+    let rows = found.iter().filter(|target| Matcher::all_match(&matchers, &target.target)).flat_map(|target| {
+        target.metrics.iter().map(|m| Row {
+            target: LabelsJson(&target.target),
+            // Whoever asks for one metric knows its name.
+            metric: metric.is_none().then_some(&m.metric),
+            r#type: &m.kind,
+            help: &m.help,
+            unit: &m.unit,
+        })
+    });
+    let rows: Vec<Row<'_>> = rows.take(limit.unwrap_or(usize::MAX)).collect();
+    if rows.is_empty() {
+        // Text as in Prometheus.
+        return Err(ApiError::new(ErrorKind::NotFound, "specified metadata not found"));
+    }
+    success(&rows)
+}
+
+pub(crate) async fn metadata(mut call: Call) -> Reply {
+    let params = call.params().await?;
+    let limit = metadata_limit(params.first("limit"))?.unwrap_or(usize::MAX);
+    let per_metric = metadata_limit(params.first("limit_per_metric"))?.filter(|n| *n > 0).unwrap_or(usize::MAX);
+    let metric = Some(params.first("metric")).filter(|metric| !metric.is_empty());
+
+    #[derive(Serialize, PartialEq, Eq, PartialOrd, Ord)]
+    struct Entry<'a> {
+        r#type: &'a str,
+        unit: &'a str,
+        help: &'a str,
+    }
+    let found = call.state().targets.metadata(metric);
+    let mut by_metric: BTreeMap<&str, BTreeSet<Entry<'_>>> = BTreeMap::new();
+    for m in found.iter().flat_map(|target| &target.metrics) {
+        let entries = by_metric.entry(&m.metric).or_default();
+        if entries.len() < per_metric {
+            entries.insert(Entry { r#type: &m.kind, unit: &m.unit, help: &m.help });
+        }
+    }
+    while by_metric.len() > limit {
+        by_metric.pop_last();
+    }
+    success(&by_metric)
+}
+
+pub(crate) async fn alertmanagers(call: Call) -> Reply {
+    let urls = |urls: Vec<String>| urls.into_iter().map(|url| json!({ "url": url })).collect::<Vec<_>>();
+    let view = &call.state().alertmanagers;
+    success(&json!({ "activeAlertmanagers": urls(view.active()), "droppedAlertmanagers": urls(view.dropped()) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_targets_are_shown_under_the_external_url() {
+        let options = WebOptions {
+            external_url: "https://prom.example:8443/p".into(),
+            listen_port: 9090,
+            ..WebOptions::default()
+        };
+        for (scraped, shown) in [
+            ("http://localhost:9090/metrics", "https://prom.example:8443/metrics"),
+            ("http://127.0.0.1:9100/metrics?x=y", "http://prom.example:9100/metrics?x=y"),
+            ("http://[::1]:80/m", "http://prom.example:80/m"),
+            ("http://localhost/m", "http://prom.example/m"),
+            ("http://other:9090/metrics", "http://other:9090/metrics"),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(global_url(scraped, &options), shown);
+        }
+    }
+}

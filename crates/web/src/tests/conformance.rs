@@ -1,0 +1,171 @@
+//! The recorded requests and answers of the conformance data.
+
+use fk_model::Labels;
+use fk_promql::{Answer, MatrixSeries, QueryStats, Value as PromValue, VectorSample};
+use fk_storage::Control;
+use serde_json::Value;
+
+use super::fakes::{World, encoded, with_params};
+use crate::answer::{ChunkWriter, collect, finish_envelope};
+use crate::json;
+use crate::query_run::{Stats, write_value};
+
+/// Cases that need what is not built: exemplars are not stored.
+const NEED_EXEMPLARS: &[i64] = &[87, 88, 89];
+
+fn read(file: &str) -> Option<Value> {
+    let path = fk_testkit::conformance(file)?;
+    Some(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
+}
+
+/// Numbers as floats, so that `1` equals `1.0`.
+fn normal(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().into(),
+        Value::Array(items) => items.iter().map(normal).collect(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), normal(value))).collect(),
+        other => other.clone(),
+    }
+}
+
+/// Loads lines such as `name{label="value"} 0+100x100`, one sample a minute.
+fn load(world: &World, script: &str) {
+    for line in script.lines().skip(1).map(str::trim).filter(|line| !line.is_empty()) {
+        let (selector, values) = line.rsplit_once(' ').unwrap();
+        let (first, rest) = values.split_once('+').unwrap();
+        let (step, count) = rest.split_once('x').unwrap();
+        let (first, step, count): (f64, f64, i64) =
+            (first.parse().unwrap(), step.parse().unwrap(), count.parse().unwrap());
+        let matchers = fk_promql_syntax::parse_metric_selector(selector).unwrap();
+        let labels = Labels::from_pairs(matchers.iter().map(|m| (m.name.as_str(), m.value.as_str())));
+        let samples: Vec<(i64, f64)> = (0..=count).map(|n| (n * 60_000, first + step * n as f64)).collect();
+        world.storage.add(&labels, &samples);
+    }
+}
+
+#[actix_web::test]
+async fn recorded_requests_have_the_recorded_answers() {
+    let Some(tables) = read("api/endpoints.json") else { return };
+    let world = World::new();
+    load(&world, tables["load"].as_str().unwrap());
+    let cases = tables["cases"].as_array().unwrap();
+    let (mut passed, mut failed) = (0, Vec::new());
+    for case in cases {
+        let endpoint = case["endpoint"].as_str().unwrap();
+        let no_params = serde_json::Map::new();
+        let params = case["params"].as_object().unwrap_or(&no_params);
+        let pairs = || {
+            params
+                .iter()
+                .flat_map(|(n, vs)| vs.as_array().unwrap().iter().map(move |v| (n.as_str(), v.as_str().unwrap())))
+        };
+        let mut answers = vec![world.get(&with_params(endpoint, pairs())).await];
+        if !endpoint.contains("/label/") {
+            answers.push(world.form(endpoint, &encoded(pairs())).await);
+        }
+        for got in answers {
+            let json = got.json();
+            let data = &json["data"];
+            let good = if let Some(kind) = case.get("error_type") {
+                json["status"] == "error" && json["errorType"] == *kind && got.status.as_u16() == 400
+            } else if let Some(length) = case["data_length"].as_u64() {
+                data.as_array().is_some_and(|items| items.len() as u64 == length)
+            } else {
+                let expected = case.get("data").or(case.get("data_json")).unwrap();
+                json["status"] == "success" && normal(data) == normal(expected)
+            };
+            let warnings = case["warnings"].as_u64().unwrap_or(0);
+            let warned = json["warnings"].as_array().map_or(0, |w| w.len() as u64);
+            let id = case["id"].as_i64().unwrap();
+            match good && warnings == warned {
+                true => passed += 1,
+                false if NEED_EXEMPLARS.contains(&id) => {}
+                false => failed.push(format!("{id}: {} {}", got.status, got.body)),
+            }
+        }
+    }
+    eprintln!(
+        "endpoints.json: {passed} answers to {} cases are right, {} cases need exemplars",
+        cases.len(),
+        NEED_EXEMPLARS.len()
+    );
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+fn labels(value: &Value) -> Labels {
+    Labels::from_pairs(value.as_object().unwrap().iter().map(|(n, v)| (n.as_str(), v.as_str().unwrap())))
+}
+
+fn float(value: &Value) -> f64 {
+    value.as_str().unwrap().replace("Inf", "inf").parse().unwrap()
+}
+
+#[test]
+fn recorded_values_are_written_byte_for_byte() {
+    let Some(tables) = read("api/json.json") else { return };
+    let (mut passed, mut skipped) = (0, 0);
+    for case in tables["cases"].as_array().unwrap() {
+        let expected = case["body"].as_str().unwrap();
+        let elements = || case["result"].as_array().unwrap().iter();
+        let mut out = ChunkWriter::new();
+        out.buffer().extend_from_slice(b"{\"status\":\"success\",\"data\":");
+        let point = |p: &Value| (p["t_ms"].as_i64().unwrap(), float(&p["value"]));
+        let value = match case["kind"].as_str().unwrap() {
+            "point" => {
+                let (t_ms, v) = point(case);
+                json::write_point(out.buffer(), t_ms, v);
+                None
+            }
+            "vector" => Some(PromValue::Vector(
+                elements()
+                    .map(|e| VectorSample { labels: labels(&e["labels"]), t_ms: point(e).0, v: point(e).1 })
+                    .collect(),
+            )),
+            "matrix" if elements().all(|e| e.get("histograms").is_none()) => Some(PromValue::Matrix(
+                elements()
+                    .map(|e| {
+                        let (t, v) = e["floats"].as_array().unwrap().iter().map(point).unzip();
+                        MatrixSeries { labels: labels(&e["labels"]), t, v }
+                    })
+                    .collect(),
+            )),
+            // Native histograms and exemplars are not stored yet.
+            _ => {
+                skipped += 1;
+                continue;
+            }
+        };
+        if let Some(value) = value {
+            out.buffer().push(b'{');
+            write_value(&mut out, &value, &Control::new()).unwrap();
+            out.buffer().push(b'}');
+        }
+        finish_envelope(&mut out, &[], &[]);
+        assert_eq!(collect(out.into_chunks()), expected);
+        passed += 1;
+    }
+    eprintln!("json.json: {passed} bodies are equal, {skipped} need native histograms or exemplars");
+    assert!(passed > 0);
+}
+
+#[test]
+fn statistics_have_the_keys_of_prometheus() {
+    let answer = Answer {
+        value: PromValue::Scalar { t_ms: 1000, v: 1.0 },
+        warnings: Vec::new(),
+        infos: Vec::new(),
+        stats: QueryStats { samples_total: 5, samples_per_step: vec![2, 3], samples_peak: 4, series_total: 1 },
+    };
+    let text = crate::query_run::answer_for_tests(answer, 1000, 15_000, Stats::All);
+    let json: Value = serde_json::from_str(&text).unwrap();
+    let stats = &json["data"]["stats"];
+    let keys: Vec<&String> = stats["timings"].as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        ["evalTotalTime", "execQueueTime", "execTotalTime", "innerEvalTime", "queryPreparationTime", "resultSortTime"]
+    );
+    let expected = serde_json::json!({
+        "totalQueryableSamplesPerStep": [[1, 2], [16, 3]], "totalQueryableSamples": 5, "peakSamples": 4,
+    });
+    assert_eq!(stats["samples"], expected);
+}

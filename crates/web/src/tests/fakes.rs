@@ -1,0 +1,364 @@
+//! A server of constants.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::body::MessageBody as _;
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
+use actix_web::{App, test};
+use fk_instrument::Registry;
+use fk_model::{Labels, Regex};
+use fk_testkit::MemoryStorage;
+use parking_lot::Mutex;
+
+use crate::Routes;
+use crate::state::*;
+
+pub(super) struct Fake {
+    pub(super) readiness: Mutex<Readiness>,
+    pub(super) reload: Mutex<Result<(), ReloadError>>,
+    pub(super) admission: Mutex<Option<AdmissionError>>,
+    pub(super) settings: Mutex<QuerySettings>,
+    pub(super) slots_taken: Arc<AtomicUsize>,
+    quit: AtomicBool,
+}
+
+/// Gives its slot back when it is dropped.
+struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Queries for Fake {
+    fn admit<'a>(&'a self, query: &'a str, _: &'a str) -> LocalFuture<'a, Result<Permit, AdmissionError>> {
+        Box::pin(async move {
+            if query == "wait_for_ever" {
+                std::future::pending::<()>().await;
+            }
+            if let Some(error) = self.admission.lock().clone() {
+                return Err(error);
+            }
+            self.slots_taken.fetch_add(1, Ordering::SeqCst);
+            Ok(Permit::new(Slot(Arc::clone(&self.slots_taken))))
+        })
+    }
+
+    fn settings(&self) -> QuerySettings {
+        self.settings.lock().clone()
+    }
+}
+
+pub(super) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    Labels::from_pairs(pairs.iter().copied())
+}
+
+impl TargetsView for Fake {
+    fn pools(&self) -> Vec<ScrapePool> {
+        let target = |job: &str, health, last_scrape| ActiveTarget {
+            discovered_labels: labels(&[("__address__", "localhost:9090"), ("job", job)]),
+            labels: labels(&[("instance", "localhost:9090"), ("job", job)]),
+            scrape_pool: job.into(),
+            scrape_url: "http://localhost:9090/metrics".into(),
+            global_url: String::new(),
+            last_error: if health == TargetHealth::Down { "<boom> & \"bust\"".into() } else { String::new() },
+            last_scrape,
+            last_scrape_duration: 0.25,
+            health,
+            scrape_interval: fk_model::Duration(15_000),
+            scrape_timeout: fk_model::Duration(10_000),
+        };
+        vec![
+            ScrapePool {
+                name: "a".into(),
+                config_yaml: "job_name: a\n".into(),
+                active: vec![target("a", TargetHealth::Up, Some(1500))],
+                dropped: vec![DroppedTarget {
+                    discovered_labels: labels(&[("__address__", "x:1")]),
+                    scrape_pool: "a".into(),
+                }],
+                dropped_count: 7,
+            },
+            ScrapePool {
+                name: "b".into(),
+                active: vec![target("b", TargetHealth::Down, None)],
+                ..ScrapePool::default()
+            },
+        ]
+    }
+
+    fn metadata(&self, metric: Option<&str>) -> Vec<TargetMetadata> {
+        let entry = |metric: &str, kind: &str, help: &str| MetricMetadata {
+            metric: metric.into(),
+            kind: kind.into(),
+            help: help.into(),
+            unit: String::new(),
+        };
+        let mut all = vec![
+            TargetMetadata {
+                target: labels(&[("job", "a")]),
+                metrics: vec![entry("go_threads", "gauge", "Threads."), entry("x_total", "counter", "Xs.")],
+            },
+            TargetMetadata { target: labels(&[("job", "b")]), metrics: vec![entry("x_total", "counter", "Exes.")] },
+        ];
+        if let Some(metric) = metric {
+            for target in &mut all {
+                target.metrics.retain(|m| m.metric == metric);
+            }
+        }
+        all
+    }
+}
+
+impl RulesView for Fake {
+    fn groups(&self) -> Vec<Arc<RuleGroup>> {
+        let recording = |name: &str| Rule {
+            name: name.into(),
+            query: "sum(up)".into(),
+            labels: Labels::empty(),
+            health: RuleHealth::Ok,
+            last_error: String::new(),
+            evaluation_time_s: 0.5,
+            last_evaluation: Some(60_000),
+            alerting: None,
+        };
+        let alert = Alert {
+            labels: labels(&[("alertname", "Down"), ("severity", "page")]),
+            annotations: vec![("summary".into(), "it is down".into())],
+            state: AlertState::Firing,
+            active_at: 1000,
+            keep_firing_since: None,
+            value: 1.0,
+        };
+        let alerting = Rule {
+            labels: labels(&[("severity", "page"), ("team", "{{ $labels.team }}")]),
+            health: RuleHealth::Unknown,
+            last_evaluation: None,
+            alerting: Some(AlertingRule {
+                state: AlertState::Firing,
+                hold_s: 60.0,
+                keep_firing_for_s: 0.0,
+                annotations: labels(&[("summary", "it is down")]),
+                alerts: vec![alert],
+            }),
+            ..recording("Down")
+        };
+        let group = |file: &str, name: &str, rules: Vec<Rule>| {
+            Arc::new(RuleGroup {
+                name: name.into(),
+                file: file.into(),
+                interval_s: 60.0,
+                limit: 0,
+                evaluation_time_s: 0.75,
+                last_evaluation: Some(60_000),
+                rules,
+            })
+        };
+        vec![
+            group("f1", "g1", vec![recording("r1"), alerting]),
+            group("f1", "g2", vec![recording("r2")]),
+            group("f2", "g1", vec![recording("r1")]),
+        ]
+    }
+}
+
+impl AlertmanagersView for Fake {
+    fn active(&self) -> Vec<String> {
+        vec!["http://am:9093/api/v2/alerts".into()]
+    }
+
+    fn dropped(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl StatusView for Fake {
+    fn readiness(&self) -> Readiness {
+        *self.readiness.lock()
+    }
+
+    fn config_yaml(&self) -> Arc<str> {
+        "global: {}\n".into()
+    }
+
+    fn external_labels(&self) -> Labels {
+        labels(&[("zone", "z")])
+    }
+
+    fn flags(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("query.timeout".into(), "2m".into())])
+    }
+
+    fn build(&self) -> BuildInfo {
+        BuildInfo { version: "3.14.0".into(), ..BuildInfo::default() }
+    }
+
+    fn runtime(&self) -> RuntimeInfo {
+        RuntimeInfo { cwd: "/".into(), storage_retention: "15d".into(), ..RuntimeInfo::default() }
+    }
+
+    fn tsdb(&self, limit: usize) -> TsdbStatus {
+        let rows = (0..limit as u64).map(|n| NameCount { name: format!("n{n}"), value: n });
+        TsdbStatus { series_count_by_metric_name: rows.collect(), ..TsdbStatus::default() }
+    }
+
+    fn wal_replay(&self) -> WalReplay {
+        WalReplay { min: 1, max: 3, current: 2 }
+    }
+
+    fn notifications(&self) -> Vec<Notification> {
+        vec![Notification { text: "Configuration reload has failed.".into(), date: 50, active: true }]
+    }
+
+    fn features(&self) -> BTreeMap<String, BTreeMap<String, bool>> {
+        BTreeMap::from([("prometheus".into(), BTreeMap::from([("server_mode".into(), true)]))])
+    }
+
+    fn actors(&self) -> ActorNode {
+        let child =
+            ActorNode { name: "scrape<1>".into(), state: ActorState::Restarting, restarts: 3, ..ActorNode::default() };
+        ActorNode { name: "root".into(), children: vec![child], ..ActorNode::default() }
+    }
+}
+
+impl ServerControl for Fake {
+    fn reload(&self) -> LocalFuture<'_, Result<(), ReloadError>> {
+        Box::pin(async { self.reload.lock().clone() })
+    }
+
+    fn quit(&self) -> bool {
+        !self.quit.swap(true, Ordering::SeqCst)
+    }
+
+    #[cfg(feature = "chaos")]
+    fn inject_panic(&self, actor: &str) -> bool {
+        actor == "scrape/1"
+    }
+}
+
+/// A fake server.
+pub(super) struct World {
+    pub(super) fake: Arc<Fake>,
+    pub(super) storage: Arc<MemoryStorage>,
+    pub(super) state: Arc<AppState>,
+    routes: Routes,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Got {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: String,
+}
+
+impl Got {
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {}: {}", self.status, self.body))
+    }
+
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl World {
+    /// A ready server with the default flags.
+    pub(super) fn new() -> World {
+        World::with(|_| {})
+    }
+
+    /// A ready server with other flags.
+    pub(super) fn with(change: impl FnOnce(&mut WebOptions)) -> World {
+        let fake = Arc::new(Fake {
+            readiness: Mutex::new(Readiness::Ready),
+            reload: Mutex::new(Ok(())),
+            admission: Mutex::new(None),
+            settings: Mutex::new(QuerySettings { timeout: Duration::from_secs(20), ..QuerySettings::default() }),
+            slots_taken: Arc::default(),
+            quit: AtomicBool::new(false),
+        });
+        let storage = Arc::new(MemoryStorage::new());
+        let mut options = WebOptions::default();
+        change(&mut options);
+        let slot = StorageSlot::new();
+        slot.set(Arc::clone(&storage) as Arc<dyn fk_storage::Storage>);
+        let state = Arc::new(AppState {
+            storage: slot,
+            queries: Arc::clone(&fake) as Arc<dyn Queries>,
+            targets: Arc::clone(&fake) as Arc<dyn TargetsView>,
+            rules: Arc::clone(&fake) as Arc<dyn RulesView>,
+            alertmanagers: Arc::clone(&fake) as Arc<dyn AlertmanagersView>,
+            status: Arc::clone(&fake) as Arc<dyn StatusView>,
+            control: Arc::clone(&fake) as Arc<dyn ServerControl>,
+            registry: Registry::new(),
+            options,
+        });
+        let routes = Routes::new(Arc::clone(&state));
+        World { fake, storage, state, routes }
+    }
+
+    /// Sends a request with headers and a body.
+    pub(super) async fn send(&self, request: test::TestRequest) -> Got {
+        let routes = self.routes.clone();
+        let app = test::init_service(App::new().configure(move |config| routes.configure(config))).await;
+        let response = test::call_service(&app, request.to_request()).await;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.into_body().try_into_bytes().map(|bytes| bytes.to_vec());
+        let body = match body {
+            Ok(bytes) => bytes,
+            Err(body) => actix_web::body::to_bytes(body).await.unwrap_or_default().to_vec(),
+        };
+        Got { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
+    }
+
+    /// `GET`; characters that a URL cannot have are encoded.
+    pub(super) async fn get(&self, path: &str) -> Got {
+        let encoded = percent_encoding::utf8_percent_encode(path, &NOT_IN_URLS).to_string();
+        self.send(test::TestRequest::get().uri(&encoded)).await
+    }
+
+    pub(super) async fn post(&self, path: &str) -> Got {
+        self.send(test::TestRequest::post().uri(path)).await
+    }
+
+    /// Sends a form.
+    pub(super) async fn form(&self, path: &str, form: &str) -> Got {
+        let request = test::TestRequest::post().uri(path);
+        self.send(
+            request.insert_header(("content-type", "application/x-www-form-urlencoded")).set_payload(form.to_owned()),
+        )
+        .await
+    }
+}
+
+pub(super) fn regex(source: &str) -> Regex {
+    Regex::new(source).unwrap()
+}
+
+const NOT_IN_URLS: percent_encoding::AsciiSet = percent_encoding::CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'{')
+    .add(b'}')
+    .add(b'<')
+    .add(b'>')
+    .add(b'|')
+    .add(b'^')
+    .add(b'`');
+
+/// A path with encoded parameters.
+pub(super) fn with_params<'a>(path: &str, params: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    format!("{path}?{}", encoded(params))
+}
+
+pub(super) fn encoded<'a>(params: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let encode =
+        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    params.into_iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect::<Vec<_>>().join("&")
+}

@@ -1,0 +1,404 @@
+//! What is common to all routes, and the routes that are no queries.
+
+use actix_web::http::{Method, StatusCode};
+use actix_web::test::TestRequest;
+use serde_json::{Value, json};
+
+use super::fakes::{World, regex};
+use crate::state::{Readiness, ReloadError};
+
+#[actix_web::test]
+async fn gated_routes_say_503_until_the_server_is_ready_and_when_it_stops() {
+    let world = World::new();
+    for (readiness, stopping) in [(Readiness::Starting, "false"), (Readiness::Stopping, "true")] {
+        *world.fake.readiness.lock() = readiness;
+        for path in ["/-/ready", "/api/v1/query?query=1", "/api/v1/targets", "/federate", "/api/v1/status/config"] {
+            let got = world.get(path).await;
+            assert_eq!(
+                (got.status, got.body.as_str()),
+                (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
+                "{path}"
+            );
+            assert_eq!(got.header("x-prometheus-stopping"), stopping);
+        }
+        for path in [
+            "/",
+            "/metrics",
+            "/version",
+            "/-/healthy",
+            "/api/v1/status/walreplay",
+            "/api/v1/notifications",
+            "/api/v1/ext/actors",
+        ] {
+            assert_eq!(world.get(path).await.status, StatusCode::OK, "{path}");
+        }
+    }
+    *world.fake.readiness.lock() = Readiness::Ready;
+    assert_eq!(world.get("/-/ready").await.body, "Prometheus Server is Ready.\n");
+    assert_eq!(world.get("/-/healthy").await.body, "Prometheus Server is Healthy.\n");
+    let head = world.send(TestRequest::default().method(Method::HEAD).uri("/-/ready")).await;
+    assert_eq!((head.status, head.body.as_str()), (StatusCode::OK, ""));
+}
+
+#[actix_web::test]
+async fn lifecycle_routes_need_their_flag_and_the_right_method() {
+    let world = World::new();
+    for path in ["/-/reload", "/-/quit"] {
+        let got = world.post(path).await;
+        assert_eq!((got.status, got.body.as_str()), (StatusCode::FORBIDDEN, "Lifecycle API is not enabled."));
+        let got = world.get(path).await;
+        assert_eq!(
+            (got.status, got.body.as_str()),
+            (StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed")
+        );
+    }
+
+    let world = World::with(|options| options.lifecycle = true);
+    let put = world.send(TestRequest::put().uri("/-/reload")).await;
+    assert_eq!((put.status, put.body.as_str()), (StatusCode::OK, ""));
+    *world.fake.reload.lock() = Err(ReloadError { messages: vec!["one".into(), "two".into()] });
+    let got = world.post("/-/reload").await;
+    assert_eq!(
+        (got.status, got.body.as_str()),
+        (StatusCode::INTERNAL_SERVER_ERROR, "failed to reload config: one\ntwo\n")
+    );
+    assert_eq!(world.post("/-/quit").await.body, "Requesting termination... Goodbye!");
+    assert_eq!(world.post("/-/quit").await.body, "Termination already in progress.");
+}
+
+#[actix_web::test]
+async fn pages_of_other_origins_may_read_but_not_change() {
+    let world = World::with(|options| {
+        options.lifecycle = true;
+        options.external_url = "https://prom.example/p".into();
+    });
+    for (headers, status) in [
+        (vec![("origin", "http://evil.example")], 403),
+        (vec![("origin", "null")], 403),
+        (vec![("sec-fetch-site", "cross-site")], 403),
+        // A name that has been made to point here.
+        (vec![("origin", "http://evil.example:9090"), ("host", "evil.example:9090")], 403),
+        (vec![("origin", "http://10.0.0.1:9090"), ("host", "10.0.0.1:9090")], 200),
+        (vec![("origin", "http://localhost:9090"), ("host", "localhost:9090")], 200),
+        (vec![("origin", "https://prom.example")], 200),
+        (vec![("origin", "https://prom.example.evil")], 403),
+        (vec![("sec-fetch-site", "same-origin")], 200),
+        (vec![], 200),
+    ] {
+        let request =
+            headers.iter().fold(TestRequest::post().uri("/-/reload"), |request, header| request.insert_header(*header));
+        assert_eq!(world.send(request).await.status.as_u16(), status, "{headers:?}");
+    }
+
+    let with_origin = |path: &str| TestRequest::get().uri(path).insert_header(("origin", "http://a.example"));
+    let got = world.send(with_origin("/api/v1/targets")).await;
+    assert_eq!((got.header("access-control-allow-origin"), got.header("vary")), ("*", "Origin"));
+    let got = world.send(with_origin("/api/v1/targets").method(Method::OPTIONS)).await;
+    assert_eq!((got.status.as_u16(), got.header("access-control-allow-methods")), (204, "GET, POST, OPTIONS"));
+    assert_eq!(world.get("/api/v1/targets").await.header("access-control-allow-origin"), "");
+
+    let world = World::with(|options| options.cors_origin = regex(r"https?://(a|b)\.example"));
+    let got = world.send(with_origin("/api/v1/targets")).await;
+    assert_eq!(got.header("access-control-allow-origin"), "http://a.example");
+    let got = world.send(TestRequest::get().uri("/api/v1/targets").insert_header(("origin", "http://c.example"))).await;
+    assert_eq!(got.header("access-control-allow-origin"), "");
+}
+
+#[actix_web::test]
+async fn everything_moves_below_the_route_prefix() {
+    let world = World::with(|options| options.route_prefix = "/p/q".into());
+    assert_eq!(world.get("/p/q/-/healthy").await.status, StatusCode::OK);
+    assert_eq!(world.get("/-/healthy").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(world.get("/p/q/api/v1/label/job/values").await.json()["data"], json!([]));
+    for path in ["/", "/p/q"] {
+        let got = world.get(path).await;
+        assert_eq!((got.status, got.header("location")), (StatusCode::FOUND, "/p/q/"), "{path}");
+    }
+    assert!(world.get("/p/q/").await.body.contains("href=\"/p/q/metrics\""));
+}
+
+#[actix_web::test]
+async fn requests_are_counted_by_route_and_code() {
+    let world = World::new();
+    world.get("/api/v1/label/a/values").await;
+    world.get("/api/v1/label/b/values?limit=-1").await;
+    let text = world.get("/metrics").await.body;
+    for line in [
+        "prometheus_http_requests_total{handler=\"/api/v1/label/:name/values\",code=\"200\"} 1\n",
+        "prometheus_http_requests_total{handler=\"/api/v1/label/:name/values\",code=\"400\"} 1\n",
+        "prometheus_http_requests_total{handler=\"/api/v1/series\",code=\"200\"} 0\n",
+        "prometheus_http_request_duration_seconds_count{handler=\"/api/v1/label/:name/values\"} 2\n",
+        "prometheus_http_response_size_bytes_bucket{handler=\"/api/v1/label/:name/values\",le=\"1000\"} 2\n",
+    ] {
+        assert!(text.contains(line), "{line} not in {text}");
+    }
+    let one = world.get("/metrics?name[]=firekeeper_http_panics_total").await;
+    assert_eq!(one.body.lines().count(), 3, "{}", one.body);
+    assert!(one.header("content-type").starts_with("text/plain; version=0.0.4"));
+}
+
+async fn check_json(path: &str, expected: Value) {
+    let got = World::new().get(path).await;
+    assert_eq!(got.status, StatusCode::OK, "{path}: {}", got.body);
+    assert_eq!(got.json(), json!({ "status": "success", "data": expected }), "{path}");
+}
+
+#[actix_web::test]
+async fn targets_are_shown_by_state_and_pool() {
+    let target = |job: &str| {
+        json!({
+            "discoveredLabels": {"__address__": "localhost:9090", "job": job},
+            "labels": {"instance": "localhost:9090", "job": job},
+            "scrapePool": job, "scrapeUrl": "http://localhost:9090/metrics", "globalUrl": "http://localhost:9090/metrics",
+            "lastError": if job == "b" { "<boom> & \"bust\"" } else { "" },
+            "lastScrape": if job == "b" { "0001-01-01T00:00:00Z" } else { "1970-01-01T00:00:01.5Z" },
+            "lastScrapeDuration": 0.25, "health": if job == "b" { "down" } else { "up" },
+            "scrapeInterval": "15s", "scrapeTimeout": "10s",
+        })
+    };
+    let dropped = json!([{"discoveredLabels": {"__address__": "x:1"}, "scrapePool": "a"}]);
+    check_json(
+        "/api/v1/targets",
+        json!({"activeTargets": [target("a"), target("b")], "droppedTargets": dropped, "droppedTargetCounts": {"a": 7, "b": 0}}),
+    )
+    .await;
+    check_json(
+        "/api/v1/targets?state=active&scrapePool=b",
+        json!({"activeTargets": [target("b")], "droppedTargets": [], "droppedTargetCounts": null}),
+    )
+    .await;
+    check_json(
+        "/api/v1/targets?state=Dropped&scrapePool=b",
+        json!({"activeTargets": [], "droppedTargets": [], "droppedTargetCounts": {"b": 0}}),
+    )
+    .await;
+    check_json("/api/v1/scrape_pools", json!({"scrapePools": ["a", "b"]})).await;
+    check_json("/api/v1/scrape_pools/config?scrapePool=a", json!({"yaml": "job_name: a\n"})).await;
+    let am = json!({"activeAlertmanagers": [{"url": "http://am:9093/api/v2/alerts"}], "droppedAlertmanagers": []});
+    check_json("/api/v1/alertmanagers", am).await;
+}
+
+#[actix_web::test]
+async fn metadata_is_merged_and_limited() {
+    let gauge = json!([{"type": "gauge", "unit": "", "help": "Threads."}]);
+    let counter = |help: &str| json!({"type": "counter", "unit": "", "help": help});
+    check_json("/api/v1/metadata", json!({"go_threads": gauge, "x_total": [counter("Exes."), counter("Xs.")]})).await;
+    check_json("/api/v1/metadata?limit=1", json!({"go_threads": gauge})).await;
+    check_json("/api/v1/metadata?metric=x_total&limit_per_metric=1", json!({"x_total": [counter("Xs.")]})).await;
+    check_json(
+        "/api/v1/targets/metadata?metric=x_total&match_target={job=\"b\"}",
+        json!([{"target": {"job": "b"}, "type": "counter", "help": "Exes.", "unit": ""}]),
+    )
+    .await;
+    check_json(
+        "/api/v1/targets/metadata?limit=1",
+        json!([{"target": {"job": "a"}, "metric": "go_threads", "type": "gauge", "help": "Threads.", "unit": ""}]),
+    )
+    .await;
+    check_error("/api/v1/targets/metadata?metric=none", 404, "not_found", "specified metadata not found").await;
+    check_error("/api/v1/metadata?limit=x", 400, "bad_data", "limit must be a number").await;
+}
+
+async fn check_error(path: &str, status: u16, kind: &str, text: &str) {
+    let got = World::new().get(path).await;
+    assert_eq!(got.status.as_u16(), status, "{path}: {}", got.body);
+    assert_eq!(got.json(), json!({"status": "error", "errorType": kind, "error": text}), "{path}");
+}
+
+#[actix_web::test]
+async fn rules_are_filtered_and_paged() {
+    let names = |got: &Value| -> Vec<String> {
+        let groups = got["data"]["groups"].as_array().unwrap();
+        let rule = |rule: &Value| rule["name"].as_str().unwrap().to_owned();
+        let group = |g: &Value| {
+            let rules: Vec<String> = g["rules"].as_array().unwrap().iter().map(rule).collect();
+            format!("{}/{}:{}", g["file"].as_str().unwrap(), g["name"].as_str().unwrap(), rules.join(","))
+        };
+        groups.iter().map(group).collect()
+    };
+    let world = World::new();
+    for (query, expected) in [
+        ("", &["f1/g1:r1,Down", "f1/g2:r2", "f2/g1:r1"][..]),
+        ("type=alert", &["f1/g1:Down"]),
+        ("type=record", &["f1/g1:r1", "f1/g2:r2", "f2/g1:r1"]),
+        ("rule_name[]=r1&rule_name[]=r2", &["f1/g1:r1", "f1/g2:r2", "f2/g1:r1"]),
+        ("rule_group=g1&file[]=f2", &["f2/g1:r1"]),
+        ("match[]={severity=\"page\"}", &["f1/g1:Down"]),
+        ("match[]={team=~\".%2B\"}", &[]),
+        ("match[]={severity=\"x\"}&match[]={severity=~\"p.*\"}", &["f1/g1:Down"]),
+        ("group_limit=1", &["f1/g1:r1,Down"]),
+    ] {
+        let got = world.get(&format!("/api/v1/rules?{query}")).await;
+        assert_eq!(names(&got.json()), expected, "{query}");
+    }
+
+    // Page by page the same groups come as at once.
+    let (mut pages, mut token) = (Vec::new(), String::new());
+    loop {
+        let next = if token.is_empty() { String::new() } else { format!("&group_next_token={token}") };
+        let got = world.get(&format!("/api/v1/rules?group_limit=2{next}")).await.json();
+        pages.push(names(&got));
+        match got["data"]["groupNextToken"].as_str() {
+            Some(text) => token = text.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(pages, [vec!["f1/g1:r1,Down", "f1/g2:r2"], vec!["f2/g1:r1"]]);
+    assert_eq!(token.len(), 64);
+
+    for (query, text) in [
+        ("type=x", "invalid parameter \"type\": not supported value \"x\""),
+        ("group_limit=0", "invalid parameter \"group_limit\": group_limit needs to be greater than 0"),
+        (
+            "group_next_token=x",
+            "invalid parameter \"group_next_token\": group_limit needs to be present in order to paginate over the groups",
+        ),
+        (
+            "group_next_token=x&group_limit=1",
+            "invalid parameter \"group_next_token\": invalid group_next_token 'x'. were rule groups changed?",
+        ),
+        (
+            "exclude_alerts=maybe",
+            "invalid parameter \"exclude_alerts\": error converting exclude_alerts: strconv.ParseBool: parsing \"maybe\": invalid syntax",
+        ),
+    ] {
+        check_error(&format!("/api/v1/rules?{query}"), 400, "bad_data", text).await;
+    }
+}
+
+#[actix_web::test]
+async fn rules_and_alerts_have_the_fields_of_prometheus() {
+    let alert = json!({
+        "labels": {"alertname": "Down", "severity": "page"}, "annotations": {"summary": "it is down"},
+        "state": "firing", "activeAt": "1970-01-01T00:00:01Z", "value": "1e+00",
+    });
+    check_json("/api/v1/alerts", json!({"alerts": [alert]})).await;
+    let alerting = |alerts: Value| {
+        json!({
+            "state": "firing", "name": "Down", "query": "sum(up)", "duration": 60.0, "keepFiringFor": 0.0,
+            "labels": {"severity": "page", "team": "{{ $labels.team }}"}, "annotations": {"summary": "it is down"},
+            "alerts": alerts, "health": "unknown", "evaluationTime": 0.5, "lastEvaluation": "0001-01-01T00:00:00Z",
+            "type": "alerting",
+        })
+    };
+    let group = |rule: Value| {
+        json!({"groups": [{
+            "name": "g1", "file": "f1", "rules": [rule], "interval": 60.0, "limit": 0, "evaluationTime": 0.75,
+            "lastEvaluation": "1970-01-01T00:01:00Z",
+        }]})
+    };
+    check_json("/api/v1/rules?type=alert", group(alerting(json!([alert])))).await;
+    check_json("/api/v1/rules?type=alert&exclude_alerts=true", group(alerting(Value::Null))).await;
+    let recording = json!({
+        "name": "r1", "query": "sum(up)", "health": "ok", "evaluationTime": 0.5, "lastEvaluation": "1970-01-01T00:01:00Z",
+        "type": "recording",
+    });
+    check_json("/api/v1/rules?rule_name[]=r1&file[]=f1", group(recording)).await;
+}
+
+#[actix_web::test]
+async fn status_routes() {
+    check_json("/api/v1/status/config", json!({"yaml": "global: {}\n"})).await;
+    check_json("/api/v1/status/flags", json!({"query.timeout": "2m"})).await;
+    check_json("/api/v1/status/walreplay", json!({"min": 1, "max": 3, "current": 2})).await;
+    check_json(
+        "/api/v1/notifications",
+        json!([{"text": "Configuration reload has failed.", "date": "1970-01-01T00:00:00.05Z", "active": true}]),
+    )
+    .await;
+    let world = World::new();
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let build = world.get("/api/v1/status/buildinfo").await.json();
+    assert_eq!(keys(&build["data"]), ["branch", "buildDate", "buildUser", "goVersion", "revision", "version"]);
+    assert_eq!(world.get("/version").await.json(), build["data"]);
+    assert_eq!(
+        keys(&world.get("/api/v1/status/runtimeinfo").await.json()["data"]),
+        [
+            "CWD",
+            "GODEBUG",
+            "GOGC",
+            "GOMAXPROCS",
+            "GOMEMLIMIT",
+            "corruptionCount",
+            "goroutineCount",
+            "hostname",
+            "lastConfigTime",
+            "reloadConfigSuccess",
+            "serverTime",
+            "startTime",
+            "storageRetention"
+        ]
+    );
+    let tsdb = world.get("/api/v1/status/tsdb?limit=3").await.json();
+    assert_eq!(tsdb["data"]["seriesCountByMetricName"].as_array().unwrap().len(), 3);
+    assert_eq!(keys(&tsdb["data"]["headStats"]), ["chunkCount", "maxTime", "minTime", "numLabelPairs", "numSeries"]);
+    check_error("/api/v1/status/tsdb?limit=0", 400, "bad_data", "limit must be a positive number").await;
+    let features = world.get("/api/v1/features").await.json();
+    assert_eq!(
+        (&features["data"]["prometheus"]["server_mode"], &features["data"]["api"]["admin"]),
+        (&json!(true), &json!(false))
+    );
+    let actors = world.get("/api/v1/ext/actors").await.json();
+    assert_eq!(
+        (&actors["data"]["children"][0]["name"], &actors["data"]["state"]),
+        (&json!("scrape<1>"), &json!("running"))
+    );
+}
+
+#[actix_web::test]
+async fn admin_routes_are_off_or_refused_by_name() {
+    let got = World::new().post("/api/v1/admin/tsdb/snapshot").await;
+    assert_eq!((got.status.as_u16(), got.json()["error"].as_str()), (500, Some("admin APIs disabled")));
+    let got = World::with(|options| options.admin = true).post("/api/v1/admin/tsdb/snapshot").await;
+    assert_eq!(
+        (&got.json()["errorType"], &got.json()["error"]),
+        (&json!("unavailable"), &json!("\"snapshot\" is not supported yet"))
+    );
+}
+
+#[actix_web::test]
+async fn first_page_escapes_what_it_shows() {
+    let got = World::with(|options| options.page_title = "<T>".into()).get("/").await;
+    assert_eq!((got.status, got.header("content-type")), (StatusCode::OK, "text/html; charset=utf-8"));
+    for text in
+        ["&lt;T&gt;", "&lt;boom&gt; &amp; &#34;bust&#34;", "scrape&lt;1&gt;", "restarting", "href=\"/api/v1/targets\""]
+    {
+        assert!(got.body.contains(text), "{text} not in {}", got.body);
+    }
+    assert!(!got.body.contains("<T>") && !got.body.contains("<boom>") && !got.body.contains("<script"));
+    assert_eq!(World::new().get("/graph").await.header("location"), "/");
+}
+
+#[cfg(feature = "chaos")]
+#[actix_web::test]
+async fn chaos_reaches_actors_by_name() {
+    let world = World::new();
+    assert_eq!(world.post("/api/v1/ext/chaos/scrape%2F1").await.status, StatusCode::OK);
+    assert_eq!(world.post("/api/v1/ext/chaos/nobody").await.status, StatusCode::NOT_FOUND);
+}
+
+#[cfg(not(feature = "chaos"))]
+#[actix_web::test]
+async fn chaos_does_not_exist_in_a_normal_build() {
+    assert_eq!(World::new().post("/api/v1/ext/chaos/scrape").await.status, StatusCode::NOT_FOUND);
+}
+
+#[actix_web::test]
+async fn unknown_paths_and_methods() {
+    let world = World::new();
+    let got = world.get("/api/v1/nothing").await;
+    assert_eq!((got.status, got.body.as_str()), (StatusCode::NOT_FOUND, "404 page not found\n"));
+    for method in [Method::HEAD, Method::PUT, Method::DELETE, Method::TRACE] {
+        let got = world.send(TestRequest::default().method(method.clone()).uri("/api/v1/targets")).await;
+        assert_eq!(got.status, StatusCode::METHOD_NOT_ALLOWED, "{method}");
+    }
+    assert_eq!(world.post("/api/v1/rules").await.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[actix_web::test]
+async fn a_storage_that_is_being_reopened_is_an_error_not_a_panic() {
+    let world = World::new();
+    world.state.storage.clear();
+    let got = world.get("/api/v1/labels").await;
+    assert_eq!((got.status.as_u16(), got.json()["error"].as_str()), (500, Some("TSDB not ready")));
+}
