@@ -11,6 +11,7 @@ mod lexer;
 pub mod literal;
 pub mod parser;
 pub mod print;
+pub mod series;
 mod token;
 pub mod visit;
 
@@ -19,6 +20,7 @@ pub use error::{ParseErr, ParseErrors};
 pub use literal::unquote;
 pub use parser::{ParserOptions, SelectorError, parse, parse_metric_selector};
 pub use print::prettify;
+pub use series::{SeriesDesc, SeriesValue, parse_series_desc};
 pub use visit::{extract_selectors, selectors, value_type, walk, walk_mut};
 
 #[cfg(test)]

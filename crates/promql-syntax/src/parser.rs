@@ -158,6 +158,8 @@ pub(crate) struct Parser<'a> {
     /// End of the last closing bracket or number that was read.
     last_closing: usize,
     nesting: usize,
+    /// The last string literal that was not UTF-8.
+    not_utf8: Option<Token>,
 }
 
 /// `on (…) group_left (…) fill (…)` and `bool`.
@@ -169,7 +171,7 @@ struct Modifiers {
 impl<'a> Parser<'a> {
     pub(crate) fn new(text: &'a str, options: ParserOptions, series: bool) -> Parser<'a> {
         let lexer = Lexer::new(text, series);
-        Parser { text, lexer, options, ahead: None, errors: Vec::new(), last_closing: 0, nesting: 0 }
+        Parser { text, lexer, options, ahead: None, errors: Vec::new(), last_closing: 0, nesting: 0, not_utf8: None }
     }
 
     // --- Tokens ---
@@ -341,9 +343,12 @@ impl<'a> Parser<'a> {
             Kind::Number | Kind::Duration => Ok(self.number_or_duration()),
             Kind::String => {
                 self.advance();
-                let text = self.unquoted(token);
-                let text =
-                    String::from_utf8(text).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
+                let bytes = self.unquoted(token);
+                // The language allows any bytes, but nothing that a query can do with them would be a valid label.
+                let text = String::from_utf8(bytes).unwrap_or_else(|e| {
+                    self.not_utf8 = Some(token);
+                    String::from_utf8_lossy(e.as_bytes()).into_owned()
+                });
                 Ok(Node::leaf(token.pos(), ExprKind::String(text), ValueType::String))
             }
             Kind::LeftParen => {
@@ -525,6 +530,13 @@ impl<'a> Parser<'a> {
             )),
             () => None,
         };
+        if op == AggregateOp::CountValues
+            && let Some(token) = self.not_utf8
+            && args.first().is_some_and(|label| label.expr.pos == token.pos())
+        {
+            let label = quoted_bytes(&self.unquoted(token));
+            self.problem(token.pos(), format!("invalid label name {label}"));
+        }
         if let Some(problem) = problem {
             self.problem(pos, problem);
             return Ok(Node::leaf(pos, ExprKind::Number(0.0), ValueType::Vector));
@@ -948,6 +960,18 @@ fn at_seconds_text(seconds: f64) -> String {
         s if s.is_nan() => "NaN".to_owned(),
         s => format!("{s:.6}"),
     }
+}
+
+/// In double quotes, bytes that are not UTF-8 as `\xff`.
+fn quoted_bytes(bytes: &[u8]) -> String {
+    let mut out = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        let valid = quoted(chunk.valid());
+        out.push_str(&valid[1..valid.len() - 1]);
+        out.extend(chunk.invalid().iter().map(|b| format!("\\x{b:02x}")));
+    }
+    out.push('"');
+    out
 }
 
 /// How tightly an operator binds.

@@ -139,3 +139,310 @@ fn match_parameters() {
     assert_eq!(check(""), Err("unknown position: parse error: unexpected end of input".to_owned()));
     assert_eq!(check("{"), Err("1:2: parse error: unexpected end of input inside braces".to_owned()));
 }
+
+/// A number as the cases write it.
+fn same_float(got: f64, expected: &Value) -> bool {
+    let expected: f64 = expected.as_str().unwrap().parse().unwrap();
+    got == expected || (got.is_nan() && expected.is_nan())
+}
+
+fn same_values(got: &[SeriesValue], expected: &[Value]) -> bool {
+    got.len() == expected.len()
+        && got.iter().zip(expected).all(|pair| match pair {
+            (SeriesValue::Omitted, Value::Null) => true,
+            (SeriesValue::Float(got), expected) => expected.is_string() && same_float(*got, expected),
+            _ => false,
+        })
+}
+
+fn failed_as_expected(case: &Value, error: &ParseErrors) -> bool {
+    case["fail"] == true || case["error_contains"].as_str().is_some_and(|part| error.to_string().contains(part))
+}
+
+#[test]
+fn series_are_read_as_recorded() {
+    let mut deviations = Vec::new();
+    for case in cases("series_notation.json", "series") {
+        let input = case["input"].as_str().unwrap();
+        match parse_series_desc(input) {
+            Ok(series) => {
+                let labels: serde_json::Map<_, _> =
+                    series.labels.iter().map(|(n, v)| (n.to_owned(), Value::from(v))).collect();
+                let expected = case["values"].as_array();
+                if expected.is_none_or(|e| !same_values(&series.values, e)) || case["labels"] != Value::from(labels) {
+                    deviations.push(format!("{case}: got {series:?}"));
+                }
+            }
+            Err(error) if failed_as_expected(&case, &error) => {}
+            Err(error) => deviations.push(format!("{case}: {error}")),
+        }
+    }
+    report(&deviations);
+}
+
+fn same_buckets(got: &series::Buckets, spans: &Value, counts: &Value) -> bool {
+    let spans = spans.as_array().unwrap();
+    let counts = counts.as_array().unwrap();
+    let expected_spans =
+        if got.counts.is_empty() { vec![] } else { vec![serde_json::json!([got.offset, got.counts.len()])] };
+    *spans == expected_spans
+        && got.counts.len() == counts.len()
+        && got.counts.iter().zip(counts).all(|(g, e)| same_float(*g, e))
+}
+
+fn same_histogram(got: &series::HistogramLiteral, expected: &Value) -> bool {
+    i64::from(got.schema) == expected["schema"].as_i64().unwrap()
+        && same_float(got.count, &expected["count"])
+        && same_float(got.sum, &expected["sum"])
+        && same_float(got.zero_threshold, &expected["zero_threshold"])
+        && same_float(got.zero_count, &expected["zero_count"])
+        && got.counter_reset.map(series::CounterReset::name) == expected["counter_reset_hint"].as_str()
+        && same_buckets(&got.positive, &expected["positive_spans"], &expected["positive_buckets"])
+        && same_buckets(&got.negative, &expected["negative_spans"], &expected["negative_buckets"])
+}
+
+#[test]
+fn histograms_are_read_as_recorded() {
+    let mut deviations = Vec::new();
+    for case in cases("series_notation.json", "histogram_series") {
+        match parse_series_desc(case["input"].as_str().unwrap()) {
+            Ok(series) => {
+                let expected = case["histograms"].as_array().cloned().unwrap_or_default();
+                let same = series.values.len() == expected.len()
+                    && series.values.iter().zip(&expected).all(|pair| match pair {
+                        (SeriesValue::Histogram(got), expected) => same_histogram(got, expected),
+                        _ => false,
+                    });
+                if !same || expected.is_empty() {
+                    deviations.push(format!("{case}: got {series:?}"));
+                }
+            }
+            Err(error) if failed_as_expected(&case, &error) => {}
+            Err(error) => deviations.push(format!("{case}: {error}")),
+        }
+    }
+    report(&deviations);
+}
+
+#[test]
+fn histograms_print_as_recorded() {
+    /// Spans as neighbouring buckets, with zeroes in the gaps.
+    fn dense(spans: &Value, counts: &Value) -> series::Buckets {
+        let mut counts = counts.as_array().unwrap().iter().map(|c| c.as_str().unwrap().parse::<f64>().unwrap());
+        let mut buckets = series::Buckets::default();
+        for (i, span) in spans.as_array().unwrap().iter().enumerate() {
+            let (offset, len) = (span[0].as_i64().unwrap(), usize::try_from(span[1].as_u64().unwrap()).unwrap());
+            if i == 0 {
+                buckets.offset = i32::try_from(offset).unwrap();
+            } else {
+                buckets.counts.extend(std::iter::repeat_n(0.0, usize::try_from(offset).unwrap()));
+            }
+            buckets.counts.extend(counts.by_ref().take(len));
+        }
+        buckets
+    }
+    for case in cases("series_notation.json", "histogram_to_text") {
+        let histogram = &case["histogram"];
+        let number = |key: &str| histogram[key].as_str().unwrap().parse::<f64>().unwrap();
+        let literal = series::HistogramLiteral {
+            schema: i32::try_from(histogram["schema"].as_i64().unwrap()).unwrap(),
+            count: number("count"),
+            sum: number("sum"),
+            zero_count: number("zero_count"),
+            zero_threshold: number("zero_threshold"),
+            positive: dense(&histogram["positive_spans"], &histogram["positive_buckets"]),
+            negative: dense(&histogram["negative_spans"], &histogram["negative_buckets"]),
+            custom_values: Vec::new(),
+            counter_reset: histogram["counter_reset_hint"].as_str().map(|hint| match hint {
+                "reset" => series::CounterReset::Reset,
+                other => panic!("{other}"),
+            }),
+        };
+        assert_eq!(literal.to_string(), case["text"].as_str().unwrap());
+    }
+}
+
+#[test]
+fn series_notation_is_bounded() {
+    assert!(parse_series_desc("a 1x99999999999").is_err());
+    assert!(parse_series_desc("a 1x18446744073709551615").is_err());
+    assert!(parse_series_desc("a _x1048577").is_err());
+    assert!(parse_series_desc("a {{buckets:[1]}}+{{offset:2147483647 buckets:[1]}}x1").is_err());
+    assert_eq!(parse_series_desc("a _x1048576").unwrap().values.len(), 1 << 20);
+    let stale = parse_series_desc("a stale 1").unwrap();
+    assert!(matches!(stale.values[0], SeriesValue::Float(v) if fk_model::is_stale(v)));
+}
+
+#[test]
+fn strings_are_unquoted_as_recorded() {
+    let Some(path) = fk_testkit::conformance("values/strings.json") else { return };
+    let all: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut deviations = Vec::new();
+    for case in all["unquote"].as_array().unwrap() {
+        let expected = match (case["out"].as_str(), case["out_hex"].as_str()) {
+            (Some(text), _) => text.as_bytes().to_vec(),
+            (None, Some(hex)) => {
+                (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
+            }
+            _ => continue,
+        };
+        let got = unquote(case["in"].as_str().unwrap());
+        if got != Ok(expected) {
+            deviations.push(format!("{case}: got {got:?}"));
+        }
+    }
+    for text in all["misquoted"].as_array().unwrap() {
+        if let Ok(got) = unquote(text.as_str().unwrap()) {
+            deviations.push(format!("{text}: accepted as {got:?}"));
+        }
+    }
+    report(&deviations);
+}
+
+#[test]
+fn labels_that_are_not_utf8_are_refused() {
+    let message = |text: &str| parse(text, &options()).unwrap_err().message().to_owned();
+    assert_eq!(message("count_values(\"a\\xc5z\", up)"), "invalid label name \"a\\xc5z\"");
+    assert_eq!(message("up{a=\"\\xff\"}"), "string \"\\xff\" is not valid UTF-8");
+}
+
+#[test]
+fn experimental_parts_are_refused_when_they_are_off() {
+    let check = |text: &str, expected: &str| {
+        assert_eq!(parse(text, &ParserOptions::default()).unwrap_err().to_string(), expected);
+        assert!(parse(text, &ParserOptions::all()).is_ok(), "{text}");
+    };
+    check("info(up)", "1:1: parse error: function \"info\" is not enabled");
+    check(
+        "limitk(1, up)",
+        "1:1: parse error: limitk() and limit_ratio() are experimental and must be enabled with \
+         --enable-feature=promql-experimental-functions",
+    );
+    check("rate(up[5m] anchored)", "1:6: parse error: anchored modifier is experimental and not enabled");
+    check("a + fill(0) b", "1:5: parse error: binop fill modifiers are experimental and not enabled");
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pieces of queries, so that random sequences often parse.
+    fn pieces() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "a",
+            "up",
+            "1",
+            "-1",
+            "2.5",
+            "0x1f",
+            "5m",
+            "1h30m",
+            "Inf",
+            "NaN",
+            "\"x\"",
+            "'y'",
+            "(",
+            ")",
+            "(a)",
+            "(b)",
+            "[5m]",
+            "[1h:5m]",
+            "[1h:]",
+            "[5m+1m]",
+            "[-step()+1h]",
+            "[max_of(range(),(5s))]",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            "{c=\"d\"}",
+            "{\"e.f\"=~\"g|h\"}",
+            "{\"name\"}",
+            "+",
+            "-",
+            "*",
+            "/",
+            "%",
+            "^",
+            "==",
+            "!=",
+            "> bool",
+            "<=",
+            "</",
+            ">/",
+            "and",
+            "or",
+            "unless",
+            "atan2",
+            "on (a)",
+            "ignoring (b, c)",
+            "group_left",
+            "group_right (d)",
+            "fill (0)",
+            "fill_left (-1)",
+            "offset 5m",
+            "offset -1h",
+            "offset (1m*2)",
+            "@ 100",
+            "@ start()",
+            "@ end()",
+            "anchored",
+            "smoothed",
+            "sum",
+            "sum by (a)",
+            "avg without (b)",
+            "topk(1, a)",
+            "count_values(\"v\", a)",
+            "rate(a[5m])",
+            "rate(",
+            "abs(",
+            "time()",
+            "label_join(a, \"b\", \"c\")",
+            "# note\n",
+            "\u{e9}",
+            "\"",
+            "=",
+            "!",
+            "0.5.",
+            "x",
+            "_",
+        ]);
+        prop::collection::vec(piece, 0..14).prop_map(|pieces| pieces.join(" "))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn what_parses_prints_to_something_that_parses_to_the_same(text in pieces()) {
+            if let Ok(expr) = parse(&text, &ParserOptions::all()) {
+                let printed = expr.to_string();
+                let again = parse(&printed, &ParserOptions::all()).map_err(|e| TestCaseError::fail(format!("{printed}: {e}")))?;
+                prop_assert_eq!(again.to_string(), printed.clone());
+                for width in [1, 20, 100] {
+                    let pretty = print::prettify_to(&expr, width);
+                    let again = parse(&pretty, &ParserOptions::all()).map_err(|e| TestCaseError::fail(format!("{pretty}: {e}")))?;
+                    prop_assert_eq!(again.to_string(), printed.clone());
+                }
+            }
+        }
+
+        #[test]
+        fn errors_lie_within_the_text(text in "\\PC{0,40}") {
+            for errors in [
+                parse(&text, &ParserOptions::all()).err(),
+                parse_series_desc(&text).err(),
+                parse_series_desc(&format!("a {text}")).err(),
+            ].into_iter().flatten() {
+                prop_assert!(errors.errors().iter().all(|e| e.pos.start <= e.pos.end && e.pos.end <= text.len() + 2));
+            }
+        }
+
+        #[test]
+        fn series_notation_never_panics(text in "a [{}0-9x+_ .:\\[\\]a-z-]{0,40}") {
+            let _ = parse_series_desc(&text);
+        }
+    }
+}
