@@ -13,6 +13,8 @@ pub mod bytesize;
 #[cfg(test)]
 mod conformance;
 pub mod error;
+#[cfg(test)]
+mod examples;
 pub mod glob;
 mod global;
 mod http;
