@@ -400,16 +400,10 @@ impl ScrapeLoop {
                 pass.sample(&mut self.cache, entry, sample.value, sample.timestamp);
                 self.cache.push_item(block, entry, kind);
                 place = behind.unwrap_or(place);
-            } else if let Some((labels, series_text)) = self.new_series(&parser, &sample, pass)? {
-                let meaning = match labels {
-                    None => Meaning::Dropped,
-                    Some(labels) => Meaning::Stored(appender.resolve(&labels)?),
-                };
-                let blank = match body.get(sample.offset + series_text.len()) {
-                    Some(b' ' | b'\t') => &body[sample.offset + series_text.len()..][..1],
-                    _ => &[],
-                };
-                let entry = self.cache.insert(series_text, blank, kind, meaning).ok_or(ScrapeError::CacheFull)?;
+            } else if let Some(meaning) = self.meaning_of(&parser, sample.timestamp, pass, appender)? {
+                let behind = body.get(sample.offset + sample.series.len()..).unwrap_or_default();
+                let blank = &behind[..usize::from(matches!(behind.first(), Some(b' ' | b'\t')))];
+                let entry = self.cache.insert(sample.series, blank, kind, meaning).ok_or(ScrapeError::CacheFull)?;
                 pass.first_sample(&mut self.cache, entry, sample.value, sample.timestamp);
                 self.cache.push_item(block, entry, kind);
             }
@@ -423,21 +417,24 @@ impl ScrapeLoop {
         Ok(())
     }
 
-    /// The labels of a series that is not known (none: dropped) and its text. `None`: it is not to be remembered, because the
-    /// sample is not stored either.
-    fn new_series<'a>(
+    /// What becomes of a series that is not known. `None`: its sample is not stored, and it is not to be remembered.
+    fn meaning_of(
         &self,
         parser: &TextParser<'_>,
-        sample: &fk_exposition::Sample<'a>,
+        timestamp: Option<i64>,
         pass: &mut Pass<'_>,
-    ) -> Result<Option<(Option<Labels>, &'a [u8])>, ScrapeError> {
+        appender: &dyn Appender,
+    ) -> Result<Option<Meaning>, ScrapeError> {
         pass.counts.scraped += 1;
         let Some(labels) = stored_labels(parser, &self.job, &self.target.public_labels)? else {
-            return Ok(Some((None, sample.series)));
+            return Ok(Some(Meaning::Dropped));
         };
         pass.counts.post_relabel += 1;
-        let own = sample.timestamp.filter(|_| pass.honor_timestamps);
-        Ok(pass.admits(own.unwrap_or(pass.ts_ms)).then_some((Some(labels), sample.series)))
+        let own = timestamp.filter(|_| pass.honor_timestamps);
+        if !pass.admits(own.unwrap_or(pass.ts_ms)) {
+            return Ok(None);
+        }
+        Ok(Some(Meaning::Stored(appender.resolve(&labels)?)))
     }
 
     // === writing ===

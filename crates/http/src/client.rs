@@ -1,0 +1,294 @@
+//! The client.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fk_config::{HttpClientConfig, ProxyConfig};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT,
+};
+use reqwest::{Method, NoProxy, Proxy, Response, StatusCode, redirect};
+use tokio::time::Instant;
+use url::Url;
+
+use crate::body::BodyReader;
+use crate::error::reason;
+use crate::tls::{self, Material};
+use crate::{HttpError, credentials};
+
+/// How many redirects are followed, as in Go.
+const REDIRECTS_MAX: usize = 10;
+
+/// How long a connection is kept without a request: longer than most scrape intervals.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A fetch of a target.
+#[derive(Clone, Copy, Debug)]
+pub struct ScrapeRequest<'r> {
+    /// What to get.
+    pub url: &'r str,
+    /// Accept header.
+    pub accept: &'r str,
+    /// User-Agent header.
+    pub user_agent: &'r str,
+    /// For connecting, request and body together.
+    pub timeout: Duration,
+    /// `body_size_limit`; 0: none.
+    pub body_size_limit: u64,
+    /// Whether to ask for gzip.
+    pub enable_compression: bool,
+}
+
+/// A response with status 200 whose body was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScrapeResponse {
+    /// Content-Type, empty if there is none.
+    pub content_type: String,
+    /// Bytes received, before decompression and without headers.
+    pub wire_bytes: usize,
+}
+
+/// A client for one `http_client_config` section. Clones share connections.
+#[derive(Clone)]
+pub struct Client {
+    config: Arc<HttpClientConfig>,
+    unix_socket: Option<Arc<str>>,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    inner: reqwest::Client,
+    material: Material,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("config", &self.config).field("unix_socket", &self.unix_socket).finish()
+    }
+}
+
+impl Client {
+    /// A client as the section says. Fails if certificates cannot be read or the proxy is no URL.
+    pub fn new(config: &HttpClientConfig) -> Result<Client, HttpError> {
+        Client::build(config, None)
+    }
+
+    /// The same, but all connections go to this Unix socket, whatever the URL says.
+    pub fn with_unix_socket(config: &HttpClientConfig, path: &str) -> Result<Client, HttpError> {
+        Client::build(config, Some(path.into()))
+    }
+
+    fn build(config: &HttpClientConfig, unix_socket: Option<Arc<str>>) -> Result<Client, HttpError> {
+        let material = Material::read(&config.tls).map_err(HttpError::Config)?;
+        let inner = inner(config, &material, unix_socket.as_deref()).map_err(HttpError::Config)?;
+        let state = Arc::new(Mutex::new(State { inner, material }));
+        Ok(Client { config: Arc::new(config.clone()), unix_socket, state })
+    }
+
+    /// The section the client was made from.
+    pub fn config(&self) -> &HttpClientConfig {
+        &self.config
+    }
+
+    /// Gets a target's body into `body`, whose contents are replaced and whose memory is used again.
+    pub async fn scrape(&self, request: &ScrapeRequest<'_>, body: &mut Vec<u8>) -> Result<ScrapeResponse, HttpError> {
+        let deadline = Instant::now() + request.timeout;
+        let mut headers = HeaderMap::new();
+        let encoding = if request.enable_compression { "gzip" } else { "identity" };
+        set(&mut headers, ACCEPT, request.accept)?;
+        set(&mut headers, ACCEPT_ENCODING, encoding)?;
+        set(&mut headers, USER_AGENT, request.user_agent)?;
+        let seconds = request.timeout.as_secs_f64().to_string();
+        set(&mut headers, HeaderName::from_static("x-prometheus-scrape-timeout-seconds"), &seconds)?;
+        let mut response = self.send(Method::GET, request.url, headers, None, deadline).await?;
+        if response.status() != StatusCode::OK {
+            return Err(HttpError::Status(status_text(response.status())));
+        }
+        let header = |response: &Response, name| {
+            let value = response.headers().get(name);
+            value.map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
+        };
+        let content_type = header(&response, CONTENT_TYPE);
+        let is_gzip = header(&response, CONTENT_ENCODING) == "gzip";
+        let mut reader = BodyReader::new(is_gzip, request.body_size_limit, body);
+        loop {
+            let piece = tokio::time::timeout_at(deadline, response.chunk()).await;
+            let piece = piece.map_err(|_elapsed| HttpError::BodyTimeout)?;
+            match piece.map_err(|_error| HttpError::Body("unexpected EOF".to_owned()))? {
+                Some(piece) => reader.push(&piece)?,
+                None => break,
+            }
+        }
+        Ok(ScrapeResponse { content_type, wire_bytes: reader.finish()? })
+    }
+
+    /// Posts JSON and expects any status of the 200s. The answer's body is not read.
+    pub async fn post_json(
+        &self,
+        url: &str,
+        user_agent: &str,
+        body: bytes::Bytes,
+        timeout: Duration,
+    ) -> Result<(), HttpError> {
+        let mut headers = HeaderMap::new();
+        set(&mut headers, USER_AGENT, user_agent)?;
+        set(&mut headers, CONTENT_TYPE, "application/json")?;
+        let response = self.send(Method::POST, url, headers, Some(body), Instant::now() + timeout).await?;
+        let status = response.status();
+        if status.is_success() { Ok(()) } else { Err(HttpError::PushStatus(status_text(status))) }
+    }
+
+    /// Sends a request and follows redirects up to the header of the last response.
+    async fn send(
+        &self,
+        mut method: Method,
+        url: &str,
+        headers: HeaderMap,
+        mut body: Option<bytes::Bytes>,
+        deadline: Instant,
+    ) -> Result<Response, HttpError> {
+        let verb = if method == Method::POST { "Post" } else { "Get" };
+        let failed = |url: &str, reason: String| HttpError::Request { method: verb, url: url.to_owned(), reason };
+        let mut at = Url::parse(url).map_err(|error| failed(url, error.to_string()))?;
+        let own = credentials::headers(&self.config).map_err(|reason| failed(url, reason))?;
+        let client = self.current().map_err(|reason| failed(url, reason))?;
+        let mut trusted = true;
+        for _ in 0..=REDIRECTS_MAX {
+            let shown = without_password(&at);
+            let mut request = client.request(method.clone(), at.clone()).headers(headers.clone());
+            if trusted {
+                // Values are added to those of the same name, as Prometheus does.
+                for (name, value) in &own {
+                    request = request.header(name, value);
+                }
+            }
+            if let Some(body) = &body {
+                request = request.body(body.clone());
+            }
+            let response = match until(deadline, request.send()).await {
+                None => return Err(failed(&shown, "context deadline exceeded".to_owned())),
+                Some(Err(error)) => return Err(failed(&shown, reason(&error, &host_and_port(&at)))),
+                Some(Ok(response)) => response,
+            };
+            let Some(next) = self.redirect_of(&response, &at).map_err(|reason| failed(&shown, reason))? else {
+                return Ok(response);
+            };
+            // Once a redirect has led to somebody else, nothing that comes after gets our secrets.
+            trusted = trusted && is_same_server(&at, &next);
+            if method == Method::POST && !is_repeating(response.status()) {
+                (method, body) = (Method::GET, None);
+            }
+            at = next;
+        }
+        Err(failed(&without_password(&at), format!("stopped after {REDIRECTS_MAX} redirects")))
+    }
+
+    /// Where a response sends us, if it does and we follow.
+    fn redirect_of(&self, response: &Response, at: &Url) -> Result<Option<Url>, String> {
+        let status = response.status();
+        let is_redirect = matches!(status.as_u16(), 301 | 302 | 303) || is_repeating(status);
+        if !self.config.follow_redirects || !is_redirect {
+            return Ok(None);
+        }
+        let location =
+            response.headers().get(LOCATION).ok_or_else(|| format!("{status} response missing Location header"))?;
+        let location = String::from_utf8_lossy(location.as_bytes());
+        let next = at.join(&location).map_err(|e| format!("failed to parse Location header {location:?}: {e}"))?;
+        match next.scheme() {
+            "http" | "https" => Ok(Some(next)),
+            scheme => Err(format!("unsupported protocol scheme {scheme:?}")),
+        }
+    }
+
+    /// The inner client, made anew if certificates have changed. If they cannot be read at the moment that is an error, as it
+    /// would be for a new client.
+    fn current(&self) -> Result<reqwest::Client, String> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if tls::has_files(&self.config.tls) {
+            let material = Material::read(&self.config.tls)?;
+            if material != state.material {
+                let inner = inner(&self.config, &material, self.unix_socket.as_deref())?;
+                *state = State { inner, material };
+            }
+        }
+        Ok(state.inner.clone())
+    }
+}
+
+fn inner(config: &HttpClientConfig, material: &Material, unix_socket: Option<&str>) -> Result<reqwest::Client, String> {
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::client_config(&config.tls, material)?)
+        .http1_only()
+        .redirect(redirect::Policy::none())
+        .pool_idle_timeout(IDLE_TIMEOUT);
+    match &config.proxy {
+        ProxyConfig::None => builder = builder.no_proxy(),
+        // The default of the builder.
+        ProxyConfig::Environment => {}
+        ProxyConfig::Url { url, no_proxy, connect_headers } => {
+            let mut headers = HeaderMap::new();
+            for (name, values) in connect_headers {
+                let name: HeaderName = name.parse().map_err(|_| format!("invalid proxy header name {name:?}"))?;
+                for value in values {
+                    let value = HeaderValue::from_str(value.expose());
+                    headers.append(name.clone(), value.map_err(|_| format!("invalid value of proxy header {name}"))?);
+                }
+            }
+            let proxy = Proxy::all(url).map_err(|error| format!("invalid proxy_url: {error}"))?;
+            builder = builder.no_proxy().proxy(proxy.no_proxy(NoProxy::from_string(no_proxy)).headers(headers));
+        }
+    }
+    if let Some(path) = unix_socket {
+        builder = builder.unix_socket(std::path::Path::new(path));
+    }
+    builder.build().map_err(|error| error.to_string())
+}
+
+/// `None`: the deadline passed.
+async fn until<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout_at(deadline, future).await.ok()
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<(), HttpError> {
+    let parsed = HeaderValue::from_str(value);
+    let parsed = parsed.map_err(|_| HttpError::Config(format!("invalid value of header {name}: {value:?}")))?;
+    headers.insert(name, parsed);
+    Ok(())
+}
+
+/// Redirects after which the same request is sent again, body and all.
+fn is_repeating(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 307 | 308)
+}
+
+/// Whether `next` may have what `at` has got: the same host and port, or the same host over TLS now.
+fn is_same_server(at: &Url, next: &Url) -> bool {
+    let same_port = at.scheme() == next.scheme() && at.port_or_known_default() == next.port_or_known_default();
+    let upgraded = at.scheme() == "http" && next.scheme() == "https";
+    at.host() == next.host() && (same_port || upgraded)
+}
+
+fn host_and_port(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
+}
+
+/// As Go shows it in errors.
+fn without_password(url: &Url) -> String {
+    let mut shown = url.clone();
+    if shown.password().is_some() {
+        // Fails only for URLs that cannot have a password.
+        let _ = shown.set_password(Some("***"));
+    }
+    shown.into()
+}
+
+fn status_text(status: StatusCode) -> String {
+    match status.canonical_reason() {
+        Some(reason) => format!("{} {reason}", status.as_u16()),
+        None => status.as_u16().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

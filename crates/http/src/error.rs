@@ -1,0 +1,92 @@
+//! Why a request failed, in the words of Prometheus and of Go's `net/http`.
+
+use std::error::Error;
+use std::io;
+
+/// Why a request failed, or a client cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// A status other than the expected. Text as in Prometheus for scrapes.
+    #[error("server returned HTTP status {0}")]
+    Status(String),
+    /// A push was not accepted. Text as in Prometheus.
+    #[error("bad response status {0}")]
+    PushStatus(String),
+    /// Nothing came of the request. Text as in Go.
+    #[error("{method} \"{url}\": {reason}")]
+    Request {
+        /// `Get` or `Post`.
+        method: &'static str,
+        /// The URL, without password.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The deadline passed while the body was read. Text as in Go.
+    #[error("context deadline exceeded")]
+    BodyTimeout,
+    /// The body broke off or cannot be decompressed.
+    #[error("{0}")]
+    Body(String),
+    /// The decompressed body reaches `body_size_limit`. Text as in Prometheus.
+    #[error("body size limit exceeded")]
+    BodySizeLimit,
+    /// The decompressed body is larger than anything we hold in memory.
+    #[error("body is larger than {0} bytes")]
+    BodyTooLarge(usize),
+    /// The compressed body expands like nothing that is honest.
+    #[error("decompressed body is more than {0} times as large as what was received")]
+    Bomb(usize),
+    /// The section cannot be used.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl HttpError {
+    /// Whether it is `body_size_limit`.
+    pub fn is_body_size_limit(&self) -> bool {
+        matches!(self, HttpError::BodySizeLimit)
+    }
+}
+
+/// What went wrong on the way to `host` (`name:port`), as Go says it.
+pub(crate) fn reason(error: &reqwest::Error, host: &str) -> String {
+    let mut last: &dyn Error = error;
+    let mut texts = Vec::new();
+    let mut io_kind = None;
+    // Chains of sources are short; the bound only guards against one that refers to itself.
+    for _ in 0..16 {
+        texts.push(last.to_string());
+        if let Some(error) = last.downcast_ref::<io::Error>() {
+            io_kind = Some(error.kind());
+        }
+        match last.source() {
+            Some(source) => last = source,
+            None => break,
+        }
+    }
+    let is_dns = texts.iter().any(|text| text.contains("dns error"));
+    let is_closed = texts.iter().any(|text| text.contains("connection closed before message completed"));
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    if is_dns {
+        return format!("dial tcp: lookup {name}: no such host");
+    }
+    if error.is_connect() {
+        let text = match io_kind {
+            Some(io::ErrorKind::ConnectionRefused) => "connect: connection refused",
+            Some(io::ErrorKind::HostUnreachable) => "connect: no route to host",
+            Some(io::ErrorKind::NetworkUnreachable) => "connect: network is unreachable",
+            Some(io::ErrorKind::TimedOut) => "i/o timeout",
+            Some(io::ErrorKind::ConnectionReset) => "connection reset by peer",
+            _ => return last.to_string(),
+        };
+        return format!("dial tcp {host}: {text}");
+    }
+    if is_closed || io_kind == Some(io::ErrorKind::UnexpectedEof) {
+        return "EOF".to_owned();
+    }
+    if io_kind == Some(io::ErrorKind::ConnectionReset) {
+        return format!("read tcp {host}: read: connection reset by peer");
+    }
+    last.to_string()
+}
