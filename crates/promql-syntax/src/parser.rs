@@ -395,8 +395,8 @@ impl<'a> Parser<'a> {
         Node::leaf(token.pos(), kind(value), ValueType::Scalar)
     }
 
-    /// A number with an optional sign: its value.
-    fn signed(&mut self, duration_too: bool) -> Step<f64> {
+    /// A number or duration with an optional sign: its value, durations in seconds.
+    fn signed(&mut self) -> Step<f64> {
         let sign = match self.peek().kind {
             Kind::Op(BinaryOp::Add) => Some(1.0),
             Kind::Op(BinaryOp::Sub) => Some(-1.0),
@@ -406,8 +406,7 @@ impl<'a> Parser<'a> {
             self.advance();
         }
         match self.peek().kind {
-            Kind::Number => {}
-            Kind::Duration if duration_too => {}
+            Kind::Number | Kind::Duration => {}
             _ => return Err(Halt::Unreported),
         }
         match self.number_or_duration().expr.kind {
@@ -641,7 +640,7 @@ impl<'a> Parser<'a> {
             }
             self.advance();
             self.require(Kind::LeftParen)?;
-            let value = self.signed(true)?;
+            let value = self.signed()?;
             self.require(Kind::RightParen)?;
             if !self.options.fill_modifiers {
                 self.problem(token.pos(), "binop fill modifiers are experimental and not enabled");
@@ -893,7 +892,7 @@ impl<'a> Parser<'a> {
             Kind::Preprocessor(Preprocessor::Start) => At::Start,
             Kind::Preprocessor(Preprocessor::End) => At::End,
             _ => {
-                let seconds = self.signed(false)?;
+                let seconds = self.signed()?;
                 let ms = (seconds * 1000.0).round();
                 // The bounds of Prometheus are those of the seconds; beyond them in milliseconds it would wrap around.
                 return Ok(if ms.abs() < i64::MAX as f64 { Ok(At::Time(ms as i64)) } else { Err(seconds) });

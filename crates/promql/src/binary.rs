@@ -194,10 +194,8 @@ impl Eval<'_> {
         let right = self.collect(&binary.rhs, grid)?;
         let swapped = matching.card == Cardinality::OneToMany;
         let (many, one) = if swapped { (right, left) } else { (left, right) };
-        let (fill_many, fill_one) = match swapped {
-            true => (matching.fill_right, matching.fill_left),
-            false => (matching.fill_left, matching.fill_right),
-        };
+        // With group_right the sides of `fill_left` and `fill_right` are swapped along with the operands, as in Prometheus.
+        let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
         let op = operator(binary.op)?;
         if matches!(op, Operator::Histograms) {
             if !many.series.is_empty() && !one.series.is_empty() {
@@ -230,11 +228,12 @@ impl Eval<'_> {
         let groups = join.groups(&one.series, &active, &mut keys, grid)?;
         let mut covered: Vec<Bits> =
             if fill_many.is_some() { vec![Bits::none(grid.n); groups.len()] } else { Vec::new() };
-        let mut results = Results::new(join.matching.card == Cardinality::OneToOne, keys.len());
+        let mut results = Results::new(join.matching.card == Cardinality::OneToOne, grid.n);
         let filler = |v: f64| Column::constant(v, grid.n);
         for series in &many.series {
             self.control().check()?;
-            let group = keys.find(&join.choice, &series.labels);
+            // Keys that only the "many" side has are numbered behind those of the groups.
+            let group = keys.find(&join.choice, &series.labels).filter(|group| *group < groups.len());
             let mut alone = series.col.ok.clone();
             if let Some(group) = group {
                 for other in groups[group].members.iter().map(|at| &one.series[*at]) {
@@ -272,7 +271,7 @@ impl Eval<'_> {
             }
         }
         drop((many, one));
-        results.finish().iter_mut().try_for_each(sink)
+        results.finish().try_for_each(|mut series| sink(&mut series))
     }
 }
 
@@ -352,7 +351,8 @@ impl Join<'_> {
         ))
     }
 
-    /// The result where both columns have a value. `origin` tells whether the name is still to be dropped.
+    /// The result where both columns have a value; `None` if that is nowhere. `origin` tells whether the name is still
+    /// to be dropped.
     fn pair(
         &self,
         origin: &Series,
@@ -360,12 +360,13 @@ impl Join<'_> {
         many_col: &Column,
         one: &Labels,
         one_col: &Column,
-    ) -> Option<Series> {
+    ) -> Option<Paired> {
         let mut ok = many_col.ok.clone();
         ok.and(&one_col.ok);
         if ok.is_empty() {
             return None;
         }
+        let matched = ok.clone();
         let (left, right) = if self.swapped { (&one_col.v, &many_col.v) } else { (&many_col.v, &one_col.v) };
         let v = match self.op {
             Operator::Value(f) => left.iter().zip(right).map(|(a, b)| f(*a, *b)).collect(),
@@ -382,12 +383,10 @@ impl Join<'_> {
             }
             Operator::Histograms => return None,
         };
-        if ok.is_empty() {
-            return None;
-        }
         let filters = matches!(self.op, Operator::Filter(_));
         let drop_name = filters && (origin.drop_name || (self.return_bool && self.delayed));
-        Some(Series { labels: self.result_labels(many, one), drop_name, col: Column { v, ok } })
+        let series = Series { labels: self.result_labels(many, one), drop_name, col: Column { v, ok } };
+        Some(Paired { series, matched })
     }
 
     /// The labels of the result of two series.
@@ -412,61 +411,65 @@ impl Join<'_> {
     }
 }
 
+/// The result of two series.
+struct Paired {
+    series: Series,
+    /// Steps at which both had a value. Those that a comparison filtered out count, too, when it comes to whether matches
+    /// are unique.
+    matched: Bits,
+}
+
 /// Collects results and finds those that should have been unique.
 struct Results {
     one_to_one: bool,
-    /// One to one: at which steps a match group has a result.
-    produced: Vec<Option<Bits>>,
+    /// One to one: at which steps a match group was matched.
+    matched: Vec<Bits>,
+    /// Index of the result and its match group.
     by_labels: HashMap<Labels, (usize, usize)>,
-    series: Vec<Series>,
+    results: Vec<Paired>,
+    steps: usize,
 }
 
 impl Results {
-    fn new(one_to_one: bool, groups: usize) -> Results {
-        let produced = if one_to_one { vec![None; groups] } else { Vec::new() };
-        Results { one_to_one, produced, by_labels: HashMap::new(), series: Vec::new() }
+    fn new(one_to_one: bool, steps: usize) -> Results {
+        Results { one_to_one, matched: Vec::new(), by_labels: HashMap::new(), results: Vec::new(), steps }
     }
 
     /// Adds the result of a pair of match group `group`. Texts as in Prometheus.
-    fn add(&mut self, group: usize, out: Series) -> Result<(), QueryError> {
+    fn add(&mut self, group: usize, out: Paired) -> Result<(), QueryError> {
         if self.one_to_one {
-            if self.produced.len() <= group {
-                self.produced.resize(group + 1, None);
+            if self.matched.len() <= group {
+                self.matched.resize(group + 1, Bits::none(self.steps));
             }
-            match &mut self.produced[group] {
-                Some(bits) if bits.first_common(&out.col.ok).is_some() => {
-                    return Err(QueryError::execution(
-                        "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
-                    ));
-                }
-                Some(bits) => bits.or(&out.col.ok),
-                // The first of its group; its labels cannot be those of another group.
-                first => *first = Some(out.col.ok.clone()),
+            if self.matched[group].first_common(&out.matched).is_some() {
+                return Err(QueryError::execution(
+                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+                ));
             }
+            self.matched[group].or(&out.matched);
         }
-        let next = self.series.len();
-        let (at, same_group) = {
-            let (at, of_group) = *self.by_labels.entry(out.labels.clone()).or_insert((next, group));
-            (at, of_group == group)
-        };
+        let next = self.results.len();
+        let (at, of_group) = *self.by_labels.entry(out.series.labels.clone()).or_insert((next, group));
         if at == next {
-            self.series.push(out);
+            self.results.push(out);
             return Ok(());
         }
-        let have = &mut self.series[at];
-        if have.col.ok.first_common(&out.col.ok).is_some() {
-            return Err(if same_group {
-                QueryError::execution("multiple matches for labels: grouping labels must ensure unique matches")
-            } else {
-                same_labelset()
-            });
+        let have = &mut self.results[at];
+        if of_group == group && have.matched.first_common(&out.matched).is_some() {
+            return Err(QueryError::execution(
+                "multiple matches for labels: grouping labels must ensure unique matches",
+            ));
         }
-        have.drop_name |= out.drop_name;
-        have.col.merge(&out.col);
+        if have.series.col.ok.first_common(&out.series.col.ok).is_some() {
+            return Err(same_labelset());
+        }
+        have.matched.or(&out.matched);
+        have.series.drop_name |= out.series.drop_name;
+        have.series.col.merge(&out.series.col);
         Ok(())
     }
 
-    fn finish(self) -> Vec<Series> {
-        self.series
+    fn finish(self) -> impl Iterator<Item = Series> {
+        self.results.into_iter().map(|paired| paired.series).filter(|series| !series.col.ok.is_empty())
     }
 }

@@ -92,11 +92,6 @@ impl Keys {
         choice.key(labels, &mut self.buffer);
         self.map.get(self.buffer.as_str()).copied()
     }
-
-    /// How many different keys have come.
-    pub(crate) fn len(&self) -> usize {
-        self.map.len()
-    }
 }
 
 /// The labels without metric name, type and unit.

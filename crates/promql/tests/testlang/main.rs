@@ -1,0 +1,98 @@
+//! The conformance scripts in the PromQL test language, read in place.
+//!
+//! Evaluations that select native histograms or start timestamps are skipped and counted. Everything else must pass,
+//! apart from [`KNOWN`], which may only shrink: an entry that passes fails the test.
+
+mod run;
+mod script;
+
+use fk_promql::QueryOptions;
+
+/// Script, line, and why it fails today.
+const KNOWN: &[(&str, usize, &str)] = &[
+    ("info.test", 9, INFO),
+    ("info.test", 13, INFO),
+    ("info.test", 18, INFO),
+    ("info.test", 24, INFO),
+    ("info.test", 28, INFO),
+    ("info.test", 32, INFO),
+    ("info.test", 36, INFO),
+    ("info.test", 40, INFO),
+    ("info.test", 44, INFO),
+    ("info.test", 47, INFO),
+    ("info.test", 51, INFO),
+    ("info.test", 56, INFO),
+    ("info.test", 61, INFO),
+    ("info.test", 67, INFO),
+    ("info.test", 79, INFO),
+    ("info.test", 92, INFO),
+    ("info.test", 96, INFO),
+    ("info.test", 102, INFO),
+    ("info.test", 107, INFO),
+    ("info.test", 119, INFO),
+    ("info.test", 132, INFO),
+    ("info.test", 146, INFO),
+    ("info.test", 151, INFO),
+    ("info.test", 164, INFO),
+    ("info.test", 171, INFO),
+    ("info.test", 183, INFO),
+    ("info.test", 186, INFO),
+    ("info.test", 191, INFO),
+    ("info.test", 205, INFO),
+    ("info.test", 211, INFO),
+    ("info.test", 216, INFO),
+    ("info.test", 220, INFO),
+    ("info.test", 235, INFO),
+    ("info.test", 251, INFO),
+    ("info.test", 256, INFO),
+    ("info.test", 268, INFO),
+    ("info.test", 277, INFO),
+    ("info.test", 289, INFO),
+    ("info.test", 303, INFO),
+    ("info.test", 314, INFO),
+];
+
+const INFO: &str = "info() is not built";
+
+fn options(script: &str) -> QueryOptions {
+    QueryOptions {
+        max_samples: 10_000,
+        delayed_name_removal: script != "engine_no_delayed_name_removal.test",
+        ..QueryOptions::default()
+    }
+}
+
+#[test]
+fn conformance_scripts_pass() {
+    let Some(folder) = fk_testkit::conformance("promql") else { return };
+    let mut scripts: Vec<_> =
+        std::fs::read_dir(folder).expect("the folder exists").map(|e| e.expect("readable").path()).collect();
+    scripts.retain(|path| path.extension().is_some_and(|e| e == "test"));
+    scripts.sort();
+    assert!(!scripts.is_empty(), "no scripts");
+    let (mut passed, mut known, mut skipped, mut wrong) = (0, 0, [0, 0], Vec::new());
+    for path in scripts {
+        let name = path.file_name().expect("has a name").to_string_lossy().into_owned();
+        let script = std::fs::read_to_string(&path).expect("readable");
+        let report = run::run(&script, &options(&name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        passed += report.passed;
+        report.skipped.iter().for_each(|(_, reason)| skipped[usize::from(*reason != "native histograms")] += 1);
+        println!("{name}: {} passed, {} skipped, {} failed", report.passed, report.skipped.len(), report.failed.len());
+        let is_known = |line: usize| KNOWN.iter().any(|(file, at, _)| *file == name && *at == line);
+        for (line, error) in &report.failed {
+            if is_known(*line) {
+                known += 1;
+            } else {
+                wrong.push(format!("{name}:{line}: {error}"));
+            }
+        }
+        let failed = |line: usize| report.failed.iter().any(|(at, _)| *at == line);
+        let solved = KNOWN.iter().filter(|(file, line, _)| *file == name && !failed(*line));
+        wrong.extend(solved.map(|(file, line, _)| format!("{file}:{line} passes: take it off the list")));
+    }
+    println!(
+        "{passed} passed, {} skipped for native histograms, {} for start timestamps, {known} known to fail",
+        skipped[0], skipped[1]
+    );
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
