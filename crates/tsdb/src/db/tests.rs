@@ -162,7 +162,7 @@ fn references_of_the_log_are_kept_and_never_given_out_again() {
 fn a_directory_with_data_that_cannot_be_read_is_refused_by_name() {
     let check = |file: &str, reason: &str| {
         let vfs = SimVfs::new(1);
-        vfs::create_dir_all(&vfs, &Path::new("/data").join(file).parent().unwrap().to_owned()).unwrap();
+        vfs::create_dir_all(&vfs, Path::new("/data").join(file).parent().unwrap()).unwrap();
         vfs.put(&Path::new("/data").join(file), b"x");
         let options = DbOptions { vfs: Arc::new(vfs.clone()), ..DbOptions::new("/data") };
         let error = Db::open(options, &|_| {}).map(|_| ()).unwrap_err();
