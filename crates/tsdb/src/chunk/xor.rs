@@ -65,10 +65,13 @@ impl Default for XorState {
 /// One sample as bits, ready to be written: split from the writing so that the caller learns how many bytes it needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded {
-    /// Up to three runs of bits, each right-aligned, with their widths.
-    parts: [(u64, u8); 3],
-    bits: u8,
-    /// Width of the last field.
+    /// A delta of deltas that needs all 64 bits, behind the four bits that say so.
+    wide: Option<u64>,
+    /// Right-aligned: the time unless it is wide, and the control bits of the value.
+    head: u64,
+    head_bits: u8,
+    /// Right-aligned: the meaningful bits of the value.
+    body: u64,
     body_bits: u8,
     next: XorState,
 }
@@ -77,7 +80,8 @@ impl Encoded {
     /// Bytes of the chunk once this sample is in.
     #[inline]
     pub fn len_after(&self) -> usize {
-        let (bits, free) = (usize::from(self.bits), usize::from(self.next.free_bits));
+        let wide = if self.wide.is_some() { 68 } else { 0 };
+        let (bits, free) = (usize::from(self.head_bits + self.body_bits) + wide, usize::from(self.next.free_bits));
         // The last part decides whether there is an empty byte; counting it always costs nothing.
         usize::from(self.next.len) + bits.saturating_sub(free).div_ceil(8) + usize::from(bits % 8 == free % 8)
     }
@@ -97,20 +101,17 @@ impl XorState {
             -8191..=8192 => (None, 0b10 << 14 | (dod as u64 & 0x3fff), 16),
             -65535..=65536 => (None, 0b110 << 17 | (dod as u64 & 0x1ffff), 20),
             -524287..=524288 => (None, 0b1110 << 20 | (dod as u64 & 0xfffff), 24),
-            _ => (Some(dod as u64), 0b1111, 4),
+            _ => (Some(dod as u64), 0, 0),
         };
-        let (head, head_bits, body, body_bits) = next.encode_value(self.v, v);
-        let parts = match wide {
-            // The time, the control bits of the value, the bits of the value: the first two fit one word.
-            None => [(time << head_bits | head, time_bits + head_bits), (body, body_bits), (0, 0)],
-            Some(dod) => {
-                // 4 bits + 64 bits + head: cut so that no part is wider than 64 bits.
-                let low = dod & u64::from(u32::MAX);
-                [(time << 32 | dod >> 32, 36), (low << head_bits | head, 32 + head_bits), (body, body_bits)]
-            }
-        };
-        let bits = parts.iter().map(|p| p.1).sum();
-        Encoded { parts, bits, body_bits, next }
+        let (control, control_bits, body, body_bits) = next.encode_value(self.v, v);
+        Encoded {
+            wide,
+            head: time << control_bits | control,
+            head_bits: time_bits + control_bits,
+            body,
+            body_bits,
+            next,
+        }
     }
 
     /// Control bits and meaningful bits of `v` behind `before`; moves the window.
@@ -137,13 +138,36 @@ impl XorState {
     pub fn write(&mut self, buf: &mut [u8], encoded: &Encoded) {
         debug_assert_eq!(encoded.next.len, self.len);
         *self = encoded.next;
-        for (bits, n) in encoded.parts {
-            if n > 0 {
-                self.write_bits(buf, bits, n);
-            }
+        if let Some(dod) = encoded.wide {
+            self.write_bits(buf, 0b1111, 4);
+            self.write_bits(buf, dod, 64);
         }
+        self.write_value(buf, encoded);
         self.end_value(buf, encoded.body_bits);
         buf[..HEADER_BYTES].copy_from_slice(&self.count.to_be_bytes());
+    }
+
+    /// Writes head and body. Together with the bits that share their first byte they are at most 7 + 37 + 64 bits, so
+    /// they are put together in one word; where the buffer has room behind the chunk the whole word is stored.
+    #[inline]
+    fn write_value(&mut self, buf: &mut [u8], encoded: &Encoded) {
+        let shared = self.free_bits > 0;
+        let at = usize::from(self.len) - usize::from(shared);
+        let used = if shared { 8 - u32::from(self.free_bits) } else { 0 };
+        let before = if shared { buf[at] } else { 0 };
+        let (head_bits, body_bits) = (u32::from(encoded.head_bits), u32::from(encoded.body_bits));
+        let total = used + head_bits + body_bits;
+        let word = u128::from(before) << 120
+            | u128::from(encoded.head) << (128 - used - head_bits)
+            | u128::from(encoded.body) << (128 - total);
+        let bytes = word.to_be_bytes();
+        let len = total.div_ceil(8) as usize;
+        match buf.get_mut(at..at + 16) {
+            Some(room) => room.copy_from_slice(&bytes),
+            None => buf[at..at + len].copy_from_slice(&bytes[..len]),
+        }
+        self.len = (at + len) as u16;
+        self.free_bits = (len as u32 * 8 - total) as u8;
     }
 
     /// Writes the first two samples of a chunk into `buf` (`HEADER_BYTES + 2 * SAMPLE_BYTES_MAX` bytes are enough).

@@ -15,14 +15,19 @@ pub(crate) const NONE: u32 = 0;
 
 /// Buffer sizes. The last one holds any chunk of the head: see `CHUNK_BYTES_MAX` there.
 const CLASSES: [u16; 14] = [24, 32, 48, 64, 96, 128, 160, 192, 256, 320, 448, 640, 832, 1056];
-/// A page of a class takes about so many bytes.
+/// Bytes of a page, whatever its class, so that memory given back by one class fits any other.
 const SLAB_PAGE_BYTES: usize = 16 << 10;
 const CLASS_SHIFT: u32 = 28;
+/// End of a list of free buffers.
+const NO_BUFFER: u16 = u16::MAX;
 
 /// The largest open chunk there can be.
 pub(crate) const OPEN_BYTES_MAX: usize = CLASSES[CLASSES.len() - 1] as usize;
 
 /// Buffers of open chunks. A handle is the class and the index within it, plus one.
+///
+/// Series that began together outgrow their buffers together, so whole pages become free at a time; their memory goes
+/// back to the allocator, and to the next class.
 #[derive(Debug, Default)]
 pub(crate) struct Slabs {
     classes: [Class; CLASSES.len()],
@@ -30,9 +35,23 @@ pub(crate) struct Slabs {
 
 #[derive(Debug, Default)]
 struct Class {
-    pages: Vec<Box<[u8]>>,
-    free: Vec<u32>,
-    next: u32,
+    pages: Vec<Page>,
+    /// Pages that may have room; whether they do is looked up when they are on top. Invariant: exactly those listed.
+    with_room: Vec<u32>,
+    /// Pages without memory.
+    empty: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Page {
+    /// No bytes while no buffer is in use.
+    bytes: Box<[u8]>,
+    in_use: u16,
+    /// Buffers from here on have never been used.
+    fresh: u16,
+    /// First of the free buffers before `fresh`; each holds the number of the next in its first two bytes.
+    free: u16,
+    listed: bool,
 }
 
 fn per_page(class: usize) -> usize {
@@ -44,21 +63,40 @@ impl Slabs {
     pub fn alloc(&mut self, bytes: usize) -> u32 {
         let class = CLASSES.iter().position(|size| usize::from(*size) >= bytes).expect("no open chunk is larger");
         let slab = &mut self.classes[class];
-        let idx = slab.free.pop().unwrap_or_else(|| {
-            let idx = slab.next;
-            slab.next += 1;
-            if idx as usize / per_page(class) == slab.pages.len() {
-                slab.pages.push(vec![0; per_page(class) * usize::from(CLASSES[class])].into());
-            }
+        let page_idx = slab.page_with_room(per_page(class));
+        let page = &mut slab.pages[page_idx as usize];
+        let idx = if page.free != NO_BUFFER {
+            let idx = page.free;
+            let start = usize::from(idx) * usize::from(CLASSES[class]);
+            page.free = u16::from_le_bytes([page.bytes[start], page.bytes[start + 1]]);
             idx
-        });
-        ((class as u32) << CLASS_SHIFT) + idx + 1
+        } else {
+            page.fresh += 1;
+            page.fresh - 1
+        };
+        page.in_use += 1;
+        ((class as u32) << CLASS_SHIFT) + page_idx * per_page(class) as u32 + u32::from(idx) + 1
     }
 
     /// Gives a buffer back.
     pub fn free(&mut self, handle: u32) {
         let (class, idx) = split(handle);
-        self.classes[class].free.push(idx as u32);
+        let (page_idx, idx) = (idx / per_page(class), idx % per_page(class));
+        let slab = &mut self.classes[class];
+        let page = &mut slab.pages[page_idx];
+        page.in_use -= 1;
+        if page.in_use == 0 {
+            *page = Page { bytes: Box::default(), in_use: 0, fresh: 0, free: NO_BUFFER, listed: page.listed };
+            slab.empty.push(page_idx as u32);
+            return;
+        }
+        let start = idx * usize::from(CLASSES[class]);
+        page.bytes[start..start + 2].copy_from_slice(&page.free.to_le_bytes());
+        page.free = idx as u16;
+        if !page.listed {
+            page.listed = true;
+            slab.with_room.push(page_idx as u32);
+        }
     }
 
     /// The bytes of a buffer.
@@ -66,7 +104,7 @@ impl Slabs {
     pub fn get(&self, handle: u32) -> &[u8] {
         let (class, idx) = split(handle);
         let (per_page, size) = (per_page(class), usize::from(CLASSES[class]));
-        &self.classes[class].pages[idx / per_page][idx % per_page * size..][..size]
+        &self.classes[class].pages[idx / per_page].bytes[idx % per_page * size..][..size]
     }
 
     /// The bytes of a buffer, for writing.
@@ -74,7 +112,7 @@ impl Slabs {
     pub fn get_mut(&mut self, handle: u32) -> &mut [u8] {
         let (class, idx) = split(handle);
         let (per_page, size) = (per_page(class), usize::from(CLASSES[class]));
-        &mut self.classes[class].pages[idx / per_page][idx % per_page * size..][..size]
+        &mut self.classes[class].pages[idx / per_page].bytes[idx % per_page * size..][..size]
     }
 
     /// Moves the first `used` bytes of a buffer into one of at least `bytes` bytes.
@@ -89,7 +127,39 @@ impl Slabs {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.classes.iter().map(|c| c.pages.iter().map(|p| p.len()).sum::<usize>() + c.free.capacity() * 4).sum()
+        let class = |c: &Class| {
+            c.pages.iter().map(|p| p.bytes.len()).sum::<usize>()
+                + c.pages.capacity() * size_of::<Page>()
+                + (c.with_room.capacity() + c.empty.capacity()) * 4
+        };
+        self.classes.iter().map(class).sum()
+    }
+}
+
+impl Class {
+    /// A page with a free buffer.
+    fn page_with_room(&mut self, per_page: usize) -> u32 {
+        while let Some(&page_idx) = self.with_room.last() {
+            let page = &mut self.pages[page_idx as usize];
+            if page.in_use > 0 && usize::from(page.in_use) < per_page {
+                return page_idx;
+            }
+            page.listed = false;
+            self.with_room.pop();
+        }
+        let page = Page { bytes: vec![0; SLAB_PAGE_BYTES].into(), in_use: 0, fresh: 0, free: NO_BUFFER, listed: true };
+        let page_idx = match self.empty.pop() {
+            Some(page_idx) => {
+                self.pages[page_idx as usize] = page;
+                page_idx
+            }
+            None => {
+                self.pages.push(page);
+                self.pages.len() as u32 - 1
+            }
+        };
+        self.with_room.push(page_idx);
+        page_idx
     }
 }
 
@@ -232,5 +302,73 @@ impl Arena {
 
     pub fn memory_bytes(&self) -> usize {
         self.pages.iter().map(|p| p.capacity()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Buffers keep their bytes while others come, go and grow; without buffers there is no memory.
+        #[test]
+        fn buffers_do_not_meet(steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>(), 2usize..=OPEN_BYTES_MAX), 1..400)) {
+            let mut slabs = Slabs::default();
+            let mut live: Vec<(u32, usize, u8)> = Vec::new();
+            for (n, (what, idx, bytes)) in steps.into_iter().enumerate() {
+                let mark = n as u8;
+                match what {
+                    0 if !live.is_empty() => {
+                        let (handle, ..) = live.swap_remove(idx.index(live.len()));
+                        slabs.free(handle);
+                    }
+                    1 if !live.is_empty() => {
+                        let at = idx.index(live.len());
+                        let (handle, used, _) = &mut live[at];
+                        *handle = slabs.grow(*handle, *used, bytes.max(*used));
+                    }
+                    _ => {
+                        let handle = slabs.alloc(bytes);
+                        slabs.get_mut(handle)[..bytes].fill(mark);
+                        live.push((handle, bytes, mark));
+                    }
+                }
+                for (handle, used, mark) in &live {
+                    prop_assert!(slabs.get(*handle)[..*used].iter().all(|b| b == mark));
+                }
+            }
+            for (handle, ..) in live {
+                slabs.free(handle);
+            }
+            prop_assert!(slabs.classes.iter().all(|c| c.pages.iter().all(|p| p.bytes.is_empty())));
+        }
+    }
+
+    #[test]
+    fn completed_chunks_come_back() {
+        let mut arena = Arena::default();
+        let run = Run { first: -5, delta: 15_000, v: 2.5, count: 120 };
+        let (mut handles, mut older) = (Vec::new(), NONE);
+        for n in 0..3000usize {
+            let bytes = vec![n as u8; 1 + n % OPEN_BYTES_MAX];
+            let (count, last_time, data) = match n % 3 {
+                0 => (run.count, -5 + 119 * 15_000, ChunkData::Run(run)),
+                _ => (7, n as i64, ChunkData::Xor(&bytes)),
+            };
+            older = arena.push(older, count, last_time, data);
+            handles.push(older);
+        }
+        for (n, handle) in handles.iter().enumerate().rev() {
+            let chunk = arena.get(*handle);
+            assert_eq!(chunk.older, if n == 0 { NONE } else { handles[n - 1] });
+            match chunk.data {
+                ChunkData::Run(found) => assert_eq!((n % 3, found), (0, run)),
+                ChunkData::Xor(bytes) => {
+                    assert_eq!((chunk.last_time, bytes), (n as i64, &vec![n as u8; 1 + n % OPEN_BYTES_MAX][..]))
+                }
+            }
+        }
     }
 }

@@ -30,6 +30,19 @@ pub(crate) struct NamePostings {
     pub values: Vec<SymbolId>,
 }
 
+/// Adds a slot above all others. Every time a bitmap has doubled it is looked at whether its containers are smaller as
+/// runs of neighbours, which they are for labels that a whole target shares.
+fn insert(slots: &mut RoaringBitmap, slot: u32) {
+    slots.insert(slot);
+    let len = slots.len();
+    if len >= OPTIMISE_FROM && len.is_power_of_two() {
+        slots.optimize();
+    }
+}
+
+/// Smaller bitmaps have nothing to gain.
+const OPTIMISE_FROM: u64 = 16;
+
 /// The postings of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Postings {
@@ -94,11 +107,11 @@ impl Postings {
                 }
             };
             let of_name = &mut self.names[at].1;
-            of_name.all.insert(slot);
+            insert(&mut of_name.all, slot);
             let hash = hash_of(name, value);
             match self.pairs.find_mut(hash, |p| (p.name, p.value) == (name, value)) {
                 Some(pair) if pair.series & MANY != 0 => {
-                    self.many[(pair.series & !MANY) as usize].insert(slot);
+                    insert(&mut self.many[(pair.series & !MANY) as usize], slot);
                 }
                 Some(pair) => {
                     let idx = self.many.len() as u32;
