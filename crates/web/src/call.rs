@@ -11,7 +11,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
-use fk_instrument::{Counter, Family, Histogram, Registry};
+use fk_instrument::{Counter, Family, Gauge, Histogram, Registry};
 use fk_storage::{Control, Storage};
 use futures_util::{FutureExt as _, StreamExt as _};
 
@@ -109,6 +109,9 @@ pub(crate) struct Metrics {
     panics: Counter,
     pub(crate) federation_warnings: Counter,
     pub(crate) federation_errors: Counter,
+    /// `/metrics` answers being written.
+    pub(crate) self_scrapes_running: Gauge,
+    pub(crate) self_scrapes: Counter,
 }
 
 impl Metrics {
@@ -141,6 +144,20 @@ impl Metrics {
                 "prometheus_web_federation_errors_total",
                 "Total number of errors that occurred while sending federation responses.",
             ),
+            self_scrapes_running: registry
+                .gauge("promhttp_metric_handler_requests_in_flight", "Current number of scrapes being served."),
+            self_scrapes: {
+                let scrapes = registry.counters(
+                    "promhttp_metric_handler_requests_total",
+                    "Total number of scrapes by HTTP status code.",
+                    &["code"],
+                );
+                // Shown with zero from the start, as in Prometheus.
+                for code in ["500", "503"] {
+                    let _ = scrapes.get(&[code]);
+                }
+                scrapes.get(&["200"])
+            },
         }
     }
 
@@ -312,6 +329,16 @@ async fn answer(route: &'static Route, shared: Arc<Shared>, req: HttpRequest, pa
         Ok(response) => response,
         Err(error) => error.response(),
     }
+}
+
+/// The answer to a browser that asks whether pages of another origin may read something.
+pub(crate) fn preflight(state: &AppState, req: &HttpRequest) -> HttpResponse {
+    if let Some(refusal) = not_ready(state) {
+        return refusal;
+    }
+    let mut response = HttpResponse::NoContent().finish();
+    allow_origin(state, req.headers().get(header::ORIGIN), response.headers_mut());
+    response
 }
 
 /// The answer of gated routes unless the server is ready.

@@ -1,12 +1,15 @@
 //! The server itself: listeners, workers, limits of connections, and how the table of routes becomes an application.
 
+use std::any::Any;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Compress;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use rustix::net::sockopt::set_tcp_user_timeout;
 
 use crate::WORKERS_MAX;
 use crate::answer;
@@ -16,8 +19,8 @@ use crate::state::AppState;
 
 /// How long the head of a request may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection without a request is kept. Scrapers and dashboards come back within a minute.
-const KEEP_ALIVE: Duration = Duration::from_secs(90);
+/// How long a client may leave an answer lying in the socket without taking any of it.
+const STALLED_READER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a closed connection may take to take its last bytes.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a graceful stop waits for running requests, s.
@@ -58,7 +61,11 @@ impl Routes {
                 config.service(web::resource(path).to(to_prefix));
             }
         }
-        config.default_service(web::to(not_found));
+        let shared = Arc::clone(&self.0);
+        config.default_service(web::to(move |req: HttpRequest| {
+            let response = elsewhere(&shared.state, &req);
+            async move { response }
+        }));
     }
 }
 
@@ -68,9 +75,32 @@ impl std::fmt::Debug for Routes {
     }
 }
 
-async fn not_found() -> HttpResponse {
+/// The answer for paths that are no route.
+fn elsewhere(state: &AppState, req: &HttpRequest) -> HttpResponse {
+    let prefix = state.options.route_prefix.as_str();
+    let below = req.path().strip_prefix(prefix).filter(|below| below.starts_with('/')).unwrap_or("");
+    if req.method() == Method::OPTIONS && below.starts_with("/api/v1/") {
+        return call::preflight(state, req);
+    }
+    // Spelt a little differently: another case, a slash too many. Only ever to a path of the table.
+    if let Some(route) = ROUTES.iter().find(|route| same_path(route.path, below)) {
+        let query = req.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+        let status =
+            if req.method() == Method::GET { StatusCode::MOVED_PERMANENTLY } else { StatusCode::PERMANENT_REDIRECT };
+        return HttpResponse::build(status)
+            .insert_header(("Location", format!("{prefix}{}{query}", route.path)))
+            .finish();
+    }
     // Text as in Prometheus.
-    answer::text(actix_web::http::StatusCode::NOT_FOUND, "404 page not found\n")
+    answer::text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+/// Whether a path has the segments of a route, whatever their case and the number of slashes between them.
+fn same_path(route: &str, path: &str) -> bool {
+    let segments =
+        |path: &'_ str| path.split('/').filter(|s| !s.is_empty()).map(str::to_ascii_lowercase).collect::<Vec<_>>();
+    let wanted = segments(route);
+    !wanted.is_empty() && !route.contains('{') && wanted == segments(path)
 }
 
 /// Starts the server on sockets that are already bound. The caller owns it: signals are left alone, and
@@ -84,6 +114,7 @@ pub fn serve(listeners: Vec<TcpListener>, state: Arc<AppState>) -> std::io::Resu
     let workers = state.options.workers.unwrap_or(cores.min(WORKERS_MAX)).max(1);
     // actix-web counts connections per worker and hands them out evenly.
     let connections = state.options.max_connections.div_ceil(workers).max(1);
+    let read_timeout = state.options.read_timeout;
     let routes = Routes::new(state);
     let factory = move || {
         let routes = routes.clone();
@@ -94,7 +125,9 @@ pub fn serve(listeners: Vec<TcpListener>, state: Arc<AppState>) -> std::io::Resu
         .max_connections(connections)
         .client_request_timeout(HEAD_TIMEOUT)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-        .keep_alive(KEEP_ALIVE)
+        // As in Prometheus, the time for reading a request also bounds the time between two.
+        .keep_alive(read_timeout)
+        .on_connect(|connection, _| limit_stalled_reader(connection))
         // A client that closes its side has gone: its query is cancelled.
         .h1_allow_half_closed(false)
         .shutdown_timeout(SHUTDOWN_TIMEOUT_S)
@@ -103,4 +136,12 @@ pub fn serve(listeners: Vec<TcpListener>, state: Arc<AppState>) -> std::io::Resu
         server = server.listen(listener)?;
     }
     Ok(server.run())
+}
+
+/// Lets the kernel cut connections whose other side takes nothing: actix-web would wait for ever.
+fn limit_stalled_reader(connection: &dyn Any) {
+    let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() else { return };
+    if let Err(error) = set_tcp_user_timeout(stream, STALLED_READER_TIMEOUT.as_millis() as u32) {
+        log::debug!("no limit for stalled readers: {error}");
+    }
 }

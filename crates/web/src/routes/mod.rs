@@ -8,6 +8,7 @@ mod query;
 mod rules;
 mod status;
 mod targets;
+mod tree;
 mod write;
 
 use crate::call::{Call, Cors, Gate, Methods, Route, Work};
@@ -63,6 +64,7 @@ pub(crate) static ROUTES: &[Route] = &[
     api("/api/v1/query_range", "/api/v1/query_range", GetPost, handler!(query::range)),
     api("/api/v1/query_exemplars", "/api/v1/query_exemplars", GetPost, handler!(query::exemplars)),
     api("/api/v1/format_query", "/api/v1/format_query", GetPost, handler!(query::format)),
+    api("/api/v1/parse_query", "/api/v1/parse_query", GetPost, handler!(query::parse)),
     api("/api/v1/labels", "/api/v1/labels", GetPost, handler!(labels::names)),
     api("/api/v1/label/{name}/values", "/api/v1/label/:name/values", Get, handler!(labels::values)),
     api("/api/v1/series", "/api/v1/series", GetPost, handler!(labels::series)),

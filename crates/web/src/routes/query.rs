@@ -9,6 +9,7 @@ use crate::call::{Call, Reply};
 use crate::expr;
 use crate::params::{Params, parse_duration};
 use crate::query_run::{self, Request, Stats};
+use crate::routes::tree::tree;
 
 /// Most points of a series that a range query may ask for.
 const POINTS_MAX: i128 = 11_000;
@@ -117,4 +118,11 @@ pub(crate) async fn format(mut call: Call) -> Reply {
     let settings = call.state().queries.settings();
     let expr = expr::parse(params.first("query"), settings.parser).await?;
     success(&fk_promql_syntax::prettify(&expr))
+}
+
+pub(crate) async fn parse(mut call: Call) -> Reply {
+    let params = call.params().await?;
+    let settings = call.state().queries.settings();
+    let expr = expr::parse(params.first("query"), settings.parser).await?;
+    success(&tree(&expr))
 }

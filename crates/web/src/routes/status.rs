@@ -11,7 +11,11 @@ use crate::params::parse_integer;
 pub(crate) async fn metrics(mut call: Call) -> Reply {
     let params = call.params().await?;
     let names: Vec<&str> = params.all("name[]").collect();
+    let metrics = &call.shared.metrics;
+    metrics.self_scrapes_running.add(1.0);
     let text = call.state().registry.text(|name| names.is_empty() || names.contains(&name));
+    metrics.self_scrapes_running.add(-1.0);
+    metrics.self_scrapes.inc();
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8; escaping=underscores").body(text))
 }
 

@@ -128,6 +128,8 @@ async fn requests_are_counted_by_route_and_code() {
         "prometheus_http_requests_total{handler=\"/api/v1/label/:name/values\",code=\"400\"} 1\n",
         "prometheus_http_requests_total{handler=\"/api/v1/series\",code=\"200\"} 0\n",
         "prometheus_http_request_duration_seconds_count{handler=\"/api/v1/label/:name/values\"} 2\n",
+        "promhttp_metric_handler_requests_in_flight 1\n",
+        "promhttp_metric_handler_requests_total{code=\"503\"} 0\n",
         "prometheus_http_response_size_bytes_bucket{handler=\"/api/v1/label/:name/values\",le=\"1000\"} 2\n",
     ] {
         assert!(text.contains(line), "{line} not in {text}");
@@ -393,6 +395,25 @@ async fn unknown_paths_and_methods() {
         assert_eq!(got.status, StatusCode::METHOD_NOT_ALLOWED, "{method}");
     }
     assert_eq!(world.post("/api/v1/rules").await.status, StatusCode::METHOD_NOT_ALLOWED);
+    let options = world.send(TestRequest::default().method(Method::OPTIONS).uri("/api/v1/nothing")).await;
+    assert_eq!(options.status, StatusCode::NO_CONTENT);
+}
+
+#[actix_web::test]
+async fn other_spellings_of_a_path_lead_to_it() {
+    let world = World::with(|options| options.route_prefix = "/p".into());
+    for (path, location) in [
+        ("/p/api/v1/labels/?limit=1", "/p/api/v1/labels?limit=1"),
+        ("/p//api//v1/Labels", "/p/api/v1/labels"),
+        ("/p/METRICS", "/p/metrics"),
+    ] {
+        let got = world.get(path).await;
+        assert_eq!((got.status.as_u16(), got.header("location")), (301, location), "{path}");
+    }
+    assert_eq!(world.post("/p/api/v1/labels/").await.status.as_u16(), 308);
+    for path in ["/q/metrics", "/pmetrics", "//evil.example/metrics", "/p/evil.example//metrics"] {
+        assert_eq!(world.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
 }
 
 #[actix_web::test]
