@@ -93,6 +93,7 @@ impl Eval<'_> {
                 self.map_values(arg(0)?, grid, sink, |step, v| math::min(high.at(step), v))
             }
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => self.sort(expr, call, grid, sink),
+            "info" => self.info(call, grid, sink),
             "label_replace" => self.label_replace(call, grid, sink),
             "label_join" => self.label_join(call, grid, sink),
             "histogram_quantile" => self.histogram_quantile(arg(0)?, arg(1)?, grid, sink),

@@ -20,6 +20,7 @@ mod column;
 mod date;
 mod eval;
 mod histogram;
+mod info;
 mod instant;
 mod kernels;
 mod keys;

@@ -5,7 +5,7 @@
 
 use std::sync::mpsc;
 
-use fk_model::is_stale;
+use fk_model::{Matcher, is_stale};
 use fk_promql_syntax::ast::{At, DurationExpr, RangeMode, VectorSelector};
 use fk_storage::{Control, Samples, SelectParams, SeriesSet, TimeRange};
 
@@ -62,9 +62,9 @@ impl Eval<'_> {
         })
     }
 
-    fn select(&self, selector: &VectorSelector, range: TimeRange) -> Result<Box<dyn SeriesSet>, QueryError> {
+    fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Box<dyn SeriesSet>, QueryError> {
         let params = SelectParams { range, sorted: false, limit: 0 };
-        let set = self.storage.select(&params, &selector.matchers, self.control())?;
+        let set = self.storage.select(&params, matchers, self.control())?;
         set.warnings().iter().for_each(|warning| self.notes.borrow_mut().storage_warning(warning));
         self.stats.borrow_mut().series_total += set.len() as u64;
         Ok(set)
@@ -80,48 +80,78 @@ impl Eval<'_> {
         sink: Sink<'_>,
     ) -> Result<(), QueryError> {
         let refs = self.references(grid, selector.at, &selector.offset)?;
+        match selector.mode {
+            RangeMode::Plain => self.instant_at(&selector.matchers, &refs, grid, stamps, sink),
+            RangeMode::Smoothed => self.smoothed_at(&selector.matchers, &refs, grid, sink),
+            RangeMode::Anchored => {
+                Err(QueryError::execution("anchored modifier can only be used with range selectors"))
+            }
+        }
+    }
+
+    /// The series that `matchers` accept, as seen from the times `refs`.
+    pub(crate) fn instant_at(
+        &self,
+        matchers: &[Matcher],
+        refs: &Grid,
+        grid: &Grid,
+        stamps: bool,
+        sink: Sink<'_>,
+    ) -> Result<(), QueryError> {
         let lookback = self.query.options.lookback_ms;
-        if grid.n == 0 {
-            return Ok(());
-        }
-        let smoothed = selector.mode == RangeMode::Smoothed;
-        if selector.mode == RangeMode::Anchored {
-            return Err(QueryError::execution("anchored modifier can only be used with range selectors"));
-        }
-        let ahead = if smoothed { lookback } else { 0 };
-        let mint = refs.t(0).saturating_sub(lookback).saturating_add(1);
-        let range = TimeRange { mint, maxt: refs.t(grid.n - 1).saturating_add(ahead) };
-        let set = self.select(selector, range)?;
+        let Some(last) = grid.n.checked_sub(1) else { return Ok(()) };
+        let range = TimeRange { mint: refs.t(0).saturating_sub(lookback).saturating_add(1), maxt: refs.t(last) };
+        let set = self.select(matchers, range)?;
         let set = &*set;
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             let col = &mut read.series.col;
             col.clear(grid.n);
-            if grid.n == 1 && !smoothed {
+            if grid.n == 1 {
                 if let Some((t, v)) = set.last(idx, range)?.filter(|(_, v)| !is_stale(*v)) {
                     col.set(0, if stamps { t as f64 / 1000.0 } else { v });
                 }
             } else {
-                let samples = &mut scratch.samples;
-                set.read(idx, range, samples)?;
-                if smoothed {
-                    remove_stale(samples);
-                    smooth(samples, &refs, lookback, col);
-                } else {
-                    look_back(samples, &refs, lookback, stamps, col);
-                }
+                set.read(idx, range, &mut scratch.samples)?;
+                look_back(&scratch.samples, refs, lookback, stamps, col);
             }
-            read.samples = col.ok.count() as u64;
+            Ok(())
+        };
+        self.each_instant(set, &work, grid, sink)
+    }
+
+    /// The same with values interpolated between the samples around each step.
+    fn smoothed_at(&self, matchers: &[Matcher], refs: &Grid, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+        let lookback = self.query.options.lookback_ms;
+        let Some(last) = grid.n.checked_sub(1) else { return Ok(()) };
+        let mint = refs.t(0).saturating_sub(lookback).saturating_add(1);
+        let range = TimeRange { mint, maxt: refs.t(last).saturating_add(lookback) };
+        let set = self.select(matchers, range)?;
+        let set = &*set;
+        let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
+            set.read(idx, range, &mut scratch.samples)?;
+            remove_stale(&mut scratch.samples);
+            read.series.col.clear(grid.n);
+            smooth(&scratch.samples, refs, lookback, &mut read.series.col);
+            Ok(())
+        };
+        self.each_instant(set, &work, grid, sink)
+    }
+
+    /// Runs `work` for the series of an instant selector, one sample per step, and counts them.
+    fn each_instant(&self, set: &dyn SeriesSet, work: Work<'_>, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+        let counting = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
+            work(scratch, idx, read)?;
+            read.samples = read.series.col.ok.count() as u64;
             read.held = read.samples as usize;
             Ok(())
         };
-        if self.stats_per_step() {
-            let mut counted = |series: &mut Series| {
-                self.count_steps(series.col.ok.iter().map(|step| (step, 1)), grid);
-                sink(series)
-            };
-            return self.each_series(set, &work, &mut counted);
+        if !self.stats_per_step() {
+            return self.each_series(set, &counting, sink);
         }
-        self.each_series(set, &work, sink)
+        self.each_series(set, &counting, &mut |series| {
+            self.count_steps(series.col.ok.iter().map(|step| (step, 1)), grid);
+            sink(series)
+        })
     }
 
     /// A range selector under a function: what `kernel` makes of each series.
@@ -144,7 +174,7 @@ impl Eval<'_> {
                 windows.end(n - 1)
             },
         };
-        let set = self.select(selector, range)?;
+        let set = self.select(&selector.matchers, range)?;
         let set = &*set;
         let per_step = std::sync::Mutex::new(self.stats_per_step().then(|| vec![0u64; n]));
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
@@ -182,7 +212,7 @@ impl Eval<'_> {
         sink: &mut dyn FnMut(fk_model::Labels, &Samples) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let range = TimeRange { mint: windows.start(0).saturating_add(1), maxt: windows.end(0) };
-        let set = self.select(selector, range)?;
+        let set = self.select(&selector.matchers, range)?;
         let mut samples = Samples::default();
         for idx in 0..set.len() {
             self.control().check()?;

@@ -9,50 +9,7 @@ mod script;
 use fk_promql::QueryOptions;
 
 /// Script, line, and why it fails today.
-const KNOWN: &[(&str, usize, &str)] = &[
-    ("info.test", 9, INFO),
-    ("info.test", 13, INFO),
-    ("info.test", 18, INFO),
-    ("info.test", 24, INFO),
-    ("info.test", 28, INFO),
-    ("info.test", 32, INFO),
-    ("info.test", 36, INFO),
-    ("info.test", 40, INFO),
-    ("info.test", 44, INFO),
-    ("info.test", 47, INFO),
-    ("info.test", 51, INFO),
-    ("info.test", 56, INFO),
-    ("info.test", 61, INFO),
-    ("info.test", 67, INFO),
-    ("info.test", 79, INFO),
-    ("info.test", 92, INFO),
-    ("info.test", 96, INFO),
-    ("info.test", 102, INFO),
-    ("info.test", 107, INFO),
-    ("info.test", 119, INFO),
-    ("info.test", 132, INFO),
-    ("info.test", 146, INFO),
-    ("info.test", 151, INFO),
-    ("info.test", 164, INFO),
-    ("info.test", 171, INFO),
-    ("info.test", 183, INFO),
-    ("info.test", 186, INFO),
-    ("info.test", 191, INFO),
-    ("info.test", 205, INFO),
-    ("info.test", 211, INFO),
-    ("info.test", 216, INFO),
-    ("info.test", 220, INFO),
-    ("info.test", 235, INFO),
-    ("info.test", 251, INFO),
-    ("info.test", 256, INFO),
-    ("info.test", 268, INFO),
-    ("info.test", 277, INFO),
-    ("info.test", 289, INFO),
-    ("info.test", 303, INFO),
-    ("info.test", 314, INFO),
-];
-
-const INFO: &str = "info() is not built";
+const KNOWN: &[(&str, usize, &str)] = &[];
 
 fn options(script: &str) -> QueryOptions {
     QueryOptions {
