@@ -57,6 +57,8 @@ pub struct Eval {
     pub range_vector: Option<(i64, i64, i64)>,
     pub ordered: bool,
     pub fail: Option<Text>,
+    /// `fail` comes from an `expect` line, which there may be one of.
+    pub expects_fail: bool,
     pub warn: Notes,
     pub info: Notes,
 }
@@ -73,7 +75,7 @@ pub struct Notes {
 pub enum Text {
     Any,
     Exactly(String),
-    Matches(String),
+    Matches(fk_model::Regex),
 }
 
 impl Text {
@@ -81,11 +83,13 @@ impl Text {
         match self {
             Text::Any => true,
             Text::Exactly(want) => want == text,
-            Text::Matches(regex) => {
-                let anywhere = format!("(?s:.*)(?:{regex})(?s:.*)");
-                fk_model::Regex::new(&anywhere).expect("the script's expression is valid").is_match(text)
-            }
+            Text::Matches(regex) => regex.is_match(text),
         }
+    }
+
+    /// An expression that may match anywhere in the text.
+    fn matching(regex: &str) -> Result<Text, String> {
+        fk_model::Regex::new(&format!("(?s:.*)(?:{regex})(?s:.*)")).map(Text::Matches).map_err(|e| e.to_string())
     }
 
     fn read(text: &str) -> Result<Text, String> {
@@ -93,7 +97,7 @@ impl Text {
         if let Some(text) = text.strip_prefix("msg:") {
             Ok(Text::Exactly(text.trim().to_owned()))
         } else if let Some(regex) = text.strip_prefix("regex:") {
-            Ok(Text::Matches(regex.trim().to_owned()))
+            Text::matching(regex.trim())
         } else if text.is_empty() {
             Ok(Text::Any)
         } else {
@@ -169,6 +173,9 @@ fn read_eval(name: &str, rest: &str) -> Result<Eval, String> {
         "range" => (eval.start_ms, eval.end_ms, eval.step_ms) = (time("from")?, time("to")?, time("step")?),
         other => return Err(format!("expected instant or range, got {other:?}")),
     }
+    if eval.end_ms < eval.start_ms {
+        return Err("the range ends before it starts".to_owned());
+    }
     eval.query = rest.to_owned();
     Ok(eval)
 }
@@ -180,7 +187,11 @@ fn read_expectation(eval: &mut Eval, line: &str) -> Result<(), String> {
             let (what, rest) = split_word(rest);
             match what {
                 "ordered" => eval.ordered = true,
-                "fail" => eval.fail = Some(Text::read(rest)?),
+                "fail" if eval.expects_fail => return Err("expect fail twice".to_owned()),
+                "fail" => {
+                    eval.fail = Some(Text::read(rest)?);
+                    eval.expects_fail = true;
+                }
                 "warn" => eval.warn.some.push(Text::read(rest)?),
                 "info" => eval.info.some.push(Text::read(rest)?),
                 "no_warn" => eval.warn.none = true,
@@ -200,9 +211,14 @@ fn read_expectation(eval: &mut Eval, line: &str) -> Result<(), String> {
                 // The kind and its text may stand together: `fail msg:…`, `fail regex:…`.
                 other => return Err(format!("unknown expectation {other:?}")),
             }
+            for notes in [&eval.warn, &eval.info] {
+                if notes.none && !notes.some.is_empty() {
+                    return Err(format!("{line:?} contradicts another line"));
+                }
+            }
         }
         "expected_fail_message" => eval.fail = Some(Text::Exactly(rest.to_owned())),
-        "expected_fail_regexp" => eval.fail = Some(Text::Matches(rest.to_owned())),
+        "expected_fail_regexp" => eval.fail = Some(Text::matching(rest)?),
         _ => match line.parse::<f64>() {
             Ok(v) => eval.scalar = Some(v),
             Err(_) => {
