@@ -23,6 +23,8 @@ pub mod record;
 pub mod repair;
 pub mod replay;
 pub mod scan;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -158,7 +160,7 @@ pub struct Wal {
 struct State {
     segment: u32,
     file: Arc<dyn VfsFile>,
-    /// Length of what was logged to the segment. The file may be longer only while the log is read-only.
+    /// Length of what was logged to the segment. The next write goes there, over whatever a failed one has left.
     len: u64,
     /// Length of what is known to be durable.
     synced_len: u64,
@@ -258,6 +260,8 @@ impl Wal {
         };
         let file = create_segment(&*vfs, dir, segment, &options)?;
         vfs.sync_dir(dir)?;
+        // Also when the directory is not new: an earlier start may have made it and failed before this.
+        vfs.sync_dir(vfs::parent(dir))?;
         let state = State {
             segment,
             file,

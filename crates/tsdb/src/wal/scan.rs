@@ -17,9 +17,9 @@ const READ_TRIES: usize = 3;
 /// After so many unreadable pages the disk is gone, not a page of it.
 const UNREADABLE_PAGES_MAX: usize = 64;
 
-/// Most bytes whose checksum is computed while looking for the next fragment in a page. Ordinary damage needs about a
-/// tenth of it; it ends bytes that were made up to take long.
-const RESYNC_CRC_BYTES_MAX: usize = 64 * PAGE_BYTES;
+/// Most bytes whose checksum is computed while looking for the next fragment in a page. In a page of noise one place in a
+/// hundred could begin a fragment, which makes 1 MiB; the limit ends bytes that were made up to take long.
+const RESYNC_CRC_BYTES_MAX: usize = 16 << 20;
 
 /// What is wrong with a part of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -124,7 +124,10 @@ struct Fragment<'a> {
 enum Unusable {
     /// Nothing but zeros up to the end of the page.
     Empty,
+    /// Damaged; where in the page it ends is not known.
     Bad(Reason),
+    /// Damaged in a way that leaves no doubt of where it ends.
+    BadUpTo(usize, Reason),
 }
 
 impl<'a> Fragment<'a> {
@@ -135,7 +138,6 @@ impl<'a> Fragment<'a> {
             let empty = bytes.iter().all(|b| *b == 0);
             return Err(if empty { Unusable::Empty } else { Unusable::Bad(Reason::BadPadding) });
         }
-        let part = Part::of(type_byte).ok_or(Unusable::Bad(Reason::BadType))?;
         let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
             return Err(Unusable::Bad(Reason::Torn));
         };
@@ -148,6 +150,12 @@ impl<'a> Fragment<'a> {
         if crc32c::crc32c(data).to_be_bytes() != header[3..] {
             return Err(Unusable::Bad(Reason::BadChecksum));
         }
+        // The checksum of no bytes is zero, so a few bytes before zeros look like an empty fragment. Only a header at the
+        // very end of a page has none.
+        if len == 0 && end != PAGE_BYTES {
+            return Err(Unusable::Bad(Reason::BadLength));
+        }
+        let part = Part::of(type_byte).ok_or(Unusable::BadUpTo(end, Reason::BadType))?;
         Ok(Fragment { part, compression: type_byte & COMPRESSION_MASK, data, start, end })
     }
 
@@ -172,7 +180,6 @@ fn resync(page: &[u8], from: usize) -> Option<usize> {
         }
         let len = usize::from(u16::from_be_bytes([header[1], header[2]]));
         let end = start + HEADER_BYTES + len;
-        // The checksum of no bytes is zero, which is found everywhere.
         let plausible = if part == Some(Part::First) { end == PAGE_BYTES } else { len > 0 && end <= page.len() };
         if !plausible || end > page.len() {
             continue;
@@ -212,6 +219,10 @@ impl Scanner {
                 Err(Unusable::Empty) => {
                     self.zeros.get_or_insert(base + at as u64);
                     break;
+                }
+                Err(Unusable::BadUpTo(end, reason)) => {
+                    self.damage(base + at as u64, reason);
+                    at = end;
                 }
                 Err(Unusable::Bad(reason)) => {
                     self.damage(base + at as u64, reason);
