@@ -38,16 +38,22 @@ impl Exit {
 }
 
 /// Features of `--enable-feature` that change nothing here because they are always on or have no counterpart.
-const FEATURES_WITHOUT_EFFECT: &[&str] =
-    &["promql-duration-expr", "native-histograms", "ooo-native-histograms", "extra-scrape-metrics"];
+const FEATURES_WITHOUT_EFFECT: &[&str] = &["promql-duration-expr", "native-histograms", "ooo-native-histograms"];
 
 /// Features that are built.
 const FEATURES_BUILT: &[&str] = &[
     "auto-reload-config",
+    "extra-scrape-metrics",
     "promql-experimental-functions",
     "promql-extended-range-selectors",
     "promql-binop-fill-modifiers",
     "promql-delayed-name-removal",
+];
+
+/// Features that work, and what replaces them.
+const FEATURES_DEPRECATED: &[(&str, &str)] = &[
+    ("auto-reload-config", "the flag --config.auto-reload"),
+    ("extra-scrape-metrics", "extra_scrape_metrics in the configuration"),
 ];
 
 /// Features that would change what is stored: silently going without them would corrupt what people expect to find.
@@ -86,11 +92,33 @@ const FLAGS_WITHOUT_EFFECT: &[&str] = &[
     "storage.tsdb.head-chunks-write-queue-size",
 ];
 
+/// Flags of parts that are not built yet: accepted with a note, since nothing goes wrong without them.
+const FLAGS_NOT_BUILT: &[&str] = &[
+    "rules.max-concurrent-evals",
+    "storage.remote.flush-deadline",
+    "storage.remote.read-concurrent-limit",
+    "storage.remote.read-max-bytes-in-frame",
+    "storage.remote.read-sample-limit",
+    "storage.tsdb.allow-overlapping-compaction",
+    "storage.tsdb.block-reload-interval",
+    "storage.tsdb.delayed-compaction.max-percent",
+    "storage.tsdb.max-block-chunk-segment-size",
+    "storage.tsdb.max-block-duration",
+    "web.console.libraries",
+    "web.console.templates",
+    "web.max-notifications-subscribers",
+    "web.remote-write-receiver.accepted-protobuf-messages",
+    "web.search.max-limit",
+];
+
 /// Switches whose function is not built: refused when switched on.
-const SWITCHES_REFUSED: &[&str] = &["agent", "web.enable-otlp-receiver"];
+const SWITCHES_REFUSED: &[&str] = &["agent", "web.enable-otlp-receiver", "write-documentation"];
 
 /// Flags with a value whose function is not built: refused when given.
 const VALUES_REFUSED: &[&str] = &["web.config.file", "web.user-assets", "storage.tsdb.delay-compact-file.path"];
+
+/// Smallest `--storage.tsdb.max-block-chunk-segment-size`.
+const CHUNK_SEGMENT_BYTES_MIN: u64 = 1 << 20;
 
 /// Everything the flags say.
 #[derive(Clone, Debug)]
@@ -180,6 +208,7 @@ impl Options {
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, Exit> {
         let raw = Raw::parse(expand_files(args)?)?;
         raw.check_mode()?;
+        raw.check_ranges()?;
         raw.refuse_missing()?;
         let (features, mut notes) = raw.features()?;
         notes.extend(raw.notes());
@@ -281,17 +310,7 @@ impl Raw {
                 return Err(match error.kind() {
                     ErrorKind::DisplayHelp => Exit { code: 0, text: error.to_string() },
                     ErrorKind::DisplayVersion => Exit { code: 0, text: version() },
-                    ErrorKind::UnknownArgument => match error.get(ContextKind::InvalidArg) {
-                        Some(arg) if arg.to_string().starts_with("--") => {
-                            Exit::usage(format!("unknown long flag '{arg}'"))
-                        }
-                        Some(arg) if arg.to_string().starts_with('-') => {
-                            Exit::usage(format!("unknown short flag '{arg}'"))
-                        }
-                        Some(arg) => Exit::usage(format!("unexpected {arg}")),
-                        None => Exit::usage(first_line(&error)),
-                    },
-                    _ => Exit::usage(first_line(&error)),
+                    _ => Exit::usage(explain(&error)),
                 });
             }
         };
@@ -300,6 +319,7 @@ impl Raw {
             let value = if flag.kind == Kind::Bool {
                 let no = format!("no-{}", flag.name);
                 match (matches.get_flag(flag.name), matches.get_flag(&no)) {
+                    (true, true) => return Err(Exit::usage(format!("flag '{}' cannot be repeated", flag.name))),
                     (true, _) => {
                         given.insert(flag.name);
                         vec!["true".to_owned()]
@@ -344,6 +364,39 @@ impl Raw {
         Err(Exit { code: 3, text: format!("The following flag(s) can not be used in {mode} mode: {wrong:?}") })
     }
 
+    /// Values that end the program although they are of the right type.
+    fn check_ranges(&self) -> Result<(), Exit> {
+        let refuse = |text: &str| Err(Exit { code: 1, text: text.to_owned() });
+        let ratio: f64 = self.text("auto-gomemlimit.ratio").parse().unwrap_or(f64::NAN);
+        // Not a number at all is told by whoever prints the values.
+        if ratio <= 0.0 || ratio > 1.0 {
+            return refuse("--auto-gomemlimit.ratio must be greater than 0 and less than or equal to 1.");
+        }
+        if self.int("web.search.max-limit")? < 0 {
+            return refuse("--web.search.max-limit must not be negative");
+        }
+        let segment = self.bytes("storage.tsdb.max-block-chunk-segment-size")?;
+        if segment.is_some_and(|bytes| bytes < CHUNK_SEGMENT_BYTES_MIN) {
+            // Text as in Prometheus:
+            return refuse("flag 'storage.tsdb.max-block-chunk-segment-size' must be set over 1MB");
+        }
+        const MESSAGES: [&str; 2] = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"];
+        let flag = "web.remote-write-receiver.accepted-protobuf-messages";
+        let messages = self.all(flag);
+        for (at, message) in messages.iter().enumerate() {
+            if !MESSAGES.contains(&message.as_str()) {
+                let known = MESSAGES.join(", ");
+                let text =
+                    format!("--{flag}: unknown type for remote write protobuf message {message}, supported: {known}");
+                return Err(Exit::usage(text));
+            }
+            if messages[..at].contains(message) {
+                return Err(Exit::usage(format!("--{flag}: duplicated remote write protobuf message {message}")));
+            }
+        }
+        Ok(())
+    }
+
     /// What would silently do nothing is refused by name.
     fn refuse_missing(&self) -> Result<(), Exit> {
         let switched = SWITCHES_REFUSED.iter().find(|name| self.switch(name));
@@ -364,6 +417,9 @@ impl Raw {
                 let text = format!("feature {name:?} changes what is stored, and firekeeper does not support it yet");
                 return Err(Exit { code: 1, text });
             } else if FEATURES_BUILT.contains(&name) {
+                if let Some((_, instead)) = FEATURES_DEPRECATED.iter().find(|(deprecated, _)| *deprecated == name) {
+                    notes.push(format!("feature {name:?} is deprecated: use {instead}"));
+                }
                 features.insert(name.to_owned());
             } else if FEATURES_WITHOUT_EFFECT.contains(&name) {
                 notes.push(format!("feature {name:?} has no effect"));
@@ -383,6 +439,9 @@ impl Raw {
             notes.push(format!(
                 "flag --{name} steers the Go runtime or a part that does not exist here; it has no effect"
             ));
+        }
+        for name in FLAGS_NOT_BUILT.iter().filter(|name| self.given.contains(**name)) {
+            notes.push(format!("flag --{name} belongs to a part that is not built yet; it has no effect"));
         }
         if self.switch("web.enable-admin-api") {
             notes.push("the admin API is not supported yet: its routes answer with an error".to_owned());
@@ -409,15 +468,20 @@ impl Raw {
 
     fn duration(&self, name: &str) -> Result<Duration, Exit> {
         match self.text(name).as_str() {
-            "" => Ok(Duration::ZERO),
+            "" if !self.given.contains(name) => Ok(Duration::ZERO),
             text => Duration::parse(text).map_err(|error| Exit::usage(format!("--{name}: {error}"))),
         }
     }
 
     fn bytes(&self, name: &str) -> Result<Option<u64>, Exit> {
         match self.text(name).as_str() {
-            "" => Ok(None),
-            text => values::parse_bytes(text).map(Some).map_err(|error| Exit::usage(format!("--{name}: {error}"))),
+            "" if !self.given.contains(name) => Ok(None),
+            text => match fk_config::bytesize::parse(text) {
+                Ok(bytes) => {
+                    u64::try_from(bytes).map(Some).map_err(|_| Exit::usage(format!("--{name}: negative size {text}")))
+                }
+                Err(error) => Err(Exit::usage(format!("--{name}: {error}"))),
+            },
         }
     }
 
@@ -431,7 +495,7 @@ impl Raw {
         for flag in FLAGS {
             let text = match flag.kind {
                 Kind::Duration => self.duration(flag.name)?.to_string(),
-                Kind::Bytes => values::show_bytes(self.bytes(flag.name)?.unwrap_or(0)),
+                Kind::Bytes => fk_config::bytesize::format(self.bytes(flag.name)?.unwrap_or(0)),
                 Kind::Int => self.int(flag.name)?.to_string(),
                 Kind::Float => {
                     let text = self.text(flag.name);
@@ -453,10 +517,34 @@ impl Raw {
     }
 }
 
-fn first_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+/// What is wrong with the arguments, in the words of Prometheus' flag library.
+fn explain(error: &clap::Error) -> String {
+    let context = |kind| error.get(kind).map(|value| value.to_string()).unwrap_or_default();
+    let arg = context(ContextKind::InvalidArg);
+    // Arguments are described as `--name <VALUE>`.
+    let flag = arg.split(' ').next().unwrap_or_default();
+    let value = context(ContextKind::InvalidValue);
+    match error.kind() {
+        ErrorKind::UnknownArgument if flag.starts_with("--") => format!("unknown long flag '{flag}'"),
+        ErrorKind::UnknownArgument if flag.starts_with('-') => format!("unknown short flag '{flag}'"),
+        ErrorKind::UnknownArgument => format!("unexpected {flag}"),
+        ErrorKind::ArgumentConflict => format!("flag '{}' cannot be repeated", flag.trim_start_matches('-')),
+        ErrorKind::TooManyValues => format!("unexpected {value}"),
+        ErrorKind::InvalidValue if value.is_empty() => format!("expected argument for flag '{flag}'"),
+        ErrorKind::InvalidValue => {
+            let allowed =
+                match FLAGS.iter().find(|known| flag.strip_prefix("--") == Some(known.name)).map(|known| known.kind) {
+                    Some(Kind::Enum(values)) => values.join(","),
+                    _ => String::new(),
+                };
+            format!("{flag}: enum value must be one of {allowed}, got '{value}'")
+        }
+        _ => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            line.strip_prefix("error: ").unwrap_or(line).to_owned()
+        }
+    }
 }
 
 fn command() -> Command {
@@ -471,12 +559,12 @@ fn command() -> Command {
         if flag.kind == Kind::Bool {
             let no: &'static str = Box::leak(format!("no-{}", flag.name).into_boxed_str());
             command = command
-                .arg(arg.action(ArgAction::SetTrue).overrides_with(no))
-                .arg(Arg::new(no).long(no).hide(true).action(ArgAction::SetTrue).overrides_with(flag.name));
+                .arg(arg.action(ArgAction::SetTrue))
+                .arg(Arg::new(no).long(no).hide(true).action(ArgAction::SetTrue));
             continue;
         }
         let action = if flag.repeatable { ArgAction::Append } else { ArgAction::Set };
-        let mut arg = arg.action(action).allow_hyphen_values(true).value_name("VALUE");
+        let mut arg = arg.action(action).value_name("VALUE");
         if let Kind::Enum(values) = flag.kind {
             arg = arg.value_parser(values.to_vec());
         }
@@ -557,6 +645,17 @@ mod tests {
             (&["--log.level=loud"], 2),
             (&["--web.enable-lifecycle=true"], 2),
             (&["extra"], 2),
+            (&["--web.enable-lifecycle", "--no-web.enable-lifecycle"], 2),
+            (&["--web.enable-lifecycle", "--web.enable-lifecycle"], 2),
+            (&["--query.timeout="], 2),
+            (&["--config.file"], 2),
+            (&["--config.file", "--web.enable-lifecycle"], 2),
+            (&["--storage.tsdb.wal-segment-size=1KB1KiB"], 2),
+            (&["--web.remote-write-receiver.accepted-protobuf-messages=x"], 2),
+            (&["--auto-gomemlimit.ratio=0"], 1),
+            (&["--web.search.max-limit=-1"], 1),
+            (&["--storage.tsdb.max-block-chunk-segment-size=1KB"], 1),
+            (&["--write-documentation"], 1),
             (&["--web.cors.origin=("], 2),
             (&["--storage.agent.path=x"], 3),
             (&["--agent", "--storage.tsdb.path=x"], 3),
@@ -568,7 +667,42 @@ mod tests {
         ] {
             assert_eq!(code(args), expected, "{args:?}");
         }
-        assert!(parse(&["--nonsense"]).unwrap_err().text.contains("unknown long flag '--nonsense'"));
+        for (args, wanted) in [
+            (&["--nonsense"][..], "unknown long flag '--nonsense'"),
+            (&["--nonsense=1"], "unknown long flag '--nonsense'"),
+            (&["-x"], "unknown short flag '-x'"),
+            (&["extra"], "unexpected extra"),
+            (&["--config.file=a", "--config.file=b"], "flag 'config.file' cannot be repeated"),
+            (&["--agent", "--no-agent"], "flag 'agent' cannot be repeated"),
+            (&["--config.file"], "expected argument for flag '--config.file'"),
+            (&["--web.enable-lifecycle=true"], "unexpected true"),
+            (&["--log.level=loud"], "--log.level: enum value must be one of debug,info,warn,error, got 'loud'"),
+            (&["--query.timeout=5"], "--query.timeout: not a valid duration string: \"5\""),
+        ] {
+            let text = parse(args).unwrap_err().text;
+            let start = format!("Error parsing command line arguments: {wanted}\n");
+            assert!(text.starts_with(&start), "{args:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn arguments_may_stand_in_a_file() {
+        let folder = fk_testkit::TempDir::new("flags");
+        let path = folder.path().join("args");
+        std::fs::write(&path, "# comment\n--web.enable-lifecycle\n\n--config.file=x.yml\n").unwrap();
+        let options = parse(&[&format!("@{}", path.display())]).unwrap();
+        assert!(options.lifecycle && options.config_file == PathBuf::from("x.yml"));
+        assert_eq!(code(&["@/nonexistent"]), 2);
+    }
+
+    #[test]
+    fn every_flag_is_read_or_noted() {
+        let flags: BTreeSet<&str> = FLAGS.iter().map(|flag| flag.name).collect();
+        for name in FLAGS_NOT_BUILT.iter().chain(FLAGS_WITHOUT_EFFECT).chain(SWITCHES_REFUSED).chain(VALUES_REFUSED) {
+            assert!(flags.contains(name), "{name}");
+        }
+        let options = parse(&["--web.console.templates=x", "--auto-gomaxprocs"]).unwrap();
+        assert_eq!(options.notes.len(), 2, "{:?}", options.notes);
     }
 
     #[test]

@@ -37,29 +37,25 @@ pub struct LoadOptions {
     /// Default of `extra_scrape_metrics` (feature `extra-scrape-metrics`).
     pub extra_scrape_metrics: bool,
     /// What the expressions of rules may contain.
-    pub promql: ParserOptions,
+    pub parser: ParserOptions,
 }
 
 impl Default for LoadOptions {
-    /// Server mode, no features, no environment.
+    /// Server mode, no features, the environment of the process.
     fn default() -> LoadOptions {
-        LoadOptions {
-            agent: false,
-            env: Arc::new(|_| None),
-            extra_scrape_metrics: false,
-            promql: ParserOptions::default(),
-        }
+        let env = Arc::new(|name: &str| std::env::var(name).ok());
+        LoadOptions { agent: false, env, extra_scrape_metrics: false, parser: ParserOptions::default() }
     }
 }
 
 impl fmt::Debug for LoadOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LoadOptions { agent, env: _, extra_scrape_metrics, promql } = self;
+        let LoadOptions { agent, env: _, extra_scrape_metrics, parser } = self;
         let mut shown = f.debug_struct("LoadOptions");
         shown
             .field("agent", agent)
             .field("extra_scrape_metrics", extra_scrape_metrics)
-            .field("promql", promql)
+            .field("parser", parser)
             .finish_non_exhaustive()
     }
 }
@@ -98,7 +94,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, ConfigErrors> 
         match read_file(&file) {
             Ok(text) => {
                 hash_file(&mut digest, &file_name, &text);
-                let loaded = rule_loader::load_rule_file(&file_name, &text, validation, &options.promql);
+                let loaded = rule_loader::load_rule_file(&file_name, &text, validation, &options.parser);
                 match loaded {
                     Ok((rules, mut notes)) => {
                         rule_files.push(Arc::new(rules));
