@@ -18,7 +18,7 @@ pub mod visit;
 pub use ast::{Expr, ExprKind, Pos, ValueType};
 pub use error::{ParseErr, ParseErrors};
 pub use literal::unquote;
-pub use parser::{ParserOptions, SelectorError, parse, parse_metric_selector};
+pub use parser::{ParserOptions, SelectorError, parse, parse_metric_selector, parse_selector};
 pub use print::prettify;
 pub use series::{SeriesDesc, SeriesValue, parse_series_desc};
 pub use visit::{extract_selectors, selectors, value_type, walk, walk_mut};

@@ -74,19 +74,19 @@ pub enum SelectorError {
     Empty,
 }
 
+/// Parses a selector that may take everything (`{}`), as federation allows it.
+pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseErrors> {
+    let mut parser = Parser::new(text, ParserOptions::default(), false);
+    match parser.whole_selector() {
+        Some(selector) if parser.errors.is_empty() => Ok(selector.matchers),
+        _ => Err(parser.failed()),
+    }
+}
+
 /// Parses the selector of a `match[]` parameter.
 pub fn parse_metric_selector(text: &str) -> Result<Vec<Matcher>, SelectorError> {
-    let mut parser = Parser::new(text, ParserOptions::default(), false);
-    let selector = parser.whole_selector();
-    match selector {
-        Some(selector) if parser.errors.is_empty() => {
-            if selector.matchers.iter().all(Matcher::matches_empty) {
-                return Err(SelectorError::Empty);
-            }
-            Ok(selector.matchers)
-        }
-        _ => Err(parser.failed().into()),
-    }
+    let matchers = parse_selector(text)?;
+    if matchers.iter().all(Matcher::matches_empty) { Err(SelectorError::Empty) } else { Ok(matchers) }
 }
 
 /// The parse cannot go on.

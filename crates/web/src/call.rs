@@ -314,8 +314,13 @@ async fn answer(route: &'static Route, shared: Arc<Shared>, req: HttpRequest, pa
     {
         return refusal;
     }
-    if route.cors == Cors::Allow && req.method() == Method::OPTIONS {
-        return HttpResponse::NoContent().finish();
+    if req.method() == Method::OPTIONS {
+        return match route.cors {
+            Cors::Allow => HttpResponse::NoContent().finish(),
+            Cors::Silent | Cors::Refuse => {
+                HttpResponse::Ok().insert_header((header::ALLOW, route.methods.allow())).finish()
+            }
+        };
     }
     if !route.methods.accepts(req.method()) {
         let text =

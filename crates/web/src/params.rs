@@ -122,8 +122,11 @@ pub(crate) fn parse_integer(text: &str) -> Result<i64, String> {
 /// A time: RFC 3339, or seconds since the Unix epoch as a float. In ms.
 pub(crate) fn parse_time(text: &str) -> Result<i64, String> {
     if let Some(seconds) = parse_float(text) {
-        // Rounded to ms. Times too large for anything (milliseconds sent as seconds) are not an error.
-        return Ok(((seconds * 1000.0).round() as i64).clamp(TIME_MIN, TIME_MAX));
+        // The fraction is rounded to ms on its own, as in Prometheus. Times too large for anything (milliseconds sent as
+        // seconds) are not an error.
+        let whole_ms = (seconds.trunc() as i64).saturating_mul(1000);
+        let fraction_ms = (seconds.fract() * 1000.0).round() as i64;
+        return Ok(whole_ms.saturating_add(fraction_ms).clamp(TIME_MIN, TIME_MAX));
     }
     match text {
         TIME_MIN_TEXT => return Ok(TIME_MIN),
@@ -236,6 +239,8 @@ mod tests {
             ("-1.5", -1_500),
             ("1e3", 1_000_000),
             ("123.4567", 123_457),
+            ("-1.0015", -1_002),
+            ("1.0005", 1_000),
             ("1970-01-01T00:02:03Z", 123_000),
             ("1970-01-01T01:02:03+01:00", 123_000),
             ("2015-06-03T13:21:58.555Z", 1_433_337_718_555),

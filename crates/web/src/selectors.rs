@@ -1,16 +1,19 @@
 //! Series selectors in parameters (`match[]`).
 
 use fk_model::Matcher;
+use fk_promql_syntax::{parse_metric_selector, parse_selector};
 
 use crate::answer::ApiError;
 
-/// The matchers of one selector, which must leave out something.
-pub(crate) fn parse(text: &str) -> Result<Vec<Matcher>, String> {
-    fk_promql_syntax::parse_metric_selector(text).map_err(|error| error.to_string())
+/// The matchers of each `match[]` parameter, which must leave out something.
+pub(crate) fn selecting<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    let parsed = texts
+        .into_iter()
+        .map(|text| parse_metric_selector(text).map_err(|error| ApiError::parameter("match[]", error)));
+    parsed.collect()
 }
 
-/// Each `match[]` parameter's matchers.
-pub(crate) fn parse_all<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<Matcher>>, ApiError> {
-    let parsed = texts.into_iter().map(|text| parse(text).map_err(|reason| ApiError::parameter("match[]", reason)));
-    parsed.collect()
+/// The matchers of a parameter that may take everything.
+pub(crate) fn any(name: &str, text: &str) -> Result<Vec<Matcher>, ApiError> {
+    parse_selector(text).map_err(|error| ApiError::parameter(name, error))
 }

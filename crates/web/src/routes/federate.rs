@@ -10,7 +10,6 @@ use fk_storage::{Control, SelectParams, Storage, StorageError, TimeRange};
 
 use crate::answer;
 use crate::call::{Call, CancelOnDrop, Reply};
-use crate::selectors;
 
 /// One line of the answer.
 struct Line {
@@ -21,13 +20,15 @@ struct Line {
 
 pub(crate) async fn federate(mut call: Call) -> Reply {
     // Errors of this route are plain text, not the API's JSON.
-    let parsed = match call.params().await {
-        Ok(params) => selectors::parse_all(params.all("match[]")),
-        Err(error) => Err(error),
+    let refused = |reason: String| Ok(answer::text(StatusCode::BAD_REQUEST, format!("{reason}\n")));
+    let params = match call.params().await {
+        Ok(params) => params,
+        Err(error) => return refused(error.text),
     };
+    let parsed: Result<Vec<_>, _> = params.all("match[]").map(fk_promql_syntax::parse_selector).collect();
     let matcher_sets = match parsed {
         Ok(sets) => sets,
-        Err(error) => return Ok(answer::text(StatusCode::BAD_REQUEST, format!("{}\n", error.text))),
+        Err(error) => return refused(error.to_string()),
     };
     let storage = call.storage()?;
     let settings = call.state().queries.settings();

@@ -27,7 +27,7 @@ impl Wanted {
     fn read(params: &Params) -> Result<Wanted, ApiError> {
         let limit = params.limit()?;
         let range = TimeRange { mint: params.time_or("start", TIME_MIN)?, maxt: params.time_or("end", TIME_MAX)? };
-        Ok(Wanted { range, selectors: selectors::parse_all(params.all("match[]"))?, limit })
+        Ok(Wanted { range, selectors: selectors::selecting(params.all("match[]"))?, limit })
     }
 }
 

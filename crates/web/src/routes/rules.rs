@@ -162,7 +162,7 @@ pub(crate) async fn rules(mut call: Call) -> Reply {
         names: params.list("rule_name"),
         groups: params.list("rule_group"),
         files: params.list("file"),
-        selectors: selectors::parse_all(params.list("match"))?,
+        selectors: selectors::selecting(params.list("match"))?,
         alerting: kind != "record",
         recording: kind != "alert",
     };

@@ -109,7 +109,7 @@ pub(crate) async fn target_metadata(mut call: Call) -> Reply {
     let limit = metadata_limit(params.first("limit"))?;
     let matchers: Vec<Matcher> = match params.first("match_target") {
         "" => Vec::new(),
-        text => selectors::parse(text).map_err(|reason| ApiError::parameter("match_target", reason))?,
+        text => selectors::any("match_target", text)?,
     };
     let metric = Some(params.first("metric")).filter(|metric| !metric.is_empty());
 
@@ -134,10 +134,6 @@ pub(crate) async fn target_metadata(mut call: Call) -> Reply {
         })
     });
     let rows: Vec<Row<'_>> = rows.take(limit.unwrap_or(usize::MAX)).collect();
-    if rows.is_empty() {
-        // Text as in Prometheus.
-        return Err(ApiError::new(ErrorKind::NotFound, "specified metadata not found"));
-    }
     success(&rows)
 }
 

@@ -41,7 +41,7 @@ async fn odd_paths_and_parameters_are_refused() {
     ] {
         for method in METHODS {
             let got = world.send(TestRequest::default().method(method.clone()).uri(path)).await;
-            let preflight = method == Method::OPTIONS && got.status.as_u16() == 204;
+            let preflight = method == Method::OPTIONS && got.status.is_success();
             assert!(got.status.is_client_error() || preflight, "{} for {method} {path}: {}", got.status, got.body);
         }
     }

@@ -197,7 +197,7 @@ async fn metadata_is_merged_and_limited() {
         json!([{"target": {"job": "a"}, "metric": "go_threads", "type": "gauge", "help": "Threads.", "unit": ""}]),
     )
     .await;
-    check_error("/api/v1/targets/metadata?metric=none", 404, "not_found", "specified metadata not found").await;
+    check_json("/api/v1/targets/metadata?metric=none", json!([])).await;
     check_error("/api/v1/metadata?limit=x", 400, "bad_data", "limit must be a number").await;
 }
 
@@ -397,6 +397,8 @@ async fn unknown_paths_and_methods() {
     assert_eq!(world.post("/api/v1/rules").await.status, StatusCode::METHOD_NOT_ALLOWED);
     let options = world.send(TestRequest::default().method(Method::OPTIONS).uri("/api/v1/nothing")).await;
     assert_eq!(options.status, StatusCode::NO_CONTENT);
+    let options = world.send(TestRequest::default().method(Method::OPTIONS).uri("/-/reload")).await;
+    assert_eq!((options.status, options.header("allow")), (StatusCode::OK, "OPTIONS, POST, PUT"));
 }
 
 #[actix_web::test]
