@@ -1,7 +1,5 @@
 //! How values look in JSON answers: numbers and times as Prometheus prints them.
 
-use std::fmt::Write as _;
-
 use chrono::{DateTime, SecondsFormat, Utc};
 use fk_model::Labels;
 use serde::{Serialize, Serializer};
@@ -122,38 +120,77 @@ fn special(v: f64) -> &'static [u8] {
     }
 }
 
-/// `-1.25e-7` to digits without a point and the place of the point behind the first of them.
-fn decompose(text: &str) -> (bool, Vec<u8>, i32) {
-    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let mut point = exponent + whole.len() as i32;
-    let mut digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).collect();
-    let zeros = digits.iter().take_while(|d| **d == b'0').count().min(digits.len().saturating_sub(1));
-    digits.drain(..zeros);
-    point -= zeros as i32;
-    while digits.len() > 1 && digits.last() == Some(&b'0') {
-        digits.pop();
+/// A float taken apart: `-0.0125` is 125 with the point one digit in front of it.
+struct Decimal {
+    negative: bool,
+    digits: [u8; DIGITS_MAX],
+    len: usize,
+    /// How many digits stand before the point; negative: zeros between the point and the first digit.
+    point: i32,
+}
+
+/// The shortest form of a float has at most 17 digits; as text it may have zeros at both ends besides.
+const DIGITS_MAX: usize = 32;
+
+impl Decimal {
+    /// Takes the shortest text of a float apart, such as `-1.25e-7` or `100.0`.
+    fn new(text: &str) -> Decimal {
+        let mut decimal = Decimal { negative: false, digits: [0; DIGITS_MAX], len: 0, point: 0 };
+        let (mut seen_point, mut exponent, mut bytes) = (false, 0i32, text.bytes());
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'-' => decimal.negative = true,
+                b'.' => seen_point = true,
+                b'e' => {
+                    let mut negative = false;
+                    for byte in bytes.by_ref() {
+                        match byte {
+                            b'-' => negative = true,
+                            b'+' => {}
+                            digit => exponent = exponent * 10 + i32::from(digit - b'0'),
+                        }
+                    }
+                    exponent = if negative { -exponent } else { exponent };
+                }
+                // Zeros in front do not count, but move the point when they stand behind it.
+                b'0' if decimal.len == 0 => decimal.point -= i32::from(seen_point),
+                digit => {
+                    if decimal.len < DIGITS_MAX {
+                        decimal.digits[decimal.len] = digit;
+                        decimal.len += 1;
+                    }
+                    decimal.point += i32::from(!seen_point);
+                }
+            }
+        }
+        while decimal.len > 1 && decimal.digits[decimal.len - 1] == b'0' {
+            decimal.len -= 1;
+        }
+        decimal.point += exponent;
+        decimal
     }
-    (negative, digits, point)
+
+    fn digits(&self) -> &[u8] {
+        &self.digits[..self.len]
+    }
 }
 
 fn write_positional(out: &mut Vec<u8>, text: &str) {
-    let (negative, digits, point) = decompose(text);
-    if negative {
+    let decimal = Decimal::new(text);
+    let (digits, point) = (decimal.digits(), decimal.point);
+    if decimal.negative {
         out.push(b'-');
     }
     if point <= 0 {
         out.extend_from_slice(b"0.");
-        out.extend(std::iter::repeat_n(b'0', point.unsigned_abs() as usize));
-        out.extend_from_slice(&digits);
+        out.resize(out.len() + point.unsigned_abs() as usize, b'0');
+        out.extend_from_slice(digits);
         return;
     }
     let point = point as usize;
     if digits.len() <= point {
-        out.extend_from_slice(&digits);
-        out.extend(std::iter::repeat_n(b'0', point - digits.len()));
+        out.extend_from_slice(digits);
+        out.resize(out.len() + point - digits.len(), b'0');
     } else {
         out.extend_from_slice(&digits[..point]);
         out.push(b'.');
@@ -163,26 +200,30 @@ fn write_positional(out: &mut Vec<u8>, text: &str) {
 
 /// A float with an exponent of at least two digits (`strconv.AppendFloat` with `e` in Go).
 pub(crate) fn write_exponent(out: &mut Vec<u8>, v: f64) {
-    if !v.is_finite() {
+    if !v.is_finite() || v == 0.0 {
         out.extend_from_slice(special(v));
+        if v == 0.0 {
+            out.extend_from_slice(b"e+00");
+        }
         return;
     }
     let mut buffer = zmij::Buffer::new();
-    let (negative, digits, point) = decompose(buffer.format_finite(v));
-    if negative {
+    let decimal = Decimal::new(buffer.format_finite(v));
+    let (first, rest) = decimal.digits().split_at(1);
+    if decimal.negative {
         out.push(b'-');
     }
-    out.push(digits[0]);
-    if digits.len() > 1 {
+    out.extend_from_slice(first);
+    if !rest.is_empty() {
         out.push(b'.');
-        out.extend_from_slice(&digits[1..]);
+        out.extend_from_slice(rest);
     }
-    let exponent = if v == 0.0 { 0 } else { point - 1 };
-    let mut tail = String::new();
-    let sign = if exponent < 0 { '-' } else { '+' };
-    // Writing to a String cannot fail.
-    let _ = write!(tail, "e{sign}{:02}", exponent.unsigned_abs());
-    out.extend_from_slice(tail.as_bytes());
+    let exponent = decimal.point - 1;
+    out.extend_from_slice(if exponent < 0 { b"e-" } else { b"e+" });
+    if exponent.unsigned_abs() < 10 {
+        out.push(b'0');
+    }
+    out.extend_from_slice(itoa::Buffer::new().format(exponent.unsigned_abs()).as_bytes());
 }
 
 /// A string with its quotes.
