@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use fk_config::Rule;
 use fk_model::{Duration, Labels, LabelsBuilder, METRIC_NAME};
 use fk_template::{AlertData, Functions, QuerySample, Template, TemplateError};
 
@@ -41,6 +42,8 @@ pub(crate) struct AlertingRule {
     name: String,
     /// Labels, templates not expanded.
     labels: Labels,
+    /// Labels that are taken off the result.
+    removed_labels: Vec<String>,
     hold_ns: i64,
     keep_firing_ns: i64,
     label_templates: Vec<(String, Result<Template, TemplateError>)>,
@@ -100,7 +103,7 @@ pub(crate) struct Moment<'a> {
 impl AlertingRule {
     pub(crate) fn new(
         name: &str,
-        labels: &Labels,
+        rule: &Rule,
         hold: Duration,
         keep_firing: Duration,
         annotations: &Labels,
@@ -112,10 +115,11 @@ impl AlertingRule {
         };
         AlertingRule {
             name: name.to_owned(),
-            labels: labels.clone(),
+            labels: rule.labels.clone(),
+            removed_labels: rule.removed_labels.clone(),
             hold_ns: hold.as_millis() * NS_PER_MS,
             keep_firing_ns: keep_firing.as_millis() * NS_PER_MS,
-            label_templates: parse(labels),
+            label_templates: parse(&rule.labels),
             annotation_templates: parse(annotations),
             active: BTreeMap::new(),
             generation: 0,
@@ -190,6 +194,9 @@ impl AlertingRule {
             };
             let mut builder = LabelsBuilder::from(&sample.labels);
             builder.del(METRIC_NAME);
+            for name in &self.removed_labels {
+                builder.del(name);
+            }
             for (name, template) in &self.label_templates {
                 builder.set(name, &expand(template, &data));
             }

@@ -315,9 +315,9 @@ impl Group {
                 return Some(rule.fail(spec, message, false));
             }
             n_results = results.len();
-            let (metric, labels) = (&rule.name, &rule.rule.labels);
+            let (metric, labels, removed) = (&rule.name, &rule.rule.labels, &rule.rule.removed_labels);
             let results = results.iter().map(|sample| (&sample.labels, sample.v));
-            rule.written.write(ctx.appender, sample_ms, results, |key| recorded_labels(key, metric, labels))
+            rule.written.write(ctx.appender, sample_ms, results, |key| recorded_labels(key, metric, labels, removed))
         };
         if !matches!(rejected, Err(WriteError::Duplicate)) {
             report.n_samples += n_results;
@@ -385,7 +385,9 @@ impl Group {
     pub fn same_as(&self, old: &Group) -> bool {
         let head = |g: &Group| (g.interval_ns, g.spec.group.limit, g.spec.group.query_offset);
         let same_rule = |(a, b): (&RuleRuntime, &RuleRuntime)| {
-            a.rule.kind == b.rule.kind && a.rule.expr_text == b.rule.expr_text && a.rule.labels == b.rule.labels
+            // Not the parsed expression: it knows positions, which change with every space in front of it.
+            (&a.rule.kind, &a.rule.expr_text) == (&b.rule.kind, &b.rule.expr_text)
+                && (&a.rule.labels, &a.rule.removed_labels) == (&b.rule.labels, &b.rule.removed_labels)
         };
         self.name() == old.name()
             && self.file() == old.file()
@@ -400,7 +402,8 @@ impl Group {
         self.evaluation_s = old.evaluation_s;
         self.last_evaluation_ns = old.last_evaluation_ns;
         self.orphans = old.orphans;
-        let identity = |rule: &RuleRuntime| (rule.name.clone(), rule.rule.labels.clone());
+        let identity =
+            |rule: &RuleRuntime| (rule.name.clone(), rule.rule.labels.clone(), rule.rule.removed_labels.clone());
         let mut old_rules: HashMap<_, VecDeque<RuleRuntime>> = HashMap::new();
         for rule in old.rules {
             old_rules.entry(identity(&rule)).or_default().push_back(rule);
@@ -442,7 +445,8 @@ impl RuleRuntime {
         let (name, alerting) = match &rule.kind {
             RuleKind::Recording { metric } => (metric, None),
             RuleKind::Alerting { alert, hold, keep_firing, annotations } => {
-                (alert, Some(AlertingRule::new(alert, &rule.labels, *hold, *keep_firing, annotations, restored)))
+                let alerting = AlertingRule::new(alert, rule, *hold, *keep_firing, annotations, restored);
+                (alert, Some(alerting))
             }
         };
         RuleRuntime {

@@ -33,3 +33,6 @@ pub type Annotations = Vec<(String, String)>;
 pub(crate) const NS_PER_MS: i64 = 1_000_000;
 /// Nanoseconds in a second.
 pub(crate) const NS_PER_S: i64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests;
