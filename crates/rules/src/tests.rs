@@ -137,7 +137,7 @@ impl Bench {
     pub(crate) fn good_at(&mut self, at_s: i64) -> Vec<String> {
         let report = self.at(at_s);
         assert_eq!(report.rules.iter().find_map(|rule| rule.failure.clone()), None, "at {at_s}");
-        report.alerts.iter().map(|alert| sent(alert)).collect()
+        report.alerts.iter().map(sent).collect()
     }
 
     /// All samples of series whose labels, printed, contain `part`: `labels: second=value ...`.
