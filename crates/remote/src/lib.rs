@@ -1,1 +1,16 @@
-//! Remote write and read wire formats.
+//! Remote write, the receiving side: a request body in, samples in the storage out.
+//!
+//! [`message_kind`] judges the headers, [`receive`] the body. A request is decoded as a whole before anything of it is
+//! stored, and then stored as one batch, so a success means that every sample is logged. Samples that the storage does
+//! not take do not keep the others out: the answer is an error that names the first of them, and says what was stored.
+//!
+//! The message is `prometheus.WriteRequest` (remote write 1.0) as a snappy block. Strings are borrowed from the decoded
+//! body; nothing is copied before the label set is made.
+
+mod receive;
+mod wire;
+
+pub use receive::{
+    DECODED_BYTES_MAX, FUTURE_MS_MAX, LABELS_MAX, MessageKind, SAMPLES_MAX, SERIES_MAX, Scratch, WriteError,
+    WriteReport, message_kind, receive,
+};

@@ -1,0 +1,249 @@
+//! The protobuf wire format of `prometheus.WriteRequest`, read without copying.
+//!
+//! ```text
+//! WriteRequest { repeated TimeSeries timeseries = 1; repeated MetricMetadata metadata = 3; }
+//! TimeSeries   { repeated Label labels = 1; repeated Sample samples = 2;
+//!                repeated Exemplar exemplars = 3; repeated Histogram histograms = 4; }
+//! Label        { string name = 1; string value = 2; }
+//! Sample       { double value = 1; int64 timestamp = 2; }
+//! ```
+//!
+//! Unknown fields are skipped; of a field that occurs more often than once the last one counts. Nothing nests deeper
+//! than this, so nothing recurses.
+
+use std::ops::Range;
+
+/// What does not belong into a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WireError {
+    #[error("proto: unexpected end of message")]
+    Truncated,
+    #[error("proto: varint of more than 64 bits")]
+    Varint,
+    #[error("proto: illegal field number 0")]
+    FieldNumber,
+    #[error("proto: wire type {0} is not supported")]
+    WireType(u8),
+    #[error("proto: wrong wire type {wire} for field {field}")]
+    WrongType { field: u64, wire: u8 },
+    /// More parts than a request may have.
+    #[error("request has more than {0} {1}")]
+    TooMany(usize, &'static str),
+}
+
+/// Why the labels of a series are no labels. The series is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LabelFault {
+    NotUtf8,
+    TooLong,
+}
+
+/// A series of a request: ranges of the columns of [`Request`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Series {
+    pub labels: Range<usize>,
+    pub samples: Range<usize>,
+    pub n_histograms: usize,
+    pub n_exemplars: usize,
+    pub fault: Option<LabelFault>,
+}
+
+/// A request, in columns.
+#[derive(Default)]
+pub(crate) struct Request<'a> {
+    pub series: Vec<Series>,
+    pub labels: Vec<(&'a str, &'a str)>,
+    /// Time in ms, and value.
+    pub samples: Vec<(i64, f64)>,
+}
+
+/// How many of each a request may have.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub series: usize,
+    pub labels: usize,
+    pub samples: usize,
+    pub string_bytes: usize,
+}
+
+struct Reader<'a>(&'a [u8]);
+
+/// A field's contents.
+enum Field<'a> {
+    Varint(u64),
+    Fixed64([u8; 8]),
+    Bytes(&'a [u8]),
+    /// Of no interest.
+    Skipped,
+}
+
+impl<'a> Reader<'a> {
+    #[inline]
+    fn varint(&mut self) -> Result<u64, WireError> {
+        // One byte is the most frequent length by far: tags, and lengths of strings.
+        if let [first, rest @ ..] = self.0
+            && *first < 0x80
+        {
+            self.0 = rest;
+            return Ok(u64::from(*first));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, WireError> {
+        let mut value = 0u64;
+        for i in 0..10 {
+            let (byte, rest) = self.0.split_first().ok_or(WireError::Truncated)?;
+            self.0 = rest;
+            if i == 9 && *byte > 1 {
+                break;
+            }
+            value |= u64::from(byte & 0x7f) << (7 * i);
+            if *byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(WireError::Varint)
+    }
+
+    #[inline]
+    fn take(&mut self, n: usize) -> Result<&'a [u8], WireError> {
+        let (taken, rest) = self.0.split_at_checked(n).ok_or(WireError::Truncated)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    /// The next field with its number; `None` at the end.
+    #[inline]
+    fn field(&mut self) -> Result<Option<(u64, Field<'a>)>, WireError> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let key = self.varint()?;
+        let (number, wire) = (key >> 3, (key & 7) as u8);
+        if number == 0 {
+            return Err(WireError::FieldNumber);
+        }
+        let field = match wire {
+            0 => Field::Varint(self.varint()?),
+            1 => {
+                let mut bytes = [0; 8];
+                bytes.copy_from_slice(self.take(8)?);
+                Field::Fixed64(bytes)
+            }
+            2 => {
+                let len = usize::try_from(self.varint()?).map_err(|_| WireError::Truncated)?;
+                Field::Bytes(self.take(len)?)
+            }
+            5 => {
+                self.take(4)?;
+                Field::Skipped
+            }
+            other => return Err(WireError::WireType(other)),
+        };
+        Ok(Some((number, field)))
+    }
+}
+
+impl Field<'_> {
+    fn wire_type(&self) -> u8 {
+        match self {
+            Field::Varint(_) => 0,
+            Field::Fixed64(_) => 1,
+            Field::Bytes(_) => 2,
+            Field::Skipped => 5,
+        }
+    }
+
+    fn mismatch(&self, field: u64) -> WireError {
+        WireError::WrongType { field, wire: self.wire_type() }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Reads a whole request.
+    pub(crate) fn decode(message: &'a [u8], limits: &Limits) -> Result<Request<'a>, WireError> {
+        let mut request = Request::default();
+        let mut reader = Reader(message);
+        while let Some((number, field)) = reader.field()? {
+            match (number, field) {
+                (1, Field::Bytes(series)) => request.series(series, limits)?,
+                (1, other) => return Err(other.mismatch(1)),
+                // Metadata, and what is unknown.
+                _ => {}
+            }
+        }
+        Ok(request)
+    }
+
+    fn series(&mut self, message: &'a [u8], limits: &Limits) -> Result<(), WireError> {
+        let mut series = Series {
+            labels: self.labels.len()..self.labels.len(),
+            samples: self.samples.len()..self.samples.len(),
+            ..Series::default()
+        };
+        let mut reader = Reader(message);
+        while let Some((number, field)) = reader.field()? {
+            match (number, field) {
+                (1, Field::Bytes(label)) => match self.label(label, limits)? {
+                    Ok(label) => self.labels.push(label),
+                    Err(fault) => series.fault = Some(fault),
+                },
+                (2, Field::Bytes(sample)) => self.samples.push(decode_sample(sample)?),
+                (3, Field::Bytes(_)) => series.n_exemplars += 1,
+                (4, Field::Bytes(_)) => series.n_histograms += 1,
+                (1..=4, other) => return Err(other.mismatch(number)),
+                _ => {}
+            }
+            if self.labels.len() > limits.labels {
+                return Err(WireError::TooMany(limits.labels, "labels"));
+            }
+            if self.samples.len() > limits.samples {
+                return Err(WireError::TooMany(limits.samples, "samples"));
+            }
+        }
+        series.labels.end = self.labels.len();
+        series.samples.end = self.samples.len();
+        if self.series.len() == limits.series {
+            return Err(WireError::TooMany(limits.series, "series"));
+        }
+        self.series.push(series);
+        Ok(())
+    }
+
+    #[inline]
+    fn label(&self, message: &'a [u8], limits: &Limits) -> Result<Result<(&'a str, &'a str), LabelFault>, WireError> {
+        let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
+        let mut reader = Reader(message);
+        while let Some((number, field)) = reader.field()? {
+            match (number, field) {
+                (1, Field::Bytes(bytes)) => name = bytes,
+                (2, Field::Bytes(bytes)) => value = bytes,
+                (1 | 2, other) => return Err(other.mismatch(number)),
+                _ => {}
+            }
+        }
+        if name.len().max(value.len()) > limits.string_bytes {
+            return Ok(Err(LabelFault::TooLong));
+        }
+        Ok(match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            (Ok(name), Ok(value)) => Ok((name, value)),
+            _ => Err(LabelFault::NotUtf8),
+        })
+    }
+}
+
+#[inline]
+fn decode_sample(message: &[u8]) -> Result<(i64, f64), WireError> {
+    let (mut t, mut v) = (0, 0.0);
+    let mut reader = Reader(message);
+    while let Some((number, field)) = reader.field()? {
+        match (number, field) {
+            (1, Field::Fixed64(bytes)) => v = f64::from_le_bytes(bytes),
+            (2, Field::Varint(value)) => t = value as i64,
+            (1 | 2, other) => return Err(other.mismatch(number)),
+            _ => {}
+        }
+    }
+    Ok((t, v))
+}
