@@ -24,12 +24,14 @@ pub(crate) enum ErrorKind {
     NotFound,
     /// `bad_data` as well, but with its own status code.
     TooLarge,
+    /// The same.
+    TooSlow,
 }
 
 impl ErrorKind {
     fn name(self) -> &'static str {
         match self {
-            ErrorKind::BadData | ErrorKind::TooLarge => "bad_data",
+            ErrorKind::BadData | ErrorKind::TooLarge | ErrorKind::TooSlow => "bad_data",
             ErrorKind::Execution => "execution",
             ErrorKind::Canceled => "canceled",
             ErrorKind::Timeout => "timeout",
@@ -43,6 +45,7 @@ impl ErrorKind {
         match self {
             ErrorKind::BadData => StatusCode::BAD_REQUEST,
             ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorKind::TooSlow => StatusCode::REQUEST_TIMEOUT,
             ErrorKind::Execution => StatusCode::UNPROCESSABLE_ENTITY,
             // The code of nginx for "client closed request".
             ErrorKind::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),

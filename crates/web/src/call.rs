@@ -253,7 +253,7 @@ impl Call {
             let earned = BODY_GRACE + Duration::from_secs(body.len() as u64 / BODY_BYTES_PER_S_MIN);
             let next = tokio::time::timeout_at(started + earned.min(whole), self.payload.next());
             match next.await {
-                Err(_) => return Err(ApiError::bad_data("request body came too slowly")),
+                Err(_) => return Err(ApiError::new(ErrorKind::TooSlow, "request body came too slowly")),
                 Ok(None) => return Ok(body.freeze()),
                 Ok(Some(Err(error))) => return Err(ApiError::bad_data(format!("error reading request body: {error}"))),
                 Ok(Some(Ok(bytes))) if body.len() + bytes.len() > bytes_max => {

@@ -62,8 +62,7 @@ impl<'a> RuleJson<'a> {
     fn new(rule: &'a Rule, exclude_alerts: bool) -> RuleJson<'a> {
         let alerting = rule.alerting.as_ref();
         RuleJson {
-            // A rule that was never evaluated has no state yet; its health says so.
-            state: alerting.map(|a| if a.state == AlertState::Unknown { AlertState::Inactive } else { a.state }),
+            state: alerting.map(|a| a.state),
             name: &rule.name,
             query: &rule.query,
             duration: alerting.map(|a| a.hold_s),

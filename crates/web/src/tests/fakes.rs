@@ -23,6 +23,8 @@ pub(super) struct Fake {
     pub(super) admission: Mutex<Option<AdmissionError>>,
     pub(super) settings: Mutex<QuerySettings>,
     pub(super) slots_taken: Arc<AtomicUsize>,
+    /// Makes the view of Alertmanagers panic.
+    pub(super) broken: AtomicBool,
     quit: AtomicBool,
 }
 
@@ -169,6 +171,7 @@ impl RulesView for Fake {
 
 impl AlertmanagersView for Fake {
     fn active(&self) -> Vec<String> {
+        assert!(!self.broken.load(Ordering::SeqCst), "this view panics on purpose");
         vec!["http://am:9093/api/v2/alerts".into()]
     }
 
@@ -246,7 +249,7 @@ pub(super) struct World {
     pub(super) fake: Arc<Fake>,
     pub(super) storage: Arc<MemoryStorage>,
     pub(super) state: Arc<AppState>,
-    routes: Routes,
+    pub(super) routes: Routes,
 }
 
 /// An answer.
@@ -281,6 +284,7 @@ impl World {
             admission: Mutex::new(None),
             settings: Mutex::new(QuerySettings { timeout: Duration::from_secs(20), ..QuerySettings::default() }),
             slots_taken: Arc::default(),
+            broken: AtomicBool::new(false),
             quit: AtomicBool::new(false),
         });
         let storage = Arc::new(MemoryStorage::new());

@@ -425,3 +425,14 @@ async fn a_storage_that_is_being_reopened_is_an_error_not_a_panic() {
     let got = world.get("/api/v1/labels").await;
     assert_eq!((got.status.as_u16(), got.json()["error"].as_str()), (500, Some("TSDB not ready")));
 }
+
+#[actix_web::test]
+async fn a_panic_in_a_handler_is_an_answer() {
+    let world = World::new();
+    world.fake.broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    let got = world.get("/api/v1/alertmanagers").await;
+    assert_eq!((got.status.as_u16(), got.json()["errorType"].as_str()), (500, Some("internal")));
+    let metrics = world.get("/metrics").await.body;
+    assert!(metrics.contains("\nfirekeeper_http_panics_total 1\n"), "{metrics}");
+    assert!(metrics.contains("{handler=\"/api/v1/alertmanagers\",code=\"500\"} 1\n"), "{metrics}");
+}

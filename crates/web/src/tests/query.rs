@@ -1,9 +1,11 @@
 //! Queries: limits, warnings, admission, errors with their texts.
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use actix_web::test;
 use fk_storage::{
     AppendReport, Appender, Batch, Control, Queryable, SelectParams, SeriesRef, SeriesSet, StorageError, TimeRange,
 };
@@ -279,4 +281,28 @@ async fn federation_gives_the_newest_samples() {
     assert_eq!(world.get("/federate?match[]={}").await.body.lines().count(), 2);
     let got = world.get("/federate?match[]=(").await;
     assert!(got.status.as_u16() == 400 && got.body.starts_with("1:1: parse error: "), "{got:?}");
+}
+
+#[actix_web::test]
+async fn large_answers_are_whole_also_when_compressed() {
+    let world = World::new();
+    let samples: Vec<(i64, f64)> = (0..100).map(|n| (n * 1000, n as f64 / 7.0)).collect();
+    for n in 0..300 {
+        world.storage.add(&labels(&[("__name__", "up"), ("n", &n.to_string())]), &samples);
+    }
+    let path = with_params("/api/v1/query_range", [("query", "up"), ("start", "0"), ("end", "99"), ("step", "1")]);
+    let plain = world.get(&path).await.body;
+    let json: serde_json::Value = serde_json::from_str(&plain).unwrap();
+    let series = json["data"]["result"].as_array().unwrap();
+    assert_eq!((series.len(), series[299]["values"].as_array().unwrap().len()), (300, 100));
+    assert!(plain.len() > 500_000, "several pieces: {}", plain.len());
+
+    let routes = world.routes.clone();
+    let app = actix_web::App::new().wrap(actix_web::middleware::Compress::default());
+    let app = test::init_service(app.configure(move |config| routes.configure(config))).await;
+    let request = test::TestRequest::get().uri(&path).insert_header(("accept-encoding", "gzip")).to_request();
+    let packed = test::call_and_read_body(&app, request).await;
+    let mut unpacked = String::new();
+    flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut unpacked).unwrap();
+    assert_eq!(unpacked, plain);
 }

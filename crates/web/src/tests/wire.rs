@@ -59,3 +59,20 @@ async fn a_closed_connection_cancels_its_query() {
     assert_eq!(ended, Ok(Some("cancelled")));
     handle.stop(false).await;
 }
+
+#[actix_web::test]
+async fn a_body_that_does_not_come_is_not_awaited_for_ever() {
+    let world = World::with(|options| {
+        options.workers = Some(1);
+        options.read_timeout = Duration::from_millis(50);
+    });
+    let (addr, handle) = start(&world);
+    let head = "POST /api/v1/query HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\
+                Content-Type: application/x-www-form-urlencoded\r\n\r\nquery=1";
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    handle.stop(false).await;
+}
