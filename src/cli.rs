@@ -553,7 +553,8 @@ fn command() -> Command {
         .no_binary_name(true)
         .version(PROMETHEUS_VERSION)
         .disable_version_flag(true)
-        .arg(Arg::new("version").long("version").action(ArgAction::Version).help("Show application version."));
+        .arg(Arg::new("version").long("version").action(ArgAction::Version).help("Show application version."))
+        .arg(Arg::new("help-long").long("help-long").hide(true).action(ArgAction::HelpLong));
     for flag in FLAGS {
         let arg = Arg::new(flag.name).long(flag.name).hide(flag.hidden).help(flag.help);
         if flag.kind == Kind::Bool {
@@ -663,6 +664,8 @@ mod tests {
             (&["--web.config.file=x"], 1),
             (&["--enable-feature=st-storage"], 1),
             (&["--help"], 0),
+            (&["-h"], 0),
+            (&["--help-long"], 0),
             (&["--version"], 0),
         ] {
             assert_eq!(code(args), expected, "{args:?}");
@@ -691,7 +694,7 @@ mod tests {
         let path = folder.path().join("args");
         std::fs::write(&path, "# comment\n--web.enable-lifecycle\n\n--config.file=x.yml\n").unwrap();
         let options = parse(&[&format!("@{}", path.display())]).unwrap();
-        assert!(options.lifecycle && options.config_file == PathBuf::from("x.yml"));
+        assert!(options.lifecycle && options.config_file == "x.yml");
         assert_eq!(code(&["@/nonexistent"]), 2);
     }
 

@@ -193,3 +193,113 @@ fn shared_facts_hold_where_the_section_is_built() {
     println!("facts: {checked} hold, {skipped} of sections that are not built");
     assert!(checked > 15);
 }
+
+#[test]
+fn shared_scrape_jobs_have_the_wanted_settings() {
+    let Some(folder) = fk_testkit::conformance("config") else { return };
+    let data: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("expectations.json")).unwrap()).unwrap();
+    let (mut checked, mut skipped) = (0, 0);
+    for case in data["scrape_configs"].as_array().unwrap() {
+        let file = case["file"].as_str().unwrap();
+        let loaded = match load(&folder.join("testdata").join(file), &LoadOptions::default()) {
+            Ok(loaded) => loaded,
+            Err(errors) => {
+                assert!(errors.only_unsupported(), "{file}: {errors}");
+                skipped += 1;
+                continue;
+            }
+        };
+        let wanted = case["scrape_configs"].as_array().unwrap();
+        assert_eq!(loaded.config.scrape_configs.len(), wanted.len(), "{file}");
+        for (job, wanted) in loaded.config.scrape_configs.iter().zip(wanted) {
+            let text = |key: &str| wanted[key].as_str().unwrap_or_default().to_owned();
+            let switch = |key: &str| wanted[key].as_bool().unwrap_or_default();
+            let addresses: Vec<String> = job
+                .discovery
+                .iter()
+                .flat_map(|section| match section {
+                    crate::DiscoveryConfig::Static(groups) => groups.clone(),
+                    crate::DiscoveryConfig::File(_) => Vec::new(),
+                })
+                .flat_map(|group| group.targets)
+                .map(|target| target.value("__address__").to_owned())
+                .collect();
+            assert_eq!(job.job_name, text("job_name"), "{file}");
+            assert_eq!(job.scrape_interval.to_string(), text("scrape_interval"), "{file}");
+            assert_eq!(job.scrape_timeout.to_string(), text("scrape_timeout"), "{file}");
+            assert_eq!(
+                (job.metrics_path.clone(), job.scheme.clone()),
+                (text("metrics_path"), text("scheme")),
+                "{file}"
+            );
+            assert_eq!(job.metric_name_escaping.as_str(), text("metric_name_escaping_scheme"), "{file}");
+            assert_eq!(job.honor_timestamps, switch("honor_timestamps"), "{file}");
+            assert_eq!(job.enable_compression, switch("enable_compression"), "{file}");
+            assert_eq!(job.extra_scrape_metrics, switch("extra_scrape_metrics"), "{file}");
+            if let Some(targets) = wanted["static_targets"].as_array() {
+                let targets: Vec<&str> = targets.iter().filter_map(|target| target.as_str()).collect();
+                assert_eq!(addresses, targets, "{file}");
+            }
+        }
+        checked += 1;
+    }
+    println!("scrape jobs: {checked} files as wanted, {skipped} refused for what is not built");
+    assert!(checked > 0);
+}
+
+mod robustness {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Keys and values that reach deep into the configuration, in any arrangement.
+    fn fragments() -> impl Strategy<Value = String> {
+        let words = [
+            "global:",
+            "scrape_configs:",
+            "- job_name: a",
+            "  job_name: b",
+            "  static_configs:",
+            "  - targets: [a]",
+            "    labels: {a: b}",
+            "  relabel_configs:",
+            "  - action: keep",
+            "    regex: (",
+            "    source_labels: [x]",
+            "alerting:",
+            "  alertmanagers:",
+            "rule_files: [x]",
+            "  scrape_interval: 1s",
+            "  tls_config: {min_version: TLS12}",
+            "  basic_auth:",
+            "    username: ~",
+            "- ~",
+            "storage:",
+            "  tsdb: {retention: {size: 1GB}}",
+            "  http_headers: {a: {values: [b]}}",
+            "  params: {a: [b]}",
+            "<<: *x",
+            "&x",
+            "? a",
+            "|",
+            "  external_labels: {a: $b}",
+            "  scrape_protocols: [X]",
+        ];
+        proptest::collection::vec(proptest::sample::select(words.to_vec()), 0..12).prop_map(|lines| lines.join("\n"))
+    }
+
+    proptest! {
+        #[test]
+        fn any_configuration_is_loaded_or_refused_with_places(text in fragments()) {
+            let folder = fk_testkit::TempDir::new("config-any");
+            let path = folder.path().join("p.yml");
+            std::fs::write(&path, &text).unwrap();
+            match load(&path, &LoadOptions::default()) {
+                // What is shown is YAML again.
+                Ok(loaded) => prop_assert!(serde_yaml::from_str::<serde_yaml::Value>(&loaded.shown_yaml).is_ok()),
+                Err(errors) => prop_assert!(errors.problems().all(|problem| problem.line > 0), "{}", errors),
+            }
+        }
+    }
+}

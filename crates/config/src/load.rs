@@ -1,7 +1,7 @@
 //! Loading: the main file, then the scrape config files and rule files it names. All or nothing, and every problem of
 //! every file is reported.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -89,7 +89,12 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, ConfigErrors> 
     }
     let mut rule_files = Vec::new();
     let validation = main.global.validation;
+    let mut known_files = HashSet::new();
     for file in matching_files(&main.config.rule_files, &mut errors, &name) {
+        // The groups of a file are known by its name: matched twice, they are still one set.
+        if !known_files.insert(file.clone()) {
+            continue;
+        }
         let file_name = file.to_string_lossy();
         match read_file(&file) {
             Ok(text) => {
@@ -133,7 +138,12 @@ pub fn checksum(path: &Path) -> Result<String, ConfigErrors> {
         let patterns: Vec<String> = fields.take(key).map(|node| reader.strings(node)).unwrap_or_default();
         let patterns: Vec<String> = patterns.iter().map(|pattern| resolve(base, pattern)).collect();
         let mut ignored = ConfigErrors::default();
+        let mut known_files = HashSet::new();
         for file in matching_files(&patterns, &mut ignored, &name) {
+            // As loading does: rule files count once, scrape config files each time.
+            if kind == FileKind::Rules && !known_files.insert(file.clone()) {
+                continue;
+            }
             let file_name = file.to_string_lossy();
             let text = read_file(&file).map_err(|problem| one_error(&file_name, kind, problem))?;
             hash_file(&mut digest, &file_name, &text);
@@ -327,4 +337,136 @@ fn parse(text: &str) -> Result<Document, Problem> {
         column: error.column,
         message: error.message,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &fk_testkit::TempDir, files: &[(&str, &str)]) -> PathBuf {
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder.path().join(files[0].0)
+    }
+
+    fn errors_of(files: &[(&str, &str)]) -> Vec<String> {
+        let folder = fk_testkit::TempDir::new("load");
+        let path = write(&folder, files);
+        let errors = load(&path, &LoadOptions::default()).unwrap_err().to_string();
+        errors.replace(&format!("{}/", folder.path().display()), "").lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn problems_of_all_files_are_told_at_once() {
+        let main = "global: {scrape_timeoutt: 1s}
+scrape_config_files: [jobs.yml]
+rule_files: [r*.yml]
+scrape_configs:
+- job_name: a
+  scrape_timeout: 2m
+- job_name: a
+remote_write: [{url: http://x}]
+";
+        let errors = errors_of(&[
+            ("p.yml", main),
+            ("jobs.yml", "scrape_configs: [{job_name: a}, {job_name: b, unknown: 1}]"),
+            ("r1.yml", "groups: [{name: g, rules: [{record: a, expr: 'sum('}]}]"),
+            ("r2.yml", "groups: ["),
+        ]);
+        let wanted = [
+            "parsing YAML file p.yml: yaml: unmarshal errors:",
+            "  line 1: field scrape_timeoutt not found in type config.plain",
+            "parsing YAML file p.yml: scrape timeout greater than scrape interval for scrape config with job name \"a\" (line 6, column 19)",
+            "parsing YAML file p.yml: found multiple scrape configs with job name \"a\" (line 7, column 3)",
+            "parsing YAML file p.yml: firekeeper does not support \"remote_write\" yet, although Prometheus does (line 8, column 1)",
+            "parsing YAML file jobs.yml: yaml: unmarshal errors:",
+            "  line 1: field unknown not found in type config.ScrapeConfig",
+            "parsing YAML file jobs.yml: found multiple scrape configs with job name \"a\" (line 1, column 18)",
+            "r1.yml: 1:46: group \"g\", rule 1, \"a\": could not parse expression: 1:5: parse error: unclosed left parenthesis",
+            "r2.yml: yaml: line 2: did not find expected node content",
+        ];
+        assert_eq!(errors, wanted);
+    }
+
+    #[test]
+    fn broken_yaml_wrong_shapes_and_missing_files_are_told_with_their_place() {
+        for (text, wanted) in [
+            ("a: [", "parsing YAML file p.yml: yaml: line 2: did not find expected node content"),
+            ("scrape_configs: 5", "  line 1: cannot unmarshal !!int `5` into []*config.ScrapeConfig"),
+            ("a: 1\n\nb: 2", "  line 1: field a not found in type config.plain"),
+            ("global: {}\nglobal: {}", "  line 2: field global already set in type config.plain"),
+            ("global:\n  external_labels: {a: b, a: c}", "  line 2: key \"a\" already set in map"),
+            (
+                "global:\n  scrape_interval: 5",
+                "parsing YAML file p.yml: not a valid duration string: \"5\" (line 2, column 20)",
+            ),
+            (
+                "scrape_configs: [{job_name: a, honor_labels: perhaps}]",
+                "  line 1: cannot unmarshal !!str `perhaps` into bool",
+            ),
+            ("scrape_configs: [{job_name: a, sample_limit: -1}]", "  line 1: cannot unmarshal !!int `-1` into uint"),
+            ("scrape_configs: [{job_name: a, static_configs: [{targets: ['http://a']}]}]", "is not a valid hostname"),
+            (
+                "scrape_configs: [{job_name: a, file_sd_configs: [{files: [a.txt]}]}]",
+                "path name \"a.txt\" is not valid for file discovery",
+            ),
+        ] {
+            let errors = errors_of(&[("p.yml", text)]);
+            assert!(errors.iter().any(|error| error.contains(wanted)), "{text}: {errors:?}");
+        }
+        let error = load(Path::new("/nonexistent/p.yml"), &LoadOptions::default()).unwrap_err().to_string();
+        assert_eq!(error, "open /nonexistent/p.yml: no such file or directory");
+    }
+
+    #[test]
+    fn the_checksum_covers_every_named_file() {
+        let folder = fk_testkit::TempDir::new("checksum");
+        let main = "rule_files: [r.yml, r*.yml]\nscrape_config_files: [j.yml]\n";
+        let path = write(&folder, &[("p.yml", main), ("r.yml", "groups: []"), ("j.yml", "scrape_configs: []")]);
+        let mut seen = HashSet::new();
+        for (name, text) in [("p.yml", "# changed\n"), ("r.yml", "# changed\n"), ("j.yml", "# changed\n")] {
+            let loaded = load(&path, &LoadOptions::default()).unwrap();
+            assert_eq!(loaded.rule_files.len(), 1);
+            assert!(seen.insert(loaded.checksum.clone()), "before changing {name}");
+            assert_eq!(checksum(&path), Ok(loaded.checksum));
+            let before = std::fs::read_to_string(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name), before + text).unwrap();
+        }
+        assert!(seen.insert(checksum(&path).unwrap()));
+    }
+
+    #[test]
+    fn protocols_that_cannot_be_read_are_left_out_or_refused() {
+        let folder = fk_testkit::TempDir::new("protocols");
+        let text = "scrape_configs:\n- job_name: a\n  scrape_protocols: [PrometheusProto, PrometheusText0.0.4]\n- job_name: b\n";
+        let loaded = load(&write(&folder, &[("p.yml", text)]), &LoadOptions::default()).unwrap();
+        use crate::ScrapeProtocol::{PrometheusText0_0_4, PrometheusText1_0_0};
+        let protocols: Vec<_> = loaded.config.scrape_configs.iter().map(|job| job.scrape_protocols.clone()).collect();
+        assert_eq!(protocols, [vec![PrometheusText0_0_4], vec![PrometheusText1_0_0, PrometheusText0_0_4]]);
+        assert_eq!(loaded.warnings.len(), 1);
+        let errors = errors_of(&[("p.yml", "global: {scrape_protocols: [PrometheusProto]}")]);
+        assert!(
+            errors[0].contains("firekeeper does not support \"scrape_protocols: [PrometheusProto]\" yet"),
+            "{errors:?}"
+        );
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let folder = fk_testkit::TempDir::new("secrets");
+        let text = "scrape_configs:
+- job_name: a
+  basic_auth: {username: u, password: hidden1}
+  tls_config: {cert: c, key: hidden2}
+  proxy_url: http://u:hidden3@proxy:1
+  http_headers: {X: {secrets: [hidden4]}}
+- job_name: b
+  bearer_token: hidden5
+";
+        let loaded = load(&write(&folder, &[("p.yml", text)]), &LoadOptions::default()).unwrap();
+        assert!(!loaded.shown_yaml.contains("hidden"), "{}", loaded.shown_yaml);
+        assert_eq!(loaded.shown_yaml.matches("<secret>").count(), 4);
+        assert!(!format!("{:?}", loaded.config).contains("hidden1"));
+    }
 }
