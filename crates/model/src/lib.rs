@@ -18,6 +18,6 @@ pub mod value;
 pub use duration::Duration;
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchKind, Matcher};
-pub use regex::{Regex, RegexError};
+pub use regex::{Regex, RegexError, SearchRegex};
 pub use target_group::TargetGroup;
 pub use value::{STALE_NAN_BITS, is_stale, stale_nan};

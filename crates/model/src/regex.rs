@@ -6,6 +6,7 @@
 
 mod expand;
 mod parse;
+mod search;
 mod shape;
 
 use std::fmt;
@@ -15,6 +16,8 @@ use regex_automata::meta;
 use regex_automata::util::captures::Captures;
 use regex_automata::{Anchored, Input};
 use regex_syntax::hir::{Hir, Look};
+
+pub use search::SearchRegex;
 
 use shape::Shape;
 

@@ -5,17 +5,14 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use regex_automata::meta;
-use regex_automata::util::syntax;
+use fk_model::SearchRegex;
 
-use crate::Functions;
+use crate::exec::TOO_LARGE;
 use crate::format::{float_g, float_text, sprint, sprintf, sprintln};
 use crate::gotime::Time;
 use crate::text::query_escape;
 use crate::value::{List, QUERY_RESULT, Value};
-
-/// Compiled size limit of one regular expression, bytes.
-const REGEX_BYTES_MAX: usize = 10 << 20;
+use crate::{Functions, OUTPUT_BYTES_MAX};
 
 /// Functions of Go's templates that are not built; refused by name.
 pub(crate) const UNSUPPORTED: [&str; 1] = ["call"];
@@ -124,10 +121,11 @@ static FUNCTIONS: &[Function] = &[
     }),
     // === Texts ===
     function("reReplaceAll", &[Type::String, Type::String, Type::String], false, |args, _| {
-        replace_all(&text(&args[0]), &text(&args[1]), &text(&args[2]))
+        let replaced = regex(&text(&args[0]))?.replace_all(&text(&args[2]), &text(&args[1]), OUTPUT_BYTES_MAX);
+        replaced.map(Value::string).ok_or_else(|| TOO_LARGE.to_owned())
     }),
     function("match", &[Type::String, Type::String], false, |args, _| {
-        Ok(Value::Bool(regex(&text(&args[0]))?.is_match(&*text(&args[1]))))
+        Ok(Value::Bool(regex(&text(&args[0]))?.is_match(&text(&args[1]))))
     }),
     function("safeHtml", &[Type::String], false, |args, _| Ok(args[0].clone())),
     function("title", &[Type::String], false, |args, _| Ok(Value::string(title(&text(&args[0]))))),
@@ -359,28 +357,8 @@ fn less_or_equal(a: &Value, b: &Value) -> Result<bool, String> {
 
 // === Texts ===
 
-fn regex(pattern: &str) -> Result<meta::Regex, String> {
-    meta::Builder::new()
-        .configure(meta::Config::new().nfa_size_limit(Some(REGEX_BYTES_MAX)))
-        .syntax(syntax::Config::new())
-        .build(pattern)
-        .map_err(|_| format!("error parsing regexp: invalid expression: `{pattern}`"))
-}
-
-fn replace_all(pattern: &str, replacement: &str, text: &str) -> Result<Value, String> {
-    let regex = regex(pattern)?;
-    let (mut out, mut copied) = (String::with_capacity(text.len()), 0);
-    for captures in regex.captures_iter(text) {
-        let Some(found) = captures.get_match() else { continue };
-        out.push_str(&text[copied..found.start()]);
-        captures.interpolate_string_into(text, replacement, &mut out);
-        copied = found.end();
-        if out.len() > crate::OUTPUT_BYTES_MAX {
-            return Err(crate::exec::TOO_LARGE.to_owned());
-        }
-    }
-    out.push_str(&text[copied..]);
-    Ok(Value::string(out))
+fn regex(pattern: &str) -> Result<SearchRegex, String> {
+    SearchRegex::new(pattern).map_err(|error| error.to_string())
 }
 
 /// One character for one character, as Go maps cases.

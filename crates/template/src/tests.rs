@@ -193,7 +193,7 @@ fn failed_expansions_say_where() {
         ("{{ template \"x\" }}", "1:115: executing \"__alert_A\" at <{{template \"x\"}}>: template \"x\" not defined"),
         (
             "{{ match \"(\" \"x\" }}",
-            "1:115: executing \"__alert_A\" at <match \"(\" \"x\">: error calling match: error parsing regexp: invalid expression: `(`",
+            "1:115: executing \"__alert_A\" at <match \"(\" \"x\">: error calling match: error parsing regexp: missing closing ): `(`",
         ),
         (
             "{{ index \"abc\" 3 }}",
