@@ -204,7 +204,7 @@ impl RuleLoader<'_, '_> {
             labels.iter().filter(|(_, value)| value.is_empty()).map(|(name, _)| name.clone()).collect();
         Some(Rule {
             kind,
-            expr_text: expr_source.trim().to_owned(),
+            expr_text: expr.to_string(),
             expr,
             labels: Labels::from_pairs(&labels),
             removed_labels,
