@@ -694,7 +694,7 @@ mod tests {
         let path = folder.path().join("args");
         std::fs::write(&path, "# comment\n--web.enable-lifecycle\n\n--config.file=x.yml\n").unwrap();
         let options = parse(&[&format!("@{}", path.display())]).unwrap();
-        assert!(options.lifecycle && options.config_file == "x.yml");
+        assert!(options.lifecycle && options.config_file.as_os_str() == "x.yml");
         assert_eq!(code(&["@/nonexistent"]), 2);
     }
 
