@@ -247,7 +247,7 @@ impl Eval<'_> {
                     self.touch(samples.len())?;
                     plan.update(&windows, &samples.t);
                     self.stats.borrow_mut().samples_total += plan.total();
-                    let input = Input { windows: &windows, t: &samples.t, v: &samples.v, bounds: plan.bounds() };
+                    let input = Input { windows: &windows, t: &samples.t, v: &samples.v, plan: &plan };
                     series.col.clear(grid.n);
                     kernel(&input, &mut series.col);
                     if series.col.ok.is_empty() { Ok(()) } else { sink(series) }

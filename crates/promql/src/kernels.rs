@@ -3,6 +3,8 @@
 //! Each kernel takes the sums in the order Prometheus takes them (`promql/functions.go`), so results are equal to the
 //! last bit.
 
+use std::collections::VecDeque;
+
 use crate::column::Column;
 use crate::math::{self, Mean, kahan};
 use crate::windows::Input;
@@ -13,24 +15,32 @@ pub(crate) type Kernel = fn(&Input<'_>, &mut Column);
 /// The function called `name`, if it takes nothing but a range vector.
 pub(crate) fn find(name: &str) -> Option<Kernel> {
     Some(match name {
-        "rate" => |input, out| extrapolated(input, out, Extrapolation { counter: true, per_second: true }),
-        "increase" => |input, out| extrapolated(input, out, Extrapolation { counter: true, per_second: false }),
-        "delta" => |input, out| extrapolated(input, out, Extrapolation { counter: false, per_second: false }),
+        "rate" => |input, out| extrapolated(input, out, Difference { counter: true, per_second: true }),
+        "increase" => |input, out| extrapolated(input, out, Difference { counter: true, per_second: false }),
+        "delta" => |input, out| extrapolated(input, out, Difference { counter: false, per_second: false }),
         "irate" => |input, out| last_two(input, out, true),
         "idelta" => |input, out| last_two(input, out, false),
         "deriv" => |input, out| {
             each(input, out, |_, t, v| (v.len() > 1).then(|| linear_regression(t, v, t[0]).0));
         },
-        "sum_over_time" => |input, out| each(input, out, |_, _, v| Some(sum(v))),
-        "avg_over_time" => |input, out| each(input, out, |_, _, v| Some(mean(v))),
+        "sum_over_time" => |input, out| {
+            each_sum(input, out, |(sum, c), _| if sum.is_infinite() { sum } else { sum + c });
+        },
+        "avg_over_time" => |input, out| {
+            // A sum that is finite never overflowed on its way.
+            each_sum(input, out, |(sum, c), v| {
+                let count = v.len() as f64;
+                if sum.is_finite() { sum / count + c / count } else { mean(v) }
+            });
+        },
         "count_over_time" => |input, out| each(input, out, |_, t, _| Some(t.len() as f64)),
         "present_over_time" => |input, out| each(input, out, |_, _, _| Some(1.0)),
         "last_over_time" => |input, out| each(input, out, |_, _, v| v.last().copied()),
         "first_over_time" => |input, out| each(input, out, |_, _, v| v.first().copied()),
-        "min_over_time" => |input, out| each(input, out, |_, _, v| Some(v[best(v, |a, b| a < b)])),
-        "max_over_time" => |input, out| each(input, out, |_, _, v| Some(v[best(v, |a, b| a > b)])),
-        "ts_of_min_over_time" => |input, out| each(input, out, |_, t, v| Some(seconds(t[best(v, |a, b| a <= b)]))),
-        "ts_of_max_over_time" => |input, out| each(input, out, |_, t, v| Some(seconds(t[best(v, |a, b| a >= b)]))),
+        "min_over_time" => |input, out| extremes(input, out, |a, b| a < b, |at| input.v[at]),
+        "max_over_time" => |input, out| extremes(input, out, |a, b| a > b, |at| input.v[at]),
+        "ts_of_min_over_time" => |input, out| extremes(input, out, |a, b| a <= b, |at| seconds(input.t[at])),
+        "ts_of_max_over_time" => |input, out| extremes(input, out, |a, b| a >= b, |at| seconds(input.t[at])),
         "ts_of_first_over_time" => |input, out| each(input, out, |_, t, _| Some(seconds(t[0]))),
         "ts_of_last_over_time" => |input, out| each(input, out, |_, t, _| Some(seconds(t[t.len() - 1]))),
         "stddev_over_time" => |input, out| each(input, out, |_, _, v| Some(variance(v).sqrt())),
@@ -48,14 +58,14 @@ pub(crate) fn find(name: &str) -> Option<Kernel> {
 /// The functions for `anchored` and `smoothed` ranges.
 pub(crate) fn find_extended(name: &str, smoothed: bool) -> Option<Kernel> {
     Some(match (name, smoothed) {
-        ("rate", false) => |i, o| anchored_difference(i, o, Extrapolation { counter: true, per_second: true }),
-        ("increase", false) => |i, o| anchored_difference(i, o, Extrapolation { counter: true, per_second: false }),
-        ("delta", false) => |i, o| anchored_difference(i, o, Extrapolation { counter: false, per_second: false }),
+        ("rate", false) => |i, o| anchored_difference(i, o, Difference { counter: true, per_second: true }),
+        ("increase", false) => |i, o| anchored_difference(i, o, Difference { counter: true, per_second: false }),
+        ("delta", false) => |i, o| anchored_difference(i, o, Difference { counter: false, per_second: false }),
         ("changes", false) => |i, o| each_anchored(i, o, |v| count_pairs(v, is_change)),
         ("resets", false) => |i, o| each_anchored(i, o, |v| count_pairs(v, |a, b| b < a)),
-        ("rate", true) => |i, o| smoothed_difference(i, o, Extrapolation { counter: true, per_second: true }),
-        ("increase", true) => |i, o| smoothed_difference(i, o, Extrapolation { counter: true, per_second: false }),
-        ("delta", true) => |i, o| smoothed_difference(i, o, Extrapolation { counter: false, per_second: false }),
+        ("rate", true) => |i, o| smoothed_difference(i, o, Difference { counter: true, per_second: true }),
+        ("increase", true) => |i, o| smoothed_difference(i, o, Difference { counter: true, per_second: false }),
+        ("delta", true) => |i, o| smoothed_difference(i, o, Difference { counter: false, per_second: false }),
         _ => return None,
     })
 }
@@ -114,7 +124,7 @@ fn each(input: &Input<'_>, out: &mut Column, f: impl Fn(usize, &[i64], &[f64]) -
 
 #[inline]
 fn each_mut(input: &Input<'_>, out: &mut Column, mut f: impl FnMut(usize, &[i64], &[f64]) -> Option<f64>) {
-    for (step, &(lo, hi)) in input.bounds.iter().enumerate() {
+    for (step, &(lo, hi)) in input.plan.bounds().iter().enumerate() {
         let inside = lo as usize..hi as usize;
         if inside.is_empty() {
             continue;
@@ -125,9 +135,38 @@ fn each_mut(input: &Input<'_>, out: &mut Column, mut f: impl FnMut(usize, &[i64]
     }
 }
 
-fn sum(v: &[f64]) -> f64 {
-    let (sum, c) = v.iter().fold((0.0, 0.0), |(sum, c), v| kahan(*v, sum, c));
-    if sum.is_infinite() { sum } else { sum + c }
+/// Windows that are summed side by side: each addition waits for the one before, so several sums at once cost hardly
+/// more than one.
+const LANES: usize = 4;
+
+/// Calls `f` with the compensated sum of each window and the window's values.
+fn each_sum(input: &Input<'_>, out: &mut Column, f: impl Fn((f64, f64), &[f64]) -> f64) {
+    let bounds = input.plan.bounds();
+    let inside = |step: usize| &input.v[bounds[step].0 as usize..bounds[step].1 as usize];
+    let mut step = 0;
+    while step < bounds.len() {
+        let lanes = (bounds.len() - step).min(LANES);
+        let windows: [&[f64]; LANES] = std::array::from_fn(|lane| if lane < lanes { inside(step + lane) } else { &[] });
+        let common = windows[..lanes].iter().map(|v| v.len()).min().unwrap_or(0);
+        let mut sums = [(0.0, 0.0); LANES];
+        if lanes == LANES {
+            let mut heads = windows.map(|v| v[..common].iter());
+            for _ in 0..common {
+                for (sum, head) in sums.iter_mut().zip(&mut heads) {
+                    let v = *head.next().expect("every window has `common` values");
+                    *sum = kahan(v, sum.0, sum.1);
+                }
+            }
+        }
+        let summed = if lanes == LANES { common } else { 0 };
+        for (lane, (v, sum)) in windows.iter().zip(sums).take(lanes).enumerate() {
+            if !v.is_empty() {
+                let sum = v[summed..].iter().fold(sum, |(sum, c), v| kahan(*v, sum, c));
+                out.set(step + lane, f(sum, v));
+            }
+        }
+        step += lanes;
+    }
 }
 
 fn mean(v: &[f64]) -> f64 {
@@ -147,15 +186,33 @@ fn variance(v: &[f64]) -> f64 {
     (aux + aux_c) / count
 }
 
-/// Index of the value that no later one is better than; anything is better than NaN.
-fn best(v: &[f64], better: impl Fn(f64, f64) -> bool) -> usize {
-    let mut at = 0;
-    for i in 1..v.len() {
-        if better(v[i], v[at]) || v[at].is_nan() {
-            at = i;
+/// The best value of each window: the one that no later one of the window is `better` than. Anything is better than NaN,
+/// so NaN is only the best of nothing else; then it is the last one.
+///
+/// Keeps those values of the window that may still become the best, the best in front: every sample comes and goes once.
+fn extremes(input: &Input<'_>, out: &mut Column, better: impl Fn(f64, f64) -> bool, result: impl Fn(usize) -> f64) {
+    let v = input.v;
+    let mut candidates: VecDeque<usize> = VecDeque::new();
+    let mut seen = 0;
+    for (step, &(lo, hi)) in input.plan.bounds().iter().enumerate() {
+        let (lo, hi) = (lo as usize, hi as usize);
+        for at in seen.max(lo)..hi {
+            if v[at].is_nan() {
+                continue;
+            }
+            while candidates.back().is_some_and(|last| better(v[at], v[*last])) {
+                candidates.pop_back();
+            }
+            candidates.push_back(at);
+        }
+        seen = seen.max(hi);
+        while candidates.front().is_some_and(|first| *first < lo) {
+            candidates.pop_front();
+        }
+        if lo < hi {
+            out.set(step, result(candidates.front().copied().unwrap_or(hi - 1)));
         }
     }
-    at
 }
 
 fn median_absolute_deviation(v: &[f64], scratch: &mut Vec<f64>) -> f64 {
@@ -201,7 +258,7 @@ fn linear_regression(t: &[i64], v: &[f64], origin: i64) -> (f64, f64) {
 
 /// Which of the three extrapolating functions.
 #[derive(Clone, Copy, Debug)]
-struct Extrapolation {
+struct Difference {
     /// Corrects counter resets and does not extrapolate below zero.
     counter: bool,
     /// Divides by the length of the window.
@@ -217,12 +274,13 @@ fn resets(v: &[f64]) -> Vec<usize> {
 /// what was lost by counter resets, stretched to the window's ends where the samples come close enough to them.
 ///
 /// Resets are found once per series; a window then adds only those inside, in their order.
-fn extrapolated(input: &Input<'_>, out: &mut Column, what: Extrapolation) {
-    let (t, v, windows) = (input.t, input.v, input.windows);
-    let range_seconds = windows.range_seconds();
+fn extrapolated(input: &Input<'_>, out: &mut Column, what: Difference) {
+    let v = input.v;
+    let range_seconds = input.windows.range_seconds();
+    let stretches = input.plan.extrapolation(input.windows);
     let resets = if what.counter { resets(v) } else { Vec::new() };
     let mut first_reset = 0;
-    for (step, &(lo, hi)) in input.bounds.iter().enumerate() {
+    for (step, &(lo, hi)) in input.plan.bounds().iter().enumerate() {
         let (first, last) = (lo as usize, hi as usize);
         if last < first + 2 {
             continue;
@@ -236,29 +294,15 @@ fn extrapolated(input: &Input<'_>, out: &mut Column, what: Extrapolation) {
             result += v[at - 1];
         }
 
-        let mut to_start = (t[first] - windows.start(step)) as f64 / 1000.0;
-        let mut to_end = (windows.end(step) - t[last]) as f64 / 1000.0;
-        let sampled = (t[last] - t[first]) as f64 / 1000.0;
-        let between = sampled / (last - first) as f64;
-        // Samples this far from the end of the window mean that the series starts or ends inside it.
-        let threshold = between * 1.1;
-        if to_start >= threshold {
-            to_start = between / 2.0;
-        }
-        if what.counter {
+        let stretch = &stretches[step];
+        let mut factor = stretch.factor;
+        if what.counter && result > 0.0 && v[first] >= 0.0 {
             // A counter cannot have been below zero.
-            let mut to_zero = to_start;
-            if result > 0.0 && v[first] >= 0.0 {
-                to_zero = sampled * (v[first] / result);
-            }
-            if to_zero < to_start {
-                to_start = to_zero;
+            let to_zero = stretch.sampled * (v[first] / result);
+            if to_zero < stretch.to_start {
+                factor = (stretch.sampled + to_zero + stretch.to_end) / stretch.sampled;
             }
         }
-        if to_end >= threshold {
-            to_end = between / 2.0;
-        }
-        let mut factor = (sampled + to_start + to_end) / sampled;
         if what.per_second {
             factor /= range_seconds;
         }
@@ -290,7 +334,7 @@ fn anchor(input: &Input<'_>, step: usize, lo: usize) -> usize {
 }
 
 fn each_anchored(input: &Input<'_>, out: &mut Column, f: impl Fn(&[f64]) -> f64) {
-    for (step, &(lo, hi)) in input.bounds.iter().enumerate() {
+    for (step, &(lo, hi)) in input.plan.bounds().iter().enumerate() {
         let (lo, hi) = (lo as usize, hi as usize);
         if lo < hi {
             out.set(step, f(&input.v[anchor(input, step, lo)..hi]));
@@ -299,7 +343,7 @@ fn each_anchored(input: &Input<'_>, out: &mut Column, f: impl Fn(&[f64]) -> f64)
 }
 
 /// `rate`, `increase`, `delta` of an anchored range: the plain difference of the samples at its ends.
-fn anchored_difference(input: &Input<'_>, out: &mut Column, what: Extrapolation) {
+fn anchored_difference(input: &Input<'_>, out: &mut Column, what: Difference) {
     let range_seconds = input.windows.range_seconds();
     each_anchored(input, out, |v| {
         let mut result = v[v.len() - 1] - v[0];
@@ -315,10 +359,10 @@ fn lost_by_resets(v: &[f64]) -> f64 {
 }
 
 /// `rate`, `increase`, `delta` of a smoothed range: the difference of the values interpolated at its ends.
-fn smoothed_difference(input: &Input<'_>, out: &mut Column, what: Extrapolation) {
+fn smoothed_difference(input: &Input<'_>, out: &mut Column, what: Difference) {
     let (t, v, windows) = (input.t, input.v, input.windows);
     let range_seconds = windows.range_seconds();
-    for (step, &(lo, hi)) in input.bounds.iter().enumerate() {
+    for (step, &(lo, hi)) in input.plan.bounds().iter().enumerate() {
         let (lo, hi) = (lo as usize, hi as usize);
         let (start, end) = (windows.start(step), windows.end(step));
         let before = (lo > 0 && t[lo - 1] > start - windows.beyond_ms).then(|| lo - 1);
@@ -376,7 +420,7 @@ mod tests {
         let mut plan = Plan::default();
         plan.update(&windows, &t);
         let mut out = Column::none(1);
-        find(name).expect(name)(&Input { windows: &windows, t: &t, v: &v, bounds: plan.bounds() }, &mut out);
+        find(name).expect(name)(&Input { windows: &windows, t: &t, v: &v, plan: &plan }, &mut out);
         out.iter().next().map(|(_, v)| v)
     }
 

@@ -13,7 +13,7 @@ use crate::QueryError;
 use crate::column::{Column, Grid, Series};
 use crate::eval::{Eval, Sink};
 use crate::kernels::interpolate;
-use crate::windows::{Input, Plan, Windows, remove_stale};
+use crate::windows::{Input, Lookback, Plan, Windows, remove_stale};
 
 /// Series that a thread takes at a time.
 const BATCH_SERIES: usize = 64;
@@ -32,6 +32,7 @@ pub(crate) type Kernel<'k> = &'k (dyn Fn(&Input<'_>, &mut Column) + Sync);
 struct Scratch {
     samples: Samples,
     plan: Plan,
+    lookback: Lookback,
 }
 
 /// One series as a worker hands it on.
@@ -112,7 +113,14 @@ impl Eval<'_> {
                 }
             } else {
                 set.read(idx, range, &mut scratch.samples)?;
-                look_back(&scratch.samples, refs, lookback, stamps, col);
+                let Scratch { samples, lookback: plan, .. } = scratch;
+                let newest = plan.update(refs, lookback, &samples.t);
+                for (step, newest) in newest.iter().enumerate().filter(|(_, newest)| **newest != Lookback::NONE) {
+                    let (t, v) = (samples.t[*newest as usize], samples.v[*newest as usize]);
+                    if !is_stale(v) {
+                        col.set(step, if stamps { t as f64 / 1000.0 } else { v });
+                    }
+                }
             }
             Ok(())
         };
@@ -178,7 +186,7 @@ impl Eval<'_> {
         let set = &*set;
         let per_step = std::sync::Mutex::new(self.stats_per_step().then(|| vec![0u64; n]));
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
-            let Scratch { samples, plan } = scratch;
+            let Scratch { samples, plan, .. } = scratch;
             set.read(idx, range, samples)?;
             remove_stale(samples);
             read.series.col.clear(n);
@@ -193,7 +201,7 @@ impl Eval<'_> {
             {
                 counts.iter_mut().zip(plan.bounds()).for_each(|(count, (lo, hi))| *count += u64::from(hi - lo));
             }
-            let input = Input { windows, t: &samples.t, v: &samples.v, bounds: plan.bounds() };
+            let input = Input { windows, t: &samples.t, v: &samples.v, plan };
             kernel(&input, &mut read.series.col);
             Ok(())
         };
@@ -310,22 +318,6 @@ fn read_one(
         read.series.labels = set.labels(idx);
     }
     Ok(())
-}
-
-/// The newest sample within the lookback at each step.
-fn look_back(samples: &Samples, refs: &Grid, lookback: i64, stamps: bool, col: &mut Column) {
-    let (t, v) = (&samples.t[..], &samples.v[..]);
-    let mut next = 0;
-    for step in 0..refs.n {
-        let at = refs.t(step);
-        while next < t.len() && t[next] <= at {
-            next += 1;
-        }
-        let Some(newest) = next.checked_sub(1) else { continue };
-        if t[newest] > at.saturating_sub(lookback) && !is_stale(v[newest]) {
-            col.set(step, if stamps { t[newest] as f64 / 1000.0 } else { v[newest] });
-        }
-    }
 }
 
 /// `smoothed`: the value on the line between the samples around each step; the last one is carried forward.

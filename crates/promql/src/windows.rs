@@ -1,5 +1,7 @@
 //! Windows over the samples of a series: which samples each step of a range function sees.
 
+use std::cell::OnceCell;
+
 use fk_storage::Samples;
 
 use crate::column::Grid;
@@ -48,6 +50,39 @@ pub(crate) struct Plan {
     /// Samples in all windows, counted once for each window.
     total: u64,
     valid: bool,
+    extrapolation: OnceCell<Vec<Extrapolation>>,
+}
+
+/// How far `rate` and its like extrapolate the samples of a window: all that depends on times only.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extrapolation {
+    /// From the first to the last sample, seconds.
+    pub(crate) sampled: f64,
+    /// From the start of the window, or as far as the result is stretched towards it, seconds.
+    pub(crate) to_start: f64,
+    /// The same for the end.
+    pub(crate) to_end: f64,
+    /// What the difference of the samples is multiplied with.
+    pub(crate) factor: f64,
+}
+
+impl Extrapolation {
+    fn new(t: &[i64], start: i64, end: i64) -> Extrapolation {
+        let [first, .., last] = t else { return Extrapolation::default() };
+        let mut to_start = (first - start) as f64 / 1000.0;
+        let mut to_end = (end - last) as f64 / 1000.0;
+        let sampled = (last - first) as f64 / 1000.0;
+        let between = sampled / (t.len() - 1) as f64;
+        // Samples this far from the end of the window mean that the series starts or ends inside it.
+        let threshold = between * 1.1;
+        if to_start >= threshold {
+            to_start = between / 2.0;
+        }
+        if to_end >= threshold {
+            to_end = between / 2.0;
+        }
+        Extrapolation { sampled, to_start, to_end, factor: (sampled + to_start + to_end) / sampled }
+    }
 }
 
 impl Plan {
@@ -57,6 +92,7 @@ impl Plan {
             return;
         }
         self.valid = true;
+        self.extrapolation.take();
         self.times.clear();
         self.times.extend_from_slice(t);
         self.bounds.clear();
@@ -79,6 +115,16 @@ impl Plan {
         &self.bounds
     }
 
+    /// One entry per step; those of windows with fewer than two samples mean nothing.
+    pub(crate) fn extrapolation(&self, windows: &Windows) -> &[Extrapolation] {
+        self.extrapolation.get_or_init(|| {
+            let of_step = |(step, &(lo, hi)): (usize, &Bounds)| {
+                Extrapolation::new(&self.times[lo as usize..hi as usize], windows.start(step), windows.end(step))
+            };
+            self.bounds.iter().enumerate().map(of_step).collect()
+        })
+    }
+
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
@@ -90,8 +136,43 @@ pub(crate) struct Input<'a> {
     pub(crate) windows: &'a Windows,
     pub(crate) t: &'a [i64],
     pub(crate) v: &'a [f64],
-    /// One entry per step.
-    pub(crate) bounds: &'a [Bounds],
+    /// The plan for `t`.
+    pub(crate) plan: &'a Plan,
+}
+
+/// The newest sample within the lookback at each step, for one column of times; serves the next series with the same
+/// times, too.
+#[derive(Debug, Default)]
+pub(crate) struct Lookback {
+    times: Vec<i64>,
+    newest: Vec<u32>,
+    valid: bool,
+}
+
+impl Lookback {
+    /// There is no sample.
+    pub(crate) const NONE: u32 = u32::MAX;
+
+    /// Index of the newest sample of `(refs.t(i) - lookback_ms, refs.t(i)]` for each step `i`, or [`Lookback::NONE`].
+    pub(crate) fn update(&mut self, refs: &Grid, lookback_ms: i64, t: &[i64]) -> &[u32] {
+        if self.valid && self.times == t {
+            return &self.newest;
+        }
+        self.valid = true;
+        self.times.clear();
+        self.times.extend_from_slice(t);
+        self.newest.clear();
+        let mut next = 0;
+        for step in 0..refs.n {
+            let at = refs.t(step);
+            while next < t.len() && t[next] <= at {
+                next += 1;
+            }
+            let newest = next.checked_sub(1).filter(|newest| t[*newest] > at.saturating_sub(lookback_ms));
+            self.newest.push(newest.map_or(Lookback::NONE, |newest| newest as u32));
+        }
+        &self.newest
+    }
 }
 
 /// Removes staleness markers: range functions do not see them.
