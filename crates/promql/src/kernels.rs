@@ -408,6 +408,8 @@ pub(crate) fn interpolate((t1, mut v1): (i64, f64), (t2, v2): (i64, f64), at: i6
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::column::Grid;
     use crate::windows::{Plan, Windows};
@@ -475,5 +477,107 @@ mod tests {
             at("stdvar_over_time", &spaced(&[0.0, 8.0, 8.0, 2.0, 3.0]), 1_200_000, 1_500_000),
             Some(10.559999999999999)
         );
+    }
+
+    /// What Prometheus does for one window on its own.
+    fn direct(name: &str, t: &[i64], v: &[f64], start: i64, end: i64, range_ms: i64) -> Option<f64> {
+        let last = v.len().checked_sub(1)?;
+        let extreme = |better: fn(f64, f64) -> bool| {
+            (1..v.len()).fold(0, |best, i| if better(v[i], v[best]) || v[best].is_nan() { i } else { best })
+        };
+        let rate = |counter: bool, per_second: bool| {
+            if last == 0 {
+                return None;
+            }
+            let mut result = v[last] - v[0];
+            if counter {
+                v.windows(2).filter(|pair| pair[1] < pair[0]).for_each(|pair| result += pair[0]);
+            }
+            let mut to_start = (t[0] - start) as f64 / 1000.0;
+            let mut to_end = (end - t[last]) as f64 / 1000.0;
+            let sampled = (t[last] - t[0]) as f64 / 1000.0;
+            let between = sampled / last as f64;
+            if to_start >= between * 1.1 {
+                to_start = between / 2.0;
+            }
+            if counter && result > 0.0 && v[0] >= 0.0 {
+                let to_zero = sampled * (v[0] / result);
+                if to_zero < to_start {
+                    to_start = to_zero;
+                }
+            }
+            if to_end >= between * 1.1 {
+                to_end = between / 2.0;
+            }
+            let mut factor = (sampled + to_start + to_end) / sampled;
+            if per_second {
+                factor /= (range_ms / 1000) as f64 + (range_ms % 1000 * 1_000_000) as f64 / 1e9;
+            }
+            Some(result * factor)
+        };
+        match name {
+            "rate" => rate(true, true),
+            "increase" => rate(true, false),
+            "delta" => rate(false, false),
+            "sum_over_time" => {
+                let (sum, c) = v.iter().fold((0.0, 0.0), |(sum, c), v| kahan(*v, sum, c));
+                Some(if sum.is_infinite() { sum } else { sum + c })
+            }
+            "avg_over_time" => Some(mean(v)),
+            "min_over_time" => Some(v[extreme(|a, b| a < b)]),
+            "max_over_time" => Some(v[extreme(|a, b| a > b)]),
+            "ts_of_min_over_time" => Some(seconds(t[extreme(|a, b| a <= b)])),
+            "ts_of_max_over_time" => Some(seconds(t[extreme(|a, b| a >= b)])),
+            other => panic!("no direct form of {other}"),
+        }
+    }
+
+    fn any_value() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            8 => (0..100i32).prop_map(f64::from),
+            2 => -1e3..1e3,
+            1 => Just(f64::NAN),
+            1 => Just(-0.0),
+            1 => prop_oneof![Just(f64::INFINITY), Just(f64::NEG_INFINITY), Just(1.7e308), Just(-1.7e308)],
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn sliding_windows_give_the_bits_of_single_windows(
+            samples in prop::collection::vec((1i64..40_000, any_value()), 0..80),
+            range_ms in 1i64..300_000,
+            step in 1i64..60_000,
+            fixed in any::<bool>(),
+        ) {
+            let mut now = 0;
+            let t: Vec<i64> = samples.iter().map(|(gap, _)| { now += gap; now }).collect();
+            let v: Vec<f64> = samples.iter().map(|(_, v)| *v).collect();
+            let eval = Grid { start: -step, step, n: 50 };
+            let refs = if fixed { Grid { start: now / 2, step: 0, n: 50 } } else { eval };
+            let windows = Windows { eval, refs, range_ms, beyond_ms: 0 };
+            let mut plan = Plan::default();
+            plan.update(&windows, &t);
+            for name in [
+                "rate", "increase", "delta", "sum_over_time", "avg_over_time", "min_over_time", "max_over_time",
+                "ts_of_min_over_time", "ts_of_max_over_time",
+            ] {
+                let mut out = Column::none(eval.n);
+                find(name).unwrap()(&Input { windows: &windows, t: &t, v: &v, plan: &plan }, &mut out);
+                for i in 0..eval.n {
+                    let (start, end) = (windows.start(i), windows.end(i));
+                    let inside: Vec<usize> = (0..t.len()).filter(|at| t[*at] > start && t[*at] <= end).collect();
+                    let (wt, wv): (Vec<i64>, Vec<f64>) = inside.iter().map(|at| (t[*at], v[*at])).unzip();
+                    let want = direct(name, &wt, &wv, start, end, range_ms);
+                    let got = out.ok.get(i).then(|| out.v[i]);
+                    let same = match (want, got) {
+                        (Some(want), Some(got)) => want.to_bits() == got.to_bits() || (want.is_nan() && got.is_nan()),
+                        (None, None) => true,
+                        _ => false,
+                    };
+                    prop_assert!(same, "{} at step {}: {:?} instead of {:?}", name, i, got, want);
+                }
+            }
+        }
     }
 }
