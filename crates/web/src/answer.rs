@@ -81,8 +81,12 @@ impl ApiError {
         ApiError::new(ErrorKind::Internal, text)
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.kind.status()
+    }
+
     pub(crate) fn response(&self) -> HttpResponse {
-        if self.kind.status() == StatusCode::INTERNAL_SERVER_ERROR && self.kind == ErrorKind::Internal {
+        if self.kind == ErrorKind::Internal {
             log::error!("request failed: {}", self.text);
         }
         let mut body = Vec::with_capacity(64 + self.text.len());

@@ -17,6 +17,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 
 use crate::answer::{self, ApiError, ErrorKind};
 use crate::params::Params;
+use crate::routes::write::Receiver;
 use crate::state::{AppState, Readiness};
 
 /// Largest form body, as in Go's `ParseForm`.
@@ -98,6 +99,7 @@ pub(crate) enum Cors {
 pub(crate) struct Shared {
     pub(crate) state: Arc<AppState>,
     pub(crate) metrics: Metrics,
+    pub(crate) receiver: Receiver,
 }
 
 /// The web server's own metrics, with the names and buckets of Prometheus.
@@ -112,11 +114,20 @@ pub(crate) struct Metrics {
     /// `/metrics` answers being written.
     pub(crate) self_scrapes_running: Gauge,
     pub(crate) self_scrapes: Counter,
+    /// Only with the remote-write receiver.
+    pub(crate) invalid_labels_samples: Option<Counter>,
 }
 
 impl Metrics {
-    pub(crate) fn new(registry: &Registry) -> Metrics {
+    pub(crate) fn new(registry: &Registry, remote_write_receiver: bool) -> Metrics {
         Metrics {
+            invalid_labels_samples: remote_write_receiver.then(|| {
+                registry.counter(
+                    "prometheus_api_remote_write_invalid_labels_samples_total",
+                    "The total number of received remote write samples and histogram samples which were rejected due to \
+                     invalid labels.",
+                )
+            }),
             requests: registry.counters(
                 "prometheus_http_requests_total",
                 "Counter of HTTP requests.",

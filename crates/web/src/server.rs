@@ -33,12 +33,12 @@ pub struct Routes(Arc<Shared>);
 impl Routes {
     /// The routes on top of a state.
     pub fn new(state: Arc<AppState>) -> Routes {
-        let metrics = Metrics::new(&state.registry);
+        let metrics = Metrics::new(&state.registry, state.options.remote_write_receiver);
         for route in ROUTES {
             // Shown with zero from the start, as in Prometheus.
             let _ = metrics.of_route(route.label);
         }
-        Routes(Arc::new(Shared { state, metrics }))
+        Routes(Arc::new(Shared { state, metrics, receiver: Default::default() }))
     }
 
     /// Adds all routes to an application.

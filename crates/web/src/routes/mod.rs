@@ -9,7 +9,7 @@ mod rules;
 mod status;
 mod targets;
 mod tree;
-mod write;
+pub(crate) mod write;
 
 use crate::call::{Call, Cors, Gate, Methods, Route, Work};
 

@@ -1,15 +1,92 @@
-//! The remote-write receiver.
+//! The remote-write receiver: reads a body, and hands it to `fk-remote` on a thread that may block.
 
-use actix_web::http::StatusCode;
+use std::sync::Arc;
 
-use crate::answer::{self, ApiError, ErrorKind};
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpResponse, web};
+use fk_remote::{DECODED_BYTES_MAX, Scratch, WriteError, WriteReport, message_kind, receive};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::answer::{self, ApiError};
 use crate::call::{Call, Reply};
 
-pub(crate) async fn write(call: Call) -> Reply {
+/// Most requests that are decoded and stored at once: one for each of so many cores. Each may need some 150 MiB for a
+/// moment. The others wait, as many as there are connections.
+const STORING_MAX: usize = 4;
+
+/// What requests share.
+pub(crate) struct Receiver {
+    storing: Arc<Semaphore>,
+    /// Memory to use again. Never more than [`STORING_MAX`].
+    scratches: Mutex<Vec<Scratch>>,
+}
+
+impl Default for Receiver {
+    fn default() -> Receiver {
+        Receiver { storing: Arc::new(Semaphore::new(STORING_MAX)), scratches: Mutex::default() }
+    }
+}
+
+/// Errors of this route are plain text, as senders expect them.
+pub(crate) async fn write(mut call: Call) -> Reply {
     if !call.state().options.remote_write_receiver {
         // Text as in Prometheus.
         let hint = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver\n";
         return Ok(answer::text(StatusCode::NOT_FOUND, hint));
     }
-    Err(ApiError::new(ErrorKind::Unavailable, "the remote write receiver is not supported yet"))
+    let header = |name| call.req.headers().get(name).map(|value| value.to_str().unwrap_or("invalid"));
+    let kind = match message_kind(header(header::CONTENT_TYPE), header(header::CONTENT_ENCODING)) {
+        Ok(kind) => kind,
+        Err(error) => return Ok(refusal(&error)),
+    };
+    // A snappy block may be a little larger than what is in it, but nobody sends one that large on purpose.
+    let body = match call.body(DECODED_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(error) => return Ok(answer::text(error.status(), format!("{}\n", error.text))),
+    };
+    let storage = call.storage()?;
+    let shared = call.shared;
+    let Ok(permit) = Arc::clone(&shared.receiver.storing).acquire_owned().await else {
+        return Err(ApiError::internal("the semaphore of the receiver is closed"));
+    };
+    let receiver = Arc::clone(&shared);
+    let stored = web::block(move || {
+        let mut scratch = receiver.receiver.scratches.lock().pop().unwrap_or_default();
+        let stored = receive(&body, kind, chrono::Utc::now().timestamp_millis(), &*storage, &mut scratch);
+        // Not reached after a panic: a scratch in an unknown state is not used again.
+        receiver.receiver.scratches.lock().push(scratch);
+        // Here and not with the future, which ends early when the sender goes away.
+        drop(permit);
+        stored
+    });
+    match stored.await {
+        Ok(Ok(report)) => {
+            count(&shared.metrics, &report);
+            Ok(HttpResponse::NoContent().finish())
+        }
+        Ok(Err(error)) => {
+            if let WriteError::Rejected { report, .. } = &error {
+                count(&shared.metrics, report);
+            }
+            Ok(refusal(&error))
+        }
+        Err(_) => Err(ApiError::internal("storing the request panicked")),
+    }
+}
+
+fn count(metrics: &crate::call::Metrics, report: &WriteReport) {
+    if let Some(counter) = &metrics.invalid_labels_samples {
+        counter.add(report.invalid_labels as u64);
+    }
+}
+
+fn refusal(error: &WriteError) -> HttpResponse {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if status.is_server_error() {
+        log::error!("remote write failed: {error}");
+    } else {
+        log::debug!("remote write refused: {error}");
+    }
+    answer::text(status, format!("{error}\n"))
 }

@@ -6,3 +6,4 @@ mod garbage;
 mod http;
 mod query;
 mod wire;
+mod write;
