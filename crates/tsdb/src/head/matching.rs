@@ -7,6 +7,7 @@ use roaring::RoaringBitmap;
 
 use fk_model::{MatchKind, Matcher};
 
+use super::postings::{NamePostings, Posting};
 use super::shard::ShardData;
 use super::symbols::{SymbolId, Symbols};
 
@@ -37,6 +38,8 @@ struct Planned<'m> {
 enum Hits {
     One(SymbolId),
     All,
+    /// An expression that accepts (or refuses) a short list of texts: those of them that anybody has.
+    Few(Vec<SymbolId>),
     /// Found out value by value.
     Tested {
         tested: RoaringBitmap,
@@ -70,7 +73,10 @@ impl<'m> Plan<'m> {
                         continue;
                     }
                 },
-                (false, _) => Hits::Tested { tested: RoaringBitmap::new(), hits: RoaringBitmap::new() },
+                (false, _) => match few(matcher, include) {
+                    Some(texts) => Hits::Few(texts.iter().filter_map(|text| symbols.find(text)).collect()),
+                    None => Hits::Tested { tested: RoaringBitmap::new(), hits: RoaringBitmap::new() },
+                },
             };
             plan.matchers.push(Planned { matcher, name, include, hits });
         }
@@ -94,8 +100,16 @@ impl<'m> Plan<'m> {
                 }
             };
             let posting = match hits {
-                Hits::All => Some(super::postings::Posting::Many(&postings.all)),
+                Hits::All => Some(Posting::Many(&postings.all)),
                 Hits::One(value) => data.postings.pair(*name, *value),
+                Hits::Few(values) => {
+                    let mut slots = RoaringBitmap::new();
+                    for posting in values.iter().filter_map(|value| data.postings.pair(*name, *value)) {
+                        posting.add_to(&mut slots);
+                    }
+                    combine(&mut found, Posting::Many(&slots), *include, data);
+                    continue;
+                }
                 Hits::Tested { tested, hits } => {
                     let mut hit = |value| test(matcher, value, *include, symbols, tested, hits);
                     if let Some(candidates) = &mut found
@@ -118,7 +132,7 @@ impl<'m> Plan<'m> {
                         test(matcher, value, *include, symbols, tested, hits);
                     }
                     let of_hits = union(postings, *name, hits, data);
-                    combine(&mut found, super::postings::Posting::Many(&of_hits), *include, data);
+                    combine(&mut found, Posting::Many(&of_hits), *include, data);
                     continue;
                 }
             };
@@ -151,6 +165,13 @@ impl Untested {
     }
 }
 
+/// The texts that are hits, if the expression has a short list of them. An expression that accepts the empty text (or
+/// refuses it, negated) has all others as hits.
+fn few(matcher: &Matcher, include: bool) -> Option<&[String]> {
+    let by_list = include == (matcher.kind == MatchKind::Regex);
+    matcher.regex().and_then(|regex| regex.set_matches()).filter(|_| by_list)
+}
+
 fn test(
     matcher: &Matcher,
     value: SymbolId,
@@ -170,12 +191,7 @@ fn test(
 }
 
 /// The slots with a hit.
-fn union(
-    postings: &super::postings::NamePostings,
-    name: SymbolId,
-    hits: &RoaringBitmap,
-    data: &ShardData,
-) -> RoaringBitmap {
+fn union(postings: &NamePostings, name: SymbolId, hits: &RoaringBitmap, data: &ShardData) -> RoaringBitmap {
     let values = postings.values.iter().filter(|v| hits.contains(**v));
     let n = values.clone().count();
     if n == postings.values.len() {
@@ -200,8 +216,7 @@ fn union(
     union
 }
 
-fn combine(found: &mut Option<RoaringBitmap>, posting: super::postings::Posting<'_>, include: bool, data: &ShardData) {
-    use super::postings::Posting;
+fn combine(found: &mut Option<RoaringBitmap>, posting: Posting<'_>, include: bool, data: &ShardData) {
     let slots = match (found.as_mut(), include) {
         (None, true) => {
             *found = Some(posting.to_bitmap());

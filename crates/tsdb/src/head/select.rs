@@ -39,14 +39,14 @@ struct Entry {
 }
 
 /// The series of a select.
-struct HeadSet {
+pub(super) struct HeadSet {
     head: Arc<Head>,
     entries: Vec<Entry>,
     words: Vec<u32>,
 }
 
-/// What a search has found so far.
-struct Found {
+/// What a search has found.
+pub(super) struct Found {
     slots: [RoaringBitmap; SHARDS],
     /// Slots there were when the search began.
     searched: [u32; SHARDS],
@@ -62,7 +62,7 @@ impl Head {
         control: &Control,
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
         control.check()?;
-        let mut set = HeadSet { head: Arc::clone(self), entries: Vec::new(), words: Vec::new() };
+        let mut set = HeadSet::new(self);
         if !self.reaches(params.range) {
             return Ok(Box::new(set));
         }
@@ -93,7 +93,7 @@ impl Head {
     }
 
     /// Searches all shards.
-    fn search(&self, matchers: &[Matcher], control: &Control) -> Result<Found, StorageError> {
+    pub(super) fn search(&self, matchers: &[Matcher], control: &Control) -> Result<Found, StorageError> {
         // Counted before the plan is made: it knows all strings of the series counted. Those that come later have no
         // sample this reader may see, and `visit_locked` asks them one by one.
         let searched = array::from_fn(|i| self.shards[i].data.read().slots.len() as u32);
@@ -129,7 +129,7 @@ impl Head {
     }
 
     /// Copies what may be seen of the slots found, group by group.
-    fn visit(
+    pub(super) fn visit(
         &self,
         found: &Found,
         seen: u64,
@@ -157,7 +157,7 @@ impl Head {
     }
 
     /// The same with all shards held at once, so that everything there is belongs to finished commits.
-    fn visit_locked(&self, found: &Found, matchers: &[Matcher], range: TimeRange, set: &mut HeadSet) {
+    pub(super) fn visit_locked(&self, found: &Found, matchers: &[Matcher], range: TimeRange, set: &mut HeadSet) {
         self.metrics.select_conflicts.fetch_add(1, Ordering::Relaxed);
         set.entries.clear();
         set.words.clear();
@@ -267,6 +267,10 @@ impl Head {
 }
 
 impl HeadSet {
+    pub(super) fn new(head: &Arc<Head>) -> HeadSet {
+        HeadSet { head: Arc::clone(head), entries: Vec::new(), words: Vec::new() }
+    }
+
     /// Remembers what may be seen of a slot, if that is anything within the range.
     #[inline]
     fn visit(

@@ -214,3 +214,96 @@ fn chunk_end(start: i64, now: i64, end: i64) -> i64 {
     let chunks = left / (now.wrapping_sub(start).wrapping_add(1) as f64 * 4.0);
     if chunks <= 1.0 { end } else { (start as f64 + left / chunks.floor()) as i64 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: CutRules = CutRules { samples: 120, range_ms: 7_200_000 };
+
+    #[derive(Default)]
+    struct Series {
+        slot: Slot,
+        slabs: Slabs,
+        arena: Arena,
+    }
+
+    impl Series {
+        fn push(&mut self, t: i64, v: f64, commit: u64) -> bool {
+            self.slot.push((t, v), commit, &RULES, &mut self.slabs, &mut self.arena)
+        }
+
+        /// Sample counts of the chunks, oldest first.
+        fn counts(&self) -> Vec<usize> {
+            let count = |data: ChunkData<'_>| match data {
+                ChunkData::Run(run) => usize::from(run.count),
+                ChunkData::Xor(bytes) => xor::count(bytes).unwrap(),
+            };
+            let mut counts = vec![count(self.slot.open_data(&self.slabs))];
+            let mut next = self.slot.completed();
+            while next != NONE {
+                let chunk = self.arena.get(next);
+                counts.push(count(chunk.data));
+                next = chunk.older;
+            }
+            counts.reverse();
+            counts
+        }
+    }
+
+    #[track_caller]
+    fn check_cuts(times: impl IntoIterator<Item = i64>, value: impl Fn(i64) -> f64, expected: &[usize]) {
+        let mut series = Series::default();
+        let begun = times.into_iter().filter(|t| series.push(*t, value(*t), 0)).count();
+        assert_eq!(series.counts(), expected);
+        assert_eq!(begun, expected.len());
+    }
+
+    #[test]
+    fn chunks_are_cut_where_prometheus_cuts() {
+        let every = |step: i64, n: i64| (0..n).map(move |i| i * step);
+        for value in [|_| 1.0, |t| t as f64] {
+            // Two hours of 15 s samples are four equal chunks; the next range begins another.
+            check_cuts(every(15_000, 500), value, &[120, 120, 120, 120, 20]);
+            // One a minute: 120 in two hours, which are not split.
+            check_cuts(every(60_000, 130), value, &[120, 10]);
+            // The rhythm quickens after the end has been foreseen: twice the number is the limit.
+            check_cuts((0..40).map(|i| i * 20_000).chain((1..300).map(|i| 780_000 + i)), value, &[240, 99]);
+        }
+    }
+
+    #[test]
+    fn a_chunk_of_arbitrary_values_is_cut_by_its_size() {
+        let mut series = Series::default();
+        for i in 0..300u64 {
+            let mixed = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            series.push((i * 15_000 + mixed % 1000) as i64, f64::from_bits(mixed), 0);
+        }
+        let (mut next, mut chunks) = (series.slot.completed(), 0);
+        while next != NONE {
+            let chunk = series.arena.get(next);
+            let ChunkData::Xor(bytes) = chunk.data else { panic!("a run of arbitrary values") };
+            assert!((CHUNK_BYTES_MAX + 1..=1024).contains(&bytes.len()), "{}", bytes.len());
+            (next, chunks) = (chunk.older, chunks + 1);
+        }
+        assert_eq!((chunks, series.counts().iter().sum::<usize>()), (2, 300));
+    }
+
+    #[test]
+    fn the_last_commit_can_be_taken_away_again() {
+        let mut series = Series::default();
+        series.push(10, 1.0, 3);
+        series.push(20, 2.0, 5);
+        series.push(21, 3.0, 5);
+        let seen = |series: &Series, commit| series.slot.visible(commit).ok().map(|v| (v.count, v.last));
+        assert_eq!(seen(&series, 6), Some((3, Some((21, 3.0)))));
+        assert_eq!(seen(&series, 5), Some((3, Some((21, 3.0)))));
+        assert_eq!(seen(&series, 4), Some((1, None)));
+        assert_eq!(seen(&series, 3), Some((1, None)));
+        assert_eq!(seen(&series, 2), None, "two commits are newer");
+        // Completing a chunk cannot be undone by a count.
+        series.push(7_200_000, 4.0, 9);
+        assert_eq!(seen(&series, 9), Some((1, Some((7_200_000, 4.0)))));
+        assert_eq!(seen(&series, 8), None);
+    }
+}

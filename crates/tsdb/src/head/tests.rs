@@ -322,6 +322,36 @@ fn readers_see_batches_as_a_whole() {
 }
 
 #[test]
+fn a_reader_overtaken_twice_looks_again_at_everything() {
+    let head = head();
+    let a = head.resolve(&labels(&[("__name__", "m"), ("instance", "a")])).unwrap();
+    let b = head.resolve(&labels(&[("__name__", "m"), ("instance", "b")])).unwrap();
+    let batch = |series: &[SeriesRef], t| {
+        let mut batch = Batch::default();
+        series.iter().for_each(|series| batch.push(*series, t, t as f64));
+        assert_eq!(append(&head, &batch).rejected, []);
+    };
+    batch(&[a, b], 1);
+    let matchers = [matcher("__name__", MatchKind::Equal, "m"), matcher("instance", MatchKind::Regex, "[a-c]")];
+    let seen = head.commits.load(Ordering::Acquire);
+    let found = head.search(&matchers, &Control::new()).unwrap();
+    batch(&[a, b], 2);
+    let mut set = super::select::HeadSet::new(&head);
+    assert!(head.visit(&found, seen, ALL, &Control::new(), &mut set).unwrap().is_ok(), "one commit is taken away");
+    assert!(contents(&set, ALL).iter().all(|(_, samples)| *samples == [(1, 1f64.to_bits())]));
+
+    let c = head.resolve(&labels(&[("__name__", "m"), ("instance", "c")])).unwrap();
+    let other = head.resolve(&labels(&[("__name__", "m"), ("instance", "d")])).unwrap();
+    batch(&[a, b, c, other], 3);
+    let mut set = super::select::HeadSet::new(&head);
+    assert!(head.visit(&found, seen, ALL, &Control::new(), &mut set).unwrap().is_err());
+    head.visit_locked(&found, &matchers, ALL, &mut set);
+    let counts: BTreeMap<_, _> =
+        contents(&set, ALL).iter().map(|(l, s)| (l.value("instance").to_owned(), s.len())).collect();
+    assert_eq!(counts, [("a".to_owned(), 3), ("b".to_owned(), 3), ("c".to_owned(), 1)].into());
+}
+
+#[test]
 fn statistics_count_what_is_there() {
     let head = head();
     for (name, instance) in [("a", "1"), ("a", "2"), ("b", "1"), ("a", "3")] {
