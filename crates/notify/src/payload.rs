@@ -93,6 +93,7 @@ fn write_string(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use fk_model::Labels;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -123,12 +124,23 @@ mod tests {
         assert_eq!(String::from_utf8(body).unwrap(), expected);
     }
 
+    fn check_string(text: &str) {
+        let mut out = String::new();
+        write_string(&mut out, text);
+        assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text, "{out}");
+    }
+
     #[test]
-    fn strings_survive_a_json_reader() {
-        for text in ["", "plain", "\"\\\n\r\t\u{8}\u{c}\u{1f}\u{7f}", "<>&\u{2028}\u{2029}", "日本 \u{10ffff}"] {
-            let mut out = String::new();
-            write_string(&mut out, text);
-            assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text, "{out}");
+    fn special_characters_survive_a_json_reader() {
+        for text in ["", "\"\\\n\r\t\u{8}\u{c}\u{1f}\u{7f}", "<>&\u{2028}\u{2029}", "日本 \u{10ffff}"] {
+            check_string(text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_a_json_reader(text in any::<String>()) {
+            check_string(&text);
         }
     }
 }

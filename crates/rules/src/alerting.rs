@@ -311,12 +311,12 @@ impl AlertingRule {
                 continue;
             }
             alert.last_sent_ns = Some(ts_ns);
-            let valid_until_ns = ts_ns + VALID_FOR_RESENDS * interval_ns.max(resend_delay_ns);
+            let valid_ns = interval_ns.max(resend_delay_ns).saturating_mul(VALID_FOR_RESENDS);
             outgoing.push(OutgoingAlert {
                 labels: labels.clone(),
                 annotations: alert.annotations.clone(),
                 starts_at_ns: alert.fired_at_ns.unwrap_or(ts_ns),
-                ends_at_ns: alert.resolved_at_ns.unwrap_or(valid_until_ns),
+                ends_at_ns: alert.resolved_at_ns.unwrap_or(ts_ns.saturating_add(valid_ns)),
                 generator_url: generator_url.to_owned(),
             });
         }
@@ -397,7 +397,7 @@ impl Alert {
             return false;
         }
         let Some(last_sent_ns) = self.last_sent_ns else { return true };
-        self.resolved_at_ns.is_some_and(|at| at > last_sent_ns) || last_sent_ns + resend_delay_ns < ts_ns
+        self.resolved_at_ns.is_some_and(|at| at > last_sent_ns) || last_sent_ns.saturating_add(resend_delay_ns) < ts_ns
     }
 }
 

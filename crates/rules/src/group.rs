@@ -223,14 +223,14 @@ impl Group {
     /// The first evaluation time of a group that starts now: the one after the last, so up to one interval away.
     pub fn first_slot(&self, now_ns: i64) -> i64 {
         let since_ns = (now_ns - self.slot_offset_ns).rem_euclid(self.interval_ns);
-        now_ns - since_ns + self.interval_ns
+        (now_ns - since_ns).saturating_add(self.interval_ns)
     }
 
     /// The evaluation time due at `now_ns` after the one at `previous_ns`. Call it when `previous_ns` + interval has come;
     /// evaluation times that have passed altogether are counted and left out.
     pub fn next_slot(&self, previous_ns: i64, now_ns: i64) -> Slot {
         let missed = ((now_ns - previous_ns) / self.interval_ns - 1).max(0);
-        Slot { ts_ns: previous_ns + (missed + 1) * self.interval_ns, missed: missed.unsigned_abs() }
+        Slot { ts_ns: previous_ns.saturating_add((missed + 1) * self.interval_ns), missed: missed.unsigned_abs() }
     }
 
     // === Evaluation ===
@@ -295,7 +295,7 @@ impl Group {
                 external_labels: &spec.external_labels,
                 external_url: &spec.external_url,
                 limit,
-                slot_at_or_after: &|t_ns| t_ns + (slot_offset_ns - t_ns).rem_euclid(interval_ns),
+                slot_at_or_after: &|t_ns| t_ns.saturating_add((slot_offset_ns - t_ns).rem_euclid(interval_ns)),
             };
             if let Err(message) = alerting.evaluate(&results, &moment) {
                 return Some(rule.fail(spec, message, false));

@@ -37,7 +37,7 @@ impl Previous {
     pub(crate) fn firing(&self, hold_ns: i64, slot_at_or_after: &dyn Fn(i64) -> i64) -> Option<Firing> {
         let slot_ns = slot_at_or_after(self.stored_ns);
         let active_at_ns = if slot_ns - self.stored_ns < NS_PER_S { slot_ns } else { self.stored_ns };
-        let fired_at_ns = slot_at_or_after(active_at_ns + hold_ns);
+        let fired_at_ns = slot_at_or_after(active_at_ns.saturating_add(hold_ns));
         // Samples have times in milliseconds.
         (fired_at_ns.div_euclid(NS_PER_MS) <= self.down_at_ns.div_euclid(NS_PER_MS))
             .then_some(Firing { active_at_ns, fired_at_ns })
@@ -49,7 +49,7 @@ impl Previous {
         if remaining_ns <= 0 {
             self.stored_ns
         } else if remaining_ns < grace_ns {
-            now_ns + grace_ns - hold_ns
+            (now_ns - hold_ns).saturating_add(grace_ns)
         } else {
             self.stored_ns + (now_ns - self.down_at_ns)
         }
@@ -75,8 +75,11 @@ pub(crate) fn look_up(
     for idx in 0..set.len() {
         // A staleness marker says that the alert had ended.
         let Some((t, v)) = set.last(idx, range)?.filter(|(_, v)| !is_stale(*v)) else { continue };
-        let stored_ns = (v as i64).saturating_mul(NS_PER_S);
-        previous.insert(set.labels(idx).without_name(), Previous { stored_ns, down_at_ns: t * NS_PER_MS });
+        let (stored_ns, down_at_ns) = ((v as i64).saturating_mul(NS_PER_S), t.saturating_mul(NS_PER_MS));
+        // Anyone can write this series: what cannot be the start of an alert is left alone.
+        if (0..=down_at_ns).contains(&stored_ns) {
+            previous.insert(set.labels(idx).without_name(), Previous { stored_ns, down_at_ns });
+        }
     }
     Ok(previous)
 }

@@ -14,6 +14,9 @@ use crate::{Functions, OUTPUT_BYTES_MAX};
 /// Nodes and commands that one expansion may run through. A template of an alert takes tens; this ends nested ranges.
 const STEPS_MAX: usize = 1_000_000;
 
+/// Bytes of texts and lists that the functions of one expansion may make all in all.
+const PRODUCED_BYTES_MAX: usize = 16 << 20;
+
 /// How deep templates may call each other.
 const DEPTH_MAX: usize = 100;
 
@@ -43,6 +46,7 @@ pub(crate) fn execute(name: &str, parsed: &Parsed, dot: Value, functions: &dyn F
         variables: vec![("$", dot.clone())],
         out: String::new(),
         steps: 0,
+        produced: 0,
         depth: 0,
         at: At::Start,
     };
@@ -58,6 +62,7 @@ struct Exec<'a> {
     variables: Vec<(&'a str, Value)>,
     out: String,
     steps: usize,
+    produced: usize,
     depth: usize,
     at: At<'a>,
 }
@@ -185,7 +190,7 @@ impl<'a> Exec<'a> {
             Value::None => 0,
             Value::List(list) => list.items.len(),
             Value::Labels(labels) => labels.len(),
-            Value::Map(map) => map.len(),
+            Value::Map(map) => map.entries.len(),
             Value::Int(n) => usize::try_from(*n).unwrap_or(0),
             Value::Uint(n) => usize::try_from(*n).unwrap_or(usize::MAX),
             other => return self.fail(format!("range can't iterate over {}", other.printed())),
@@ -198,7 +203,7 @@ impl<'a> Exec<'a> {
             _ => Vec::new().into_iter(),
         };
         let mut entries = match &value {
-            Value::Map(map) => Some(map.iter()),
+            Value::Map(map) => Some(map.entries.iter()),
             _ => None,
         };
         let mark = self.variables.len();
@@ -415,7 +420,7 @@ impl<'a> Exec<'a> {
                 return self.fail(format!("{name} is not a method but has arguments"));
             }
             (Value::Labels(labels), _) => Value::string(labels.value(name)),
-            (Value::Map(map), _) => map.get(name).cloned().unwrap_or(Value::None),
+            (Value::Map(map), _) => map.entries.get(name).cloned().unwrap_or(Value::None),
             (other, _) => {
                 return self.fail(format!("can't evaluate field {name} in type {}", other.type_name()));
             }
@@ -461,11 +466,20 @@ impl<'a> Exec<'a> {
             values.push(self.typed(last, type_of(args.len()))?);
         }
         match (function.call)(&values, self.functions) {
-            Ok(Value::String(text)) if text.len() > OUTPUT_BYTES_MAX => {
-                self.at = node;
-                self.fail(format!("error calling {name}: {TOO_LARGE}"))
+            Ok(value) => {
+                let bytes = match &value {
+                    Value::String(text) => text.len(),
+                    Value::List(list) => list.items.len() * size_of::<Value>(),
+                    _ => 0,
+                };
+                self.produced = self.produced.saturating_add(bytes);
+                let text_too_large = matches!(value, Value::String(_)) && bytes > OUTPUT_BYTES_MAX;
+                if text_too_large || self.produced > PRODUCED_BYTES_MAX {
+                    self.at = node;
+                    return self.fail(format!("error calling {name}: {TOO_LARGE}"));
+                }
+                Ok(value)
             }
-            Ok(value) => Ok(value),
             Err(message) => {
                 self.at = node;
                 self.fail(format!("error calling {name}: {message}"))

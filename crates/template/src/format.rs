@@ -1,5 +1,6 @@
 //! Numbers as Go's `strconv` and `fmt` write them, and `printf`.
 
+use crate::OUTPUT_BYTES_MAX;
 use crate::text::{quote, quote_rune};
 use crate::value::Value;
 
@@ -95,6 +96,10 @@ pub(crate) fn sprintf(format: &str, args: &[Value]) -> String {
     let mut out = String::with_capacity(format.len() + 16);
     let (mut chars, mut args_left) = (format.chars().peekable(), args.iter());
     while let Some(c) = chars.next() {
+        if out.len() > OUTPUT_BYTES_MAX {
+            // The caller refuses it.
+            break;
+        }
         if c != '%' {
             out.push(c);
             continue;

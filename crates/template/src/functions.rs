@@ -11,7 +11,7 @@ use crate::exec::TOO_LARGE;
 use crate::format::{float_g, float_text, sprint, sprintf, sprintln};
 use crate::gotime::Time;
 use crate::text::query_escape;
-use crate::value::{List, QUERY_RESULT, Value};
+use crate::value::{List, Map, QUERY_RESULT, Value};
 use crate::{Functions, OUTPUT_BYTES_MAX};
 
 /// Functions of Go's templates that are not built; refused by name.
@@ -117,7 +117,7 @@ static FUNCTIONS: &[Function] = &[
     }),
     function("args", &[], true, |args, _| {
         let named = args.iter().enumerate().map(|(idx, value)| (format!("arg{idx}"), value.clone()));
-        Ok(Value::Map(Rc::new(named.collect::<BTreeMap<_, _>>())))
+        Map::new(named.collect::<BTreeMap<_, _>>()).map(|map| Value::Map(Rc::new(map)))
     }),
     // === Texts ===
     function("reReplaceAll", &[Type::String, Type::String, Type::String], false, |args, _| {
@@ -210,7 +210,7 @@ fn length(value: &Value) -> Result<Value, String> {
         Value::None => return Err("len of untyped nil".to_owned()),
         Value::String(text) => text.len(),
         Value::Labels(labels) => labels.len(),
-        Value::Map(map) => map.len(),
+        Value::Map(map) => map.entries.len(),
         Value::List(list) => list.items.len(),
         other => return Err(format!("len of type {}", other.type_name())),
     };
@@ -225,7 +225,7 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value, String> {
         Value::List(list) => Ok(list.items[position(key, list.items.len(), false)?].clone()),
         Value::String(text) => Ok(Value::Uint(u64::from(text.as_bytes()[position(key, text.len(), false)?]))),
         Value::Labels(labels) => Ok(Value::string(labels.value(&map_key(key)?))),
-        Value::Map(map) => Ok(map.get(&*map_key(key)?).cloned().unwrap_or(Value::None)),
+        Value::Map(map) => Ok(map.entries.get(&*map_key(key)?).cloned().unwrap_or(Value::None)),
         Value::None => Err("index of nil pointer".to_owned()),
         other => Err(format!("can't index item of type {}", other.type_name())),
     })

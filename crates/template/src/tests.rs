@@ -216,6 +216,25 @@ fn expansions_are_bounded() {
         ),
         (format!("{{{{ $x := \"0123456789\" }}}}{double}"), "error calling printf: text of a template is too large"),
         ("{{ range 300000 }}0123456789{{ end }}".to_owned(), "text of a template is too large"),
+        (
+            "{{ $x := 1 }}{{ range 300000 }}{{ $x = args $x }}{{ end }}".to_owned(),
+            "error calling args: maps are nested deeper than 20 levels",
+        ),
+        (
+            format!(
+                "{{{{ $x := \"0123456789\" }}}}{}{{{{ $x }}}}",
+                "{{ $x = args $x $x $x $x $x $x $x $x }}".repeat(20)
+            ),
+            "text of a template is too large",
+        ),
+        (
+            format!("{{{{ $x := printf \"%9999d\" 1 }}}}{{{{ print {} }}}}", "$x ".repeat(1000)),
+            "error calling print: text of a template is too large",
+        ),
+        (
+            "{{ range 100000 }}{{ $x := printf \"%9999d\" 1 }}{{ end }}".to_owned(),
+            "error calling printf: text of a template is too large",
+        ),
     ] {
         match expand(&text, 0.0) {
             Err(TemplateError::Execute { message: got, .. }) => assert_eq!(got, message, "{text}"),

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use fk_model::Labels;
 
-use crate::QuerySample;
 use crate::format::float_text;
 use crate::gotime::{Time, duration_text};
+use crate::{OUTPUT_BYTES_MAX, QuerySample};
 
 /// A value.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub(crate) enum Value {
     /// `map[string]string`
     Labels(Labels),
     /// What `args` makes.
-    Map(Rc<BTreeMap<String, Value>>),
+    Map(Rc<Map>),
     List(Rc<List>),
     Sample(Rc<QuerySample>),
     /// What `.` is in a template of an alerting rule.
@@ -32,6 +32,32 @@ pub(crate) enum Value {
     /// Nanoseconds.
     Duration(i64),
     Time(Time),
+}
+
+/// What `args` makes.
+#[derive(Debug)]
+pub(crate) struct Map {
+    pub(crate) entries: BTreeMap<String, Value>,
+    /// How many maps are in each other, this one included. Bounded, since printing and dropping walk down.
+    pub(crate) depth: usize,
+}
+
+/// How deep maps may be in each other.
+const MAP_DEPTH_MAX: usize = 20;
+
+impl Map {
+    /// A map of these entries; an error if they are nested too deep.
+    pub(crate) fn new(entries: BTreeMap<String, Value>) -> Result<Map, String> {
+        let depth_of = |value: &Value| match value {
+            Value::Map(map) => map.depth,
+            _ => 0,
+        };
+        let depth = 1 + entries.values().map(depth_of).max().unwrap_or(0);
+        if depth > MAP_DEPTH_MAX {
+            return Err(format!("maps are nested deeper than {MAP_DEPTH_MAX} levels"));
+        }
+        Ok(Map { entries, depth })
+    }
 }
 
 /// A list, with the name of its Go type.
@@ -89,14 +115,17 @@ impl Value {
             Value::Float(value) => *value != 0.0,
             Value::String(text) => !text.is_empty(),
             Value::Labels(labels) => !labels.is_empty(),
-            Value::Map(map) => !map.is_empty(),
+            Value::Map(map) => !map.entries.is_empty(),
             Value::List(list) => !list.items.is_empty(),
             Value::Sample(_) | Value::Data(_) | Value::Duration(_) | Value::Time(_) => true,
         }
     }
 
-    /// As `%v` prints it.
+    /// As `%v` prints it. Stops soon once `out` is larger than any output may be.
     pub(crate) fn write_to(&self, out: &mut String) {
+        if out.len() > OUTPUT_BYTES_MAX {
+            return;
+        }
         // Writing to a string cannot fail.
         let _ = match self {
             Value::None => out.write_str("<nil>"),
@@ -114,7 +143,7 @@ impl Value {
             }
             Value::Map(map) => {
                 out.push_str("map[");
-                for (idx, (name, value)) in map.iter().enumerate() {
+                for (idx, (name, value)) in map.entries.iter().enumerate() {
                     let _ = write!(out, "{}{name}:", if idx > 0 { " " } else { "" });
                     value.write_to(out);
                 }
