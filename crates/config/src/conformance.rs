@@ -114,8 +114,9 @@ fn shared_http_client_sections_are_read_or_refused() {
             http::read(&mut reader, &mut fields, &folder, &mut shown);
             fields.finish(&mut reader);
         }
-        let texts: Vec<String> = reader.problems.iter().map(|problem| problem.message.clone()).collect();
-        let only_unsupported = reader.problems.iter().all(|problem| problem.kind == ProblemKind::Unsupported);
+        let (problems, _) = reader.finish();
+        let texts: Vec<String> = problems.iter().map(|problem| problem.message.clone()).collect();
+        let only_unsupported = problems.iter().all(|problem| problem.kind == ProblemKind::Unsupported);
         match expect.as_str() {
             "good" => {
                 assert!(only_unsupported, "{file}: {texts:?}");

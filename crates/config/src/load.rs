@@ -287,9 +287,10 @@ fn matching_files(patterns: &[String], errors: &mut ConfigErrors, main_file: &st
 }
 
 fn note(errors: &mut ConfigErrors, warnings: &mut Vec<String>, file: &str, kind: FileKind, reader: Reader<'_>) {
-    warnings.extend(reader.warnings);
-    if !reader.problems.is_empty() {
-        errors.files.push(FileProblems { file: file.to_owned(), kind, problems: reader.problems });
+    let (problems, notes) = reader.finish();
+    warnings.extend(notes);
+    if !problems.is_empty() {
+        errors.files.push(FileProblems { file: file.to_owned(), kind, problems });
     }
 }
 

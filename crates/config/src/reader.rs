@@ -6,28 +6,68 @@ use crate::bytesize;
 use crate::error::{Problem, ProblemKind};
 use crate::yaml::{Document, Node, Scalar, ScalarKind, Value};
 
-/// Most problems of one file that are kept. Finding a position costs a reading of the file, and nobody reads more.
+/// Most problems of one file that are kept with their place; more are only counted.
 const PROBLEMS_MAX: usize = 50;
+
+/// Fewest problems that are kept however large the file is.
+const PROBLEMS_MIN: usize = 3;
+
+/// Finding a place costs a reading of the file up to there. So many bytes are read for that at most, but for
+/// [`PROBLEMS_MIN`]: some seconds' worth.
+const PLACE_BYTES_MAX: usize = 64 << 20;
 
 /// What was found in one file.
 pub(crate) struct Reader<'t> {
     text: &'t str,
     document: &'t Document,
-    pub problems: Vec<Problem>,
-    pub warnings: Vec<String>,
+    problems: Vec<Problem>,
+    /// How many problems were counted only, and whether all of them are of what is not built.
+    more_problems: usize,
+    more_are_unsupported: bool,
+    warnings: Vec<String>,
 }
 
 impl<'t> Reader<'t> {
     pub fn new(text: &'t str, document: &'t Document) -> Reader<'t> {
-        Reader { text, document, problems: Vec::new(), warnings: Vec::new() }
+        Reader {
+            text,
+            document,
+            problems: Vec::new(),
+            more_problems: 0,
+            more_are_unsupported: true,
+            warnings: Vec::new(),
+        }
     }
 
     /// Notes a problem at a node.
     pub fn problem(&mut self, kind: ProblemKind, node_id: u32, message: impl Into<String>) {
-        if self.problems.len() < PROBLEMS_MAX {
+        let kept_max = (PLACE_BYTES_MAX / self.text.len().max(1)).clamp(PROBLEMS_MIN, PROBLEMS_MAX);
+        if self.problems.len() < kept_max {
             let (line, column) = self.document.locate(self.text, node_id);
             self.problems.push(Problem { kind, line, column, message: message.into() });
+        } else {
+            self.more_problems += 1;
+            self.more_are_unsupported &= kind == ProblemKind::Unsupported;
         }
+    }
+
+    /// How many problems there are so far.
+    pub fn problem_count(&self) -> usize {
+        self.problems.len() + self.more_problems
+    }
+
+    /// The problems, the last one being the number of those that were not kept; and the warnings.
+    pub fn finish(mut self) -> (Vec<Problem>, Vec<String>) {
+        if self.more_problems > 0 {
+            let kind = if self.more_are_unsupported { ProblemKind::Unsupported } else { ProblemKind::Invalid };
+            self.problems.push(Problem {
+                kind,
+                line: 0,
+                column: 0,
+                message: format!("{} more problems", self.more_problems),
+            });
+        }
+        (self.problems, self.warnings)
     }
 
     pub fn invalid(&mut self, node_id: u32, message: impl Into<String>) {
@@ -427,6 +467,20 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_much_is_counted() {
+        let text = "a: 1\n";
+        let document = Document::parse(text).unwrap();
+        let mut reader = Reader::new(text, &document);
+        for _ in 0..PROBLEMS_MAX + 2 {
+            reader.invalid(0, "x");
+        }
+        assert_eq!(reader.problem_count(), PROBLEMS_MAX + 2);
+        let (problems, _) = reader.finish();
+        assert_eq!(problems.len(), PROBLEMS_MAX + 1);
+        assert_eq!(problems[PROBLEMS_MAX].message, "2 more problems");
+    }
 
     #[test]
     fn numbers_are_read_as_yaml_1_1_does() {

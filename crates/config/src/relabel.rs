@@ -34,7 +34,7 @@ pub(crate) fn read(
 
 /// Reads one rule; `None` if it cannot be one, which is noted.
 fn read_rule(reader: &mut Reader<'_>, node: &Node, validation: NameValidation) -> Option<(RelabelRule, ShownMap)> {
-    let before = reader.problems.len();
+    let before = reader.problem_count();
     let mut fields = Fields::new(reader, node, "relabel.plain");
     let mut source_labels = Vec::new();
     if let Some(list) = fields.take("source_labels") {
@@ -70,7 +70,7 @@ fn read_rule(reader: &mut Reader<'_>, node: &Node, validation: NameValidation) -
     let regex =
         Regex::new(&regex_text).map_err(|error| reader.invalid(regex_node.unwrap_or(node).id, error.to_string())).ok();
     let (action, regex) = (action?, regex?);
-    if reader.problems.len() > before {
+    if reader.problem_count() > before {
         return None;
     }
     let rule = RelabelRule { source_labels, separator, regex, modulus, target_label, replacement, action };
@@ -105,7 +105,7 @@ mod tests {
         let rule = read_rule(&mut reader, &document.root, validation);
         match rule {
             Some((_, shown)) => Ok(shown::print(&shown)),
-            None => Err(reader.problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("; ")),
+            None => Err(reader.finish().0.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("; ")),
         }
     }
 

@@ -32,11 +32,8 @@ pub fn load_rule_file(
     }
     let mut loader = RuleLoader { reader: &mut reader, validation, options };
     let groups = loader.read_groups(&document.root);
-    if reader.problems.is_empty() {
-        Ok((RuleFile { path: path.to_owned(), groups }, reader.warnings))
-    } else {
-        Err(failed(reader.problems))
-    }
+    let (problems, warnings) = reader.finish();
+    if problems.is_empty() { Ok((RuleFile { path: path.to_owned(), groups }, warnings)) } else { Err(failed(problems)) }
 }
 
 struct RuleLoader<'r, 't> {
@@ -202,13 +199,7 @@ impl RuleLoader<'_, '_> {
         };
         let removed_labels =
             labels.iter().filter(|(_, value)| value.is_empty()).map(|(name, _)| name.clone()).collect();
-        Some(Rule {
-            kind,
-            expr_text: expr.to_string(),
-            expr,
-            labels: Labels::from_pairs(&labels),
-            removed_labels,
-        })
+        Some(Rule { kind, expr_text: expr.to_string(), expr, labels: Labels::from_pairs(&labels), removed_labels })
     }
 
     fn read_expr(&mut self, place: &RulePlace<'_>, node_id: u32, source: &str) -> Option<Expr> {

@@ -165,10 +165,11 @@ pub fn parse_target_groups(text: &str) -> Result<Vec<TargetGroup>, String> {
             groups.push(read_group(&mut reader, item, at, false).0);
         }
     }
-    if reader.problems.is_empty() {
+    let (problems, _) = reader.finish();
+    if problems.is_empty() {
         return Ok(groups);
     }
-    let problems = reader.problems.iter().map(|problem| format!("line {}: {}", problem.line, problem.message));
+    let problems = problems.iter().map(|problem| format!("line {}: {}", problem.line, problem.message));
     Err(problems.collect::<Vec<_>>().join("; "))
 }
 
