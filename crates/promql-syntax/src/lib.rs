@@ -3,6 +3,7 @@
 //! Start with [`parse`]. Errors carry positions and the words of Prometheus, since editors and people read them.
 
 pub mod ast;
+mod attach;
 mod check;
 mod duration;
 pub mod error;

@@ -12,16 +12,16 @@ use std::mem;
 use fk_model::{METRIC_NAME, MatchKind, Matcher};
 
 use crate::ast::{
-    Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, Expr, ExprKind, Grouping, Matching,
-    MatrixSelector, Pos, RangeMode, Subquery, ValueType, VectorSelector,
+    Aggregate, AggregateOp, Binary, BinaryOp, Call, Cardinality, DurationExpr, Expr, ExprKind, Grouping, Matching, Pos,
+    RangeMode, ValueType, VectorSelector,
 };
 use crate::error::{ERRORS_MAX, ParseErr, ParseErrors};
 use crate::lexer::{Lexer, names_label, names_metric};
-use crate::token::{Keyword, Kind, Preprocessor, Token, quoted};
+use crate::token::{Keyword, Kind, Token, quoted};
 use crate::{functions, literal};
 
 /// How deep parentheses, calls, signs and right-associative operators may be nested.
-pub const NESTING_MAX: usize = 100;
+pub const NESTING_MAX: usize = 250;
 
 /// How high the tree of an accepted expression may be. Everything that walks trees recursively relies on it. A chain of
 /// operators of the same precedence is as high as it is long.
@@ -102,18 +102,23 @@ pub(crate) type Step<T> = Result<T, Halt>;
 
 /// An expression under construction: with its type and height, and safe to drop however high it is.
 pub(crate) struct Node {
-    expr: Expr,
-    height: usize,
-    ty: ValueType,
+    /// Boxed because nodes are handed up through many calls, and the parser's frames should be small.
+    pub(crate) expr: Box<Expr>,
+    pub(crate) height: usize,
+    pub(crate) ty: ValueType,
 }
 
 impl Node {
-    fn leaf(pos: Pos, kind: ExprKind, ty: ValueType) -> Node {
-        Node { expr: Expr { pos, kind }, height: 1, ty }
+    pub(crate) fn new(pos: Pos, kind: ExprKind, height: usize, ty: ValueType) -> Node {
+        Node { expr: Box::new(Expr { pos, kind }), height, ty }
     }
 
-    fn into_expr(mut self) -> Expr {
-        mem::replace(&mut self.expr, EMPTY)
+    pub(crate) fn leaf(pos: Pos, kind: ExprKind, ty: ValueType) -> Node {
+        Node::new(pos, kind, 1, ty)
+    }
+
+    pub(crate) fn into_expr(mut self) -> Expr {
+        mem::replace(&mut *self.expr, EMPTY)
     }
 
     pub(crate) fn kind(&self) -> &ExprKind {
@@ -128,7 +133,7 @@ impl Drop for Node {
         if self.height <= DEPTH_MAX {
             return;
         }
-        let mut pending = vec![mem::replace(&mut self.expr, EMPTY)];
+        let mut pending = vec![mem::replace(&mut *self.expr, EMPTY)];
         while let Some(expr) = pending.pop() {
             match expr.kind {
                 ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => pending.push(*inner),
@@ -151,12 +156,12 @@ impl Drop for Node {
 pub(crate) struct Parser<'a> {
     pub(crate) text: &'a str,
     lexer: Lexer<'a>,
-    options: ParserOptions,
+    pub(crate) options: ParserOptions,
     /// The token looked at, if it has been read.
     ahead: Option<Token>,
     pub(crate) errors: Vec<ParseErr>,
     /// End of the last closing bracket or number that was read.
-    last_closing: usize,
+    pub(crate) last_closing: usize,
     nesting: usize,
     /// The last string literal that was not UTF-8.
     not_utf8: Option<Token>,
@@ -218,7 +223,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Takes the next token, which must be of this kind; otherwise the enclosing construct reports it.
-    fn require(&mut self, kind: Kind) -> Step<Token> {
+    pub(crate) fn require(&mut self, kind: Kind) -> Step<Token> {
         self.take(kind).ok_or(Halt::Unreported)
     }
 
@@ -290,9 +295,7 @@ impl<'a> Parser<'a> {
     fn expr(&mut self, min: u8) -> Step<Node> {
         self.nesting += 1;
         if self.nesting > NESTING_MAX {
-            let pos = self.peek().pos();
-            self.problem(pos, format!("expression is nested too deeply: more than {NESTING_MAX} levels"));
-            return Err(Halt::Reported);
+            return Err(self.nested_too_deeply());
         }
         let mut lhs = self.operand()?;
         while let Kind::Op(op) = self.peek().kind {
@@ -310,55 +313,45 @@ impl<'a> Parser<'a> {
         Ok(lhs)
     }
 
+    fn nested_too_deeply(&mut self) -> Halt {
+        let pos = self.peek().pos();
+        self.problem(pos, format!("expression is nested too deeply: more than {NESTING_MAX} levels"));
+        Halt::Reported
+    }
+
     /// A sign and its operand, or a primary with what is attached to it.
     fn operand(&mut self) -> Step<Node> {
-        let sign = self.peek();
-        let negate = match sign.kind {
-            Kind::Op(BinaryOp::Add) => false,
-            Kind::Op(BinaryOp::Sub) => true,
+        let token = self.peek();
+        match token.kind {
+            Kind::Op(BinaryOp::Add) => self.signed_operand(token, false),
+            Kind::Op(BinaryOp::Sub) => self.signed_operand(token, true),
             _ => {
-                let primary = self.primary()?;
-                return self.attachments(primary);
+                let primary = self.primary(token)?;
+                self.attachments(primary)
             }
-        };
+        }
+    }
+
+    fn signed_operand(&mut self, sign: Token, negate: bool) -> Step<Node> {
         self.advance();
         // A sign binds like a product, so only powers belong to its operand.
         let mut node = self.expr(precedence(BinaryOp::Mul) + 1)?;
+        let pos = Pos { start: sign.start, end: node.expr.pos.end };
         if let ExprKind::Number(value) | ExprKind::Duration(value) = &mut node.expr.kind {
             if negate {
                 *value = -*value;
             }
-            node.expr.pos.start = sign.start;
+            node.expr.pos = pos;
             return Ok(node);
         }
-        let pos = Pos { start: sign.start, end: node.expr.pos.end };
-        let (height, ty) = (node.height + 1, node.ty);
-        let expr = Box::new(node.into_expr());
-        Ok(Node { expr: Expr { pos, kind: ExprKind::Unary { negate, expr } }, height, ty })
+        Ok(wrapped(node, pos, |expr| ExprKind::Unary { negate, expr }))
     }
 
-    fn primary(&mut self) -> Step<Node> {
-        let token = self.peek();
+    fn primary(&mut self, token: Token) -> Step<Node> {
         match token.kind {
             Kind::Number | Kind::Duration => Ok(self.number_or_duration()),
-            Kind::String => {
-                self.advance();
-                let bytes = self.unquoted(token);
-                // The language allows any bytes, but nothing that a query can do with them would be a valid label.
-                let text = String::from_utf8(bytes).unwrap_or_else(|e| {
-                    self.not_utf8 = Some(token);
-                    String::from_utf8_lossy(e.as_bytes()).into_owned()
-                });
-                Ok(Node::leaf(token.pos(), ExprKind::String(text), ValueType::String))
-            }
-            Kind::LeftParen => {
-                self.advance();
-                let inner = self.expr(0)?;
-                let close = self.require(Kind::RightParen)?;
-                let (height, ty) = (inner.height + 1, inner.ty);
-                let pos = Pos { start: token.start, end: close.end };
-                Ok(Node { expr: Expr { pos, kind: ExprKind::Paren(Box::new(inner.into_expr())) }, height, ty })
-            }
+            Kind::String => Ok(self.string(token)),
+            Kind::LeftParen => self.paren(token),
             Kind::Aggregate(op) => self.aggregate_or_selector(op),
             Kind::Identifier | Kind::Preprocessor(_) => {
                 self.advance();
@@ -368,6 +361,24 @@ impl<'a> Parser<'a> {
             kind if names_metric(kind) => self.selector(),
             _ => Err(Halt::Unreported),
         }
+    }
+
+    fn string(&mut self, token: Token) -> Node {
+        self.advance();
+        let bytes = self.unquoted(token);
+        // The language allows any bytes, but nothing that a query can do with them would be a valid label.
+        let text = String::from_utf8(bytes).unwrap_or_else(|e| {
+            self.not_utf8 = Some(token);
+            String::from_utf8_lossy(e.as_bytes()).into_owned()
+        });
+        Node::leaf(token.pos(), ExprKind::String(text), ValueType::String)
+    }
+
+    fn paren(&mut self, open: Token) -> Step<Node> {
+        self.advance();
+        let inner = self.expr(0)?;
+        let close = self.require(Kind::RightParen)?;
+        Ok(wrapped(inner, Pos { start: open.start, end: close.end }, ExprKind::Paren))
     }
 
     fn selector(&mut self) -> Step<Node> {
@@ -396,7 +407,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A number or duration with an optional sign: its value, durations in seconds.
-    fn signed(&mut self) -> Step<f64> {
+    pub(crate) fn signed(&mut self) -> Step<f64> {
         let sign = match self.peek().kind {
             Kind::Op(BinaryOp::Add) => Some(1.0),
             Kind::Op(BinaryOp::Sub) => Some(-1.0),
@@ -436,9 +447,13 @@ impl<'a> Parser<'a> {
     // --- Calls and aggregations ---
 
     fn call(&mut self, name: Token) -> Step<Node> {
+        let (args, height, end) = self.arguments()?;
+        Ok(self.called(name, args, height, end))
+    }
+
+    fn called(&mut self, name: Token, args: Vec<Node>, height: usize, end: usize) -> Node {
         let word = self.word(name);
         let function = functions::find(word);
-        let (args, height, end) = self.arguments()?;
         match function {
             None => self.problem(name.pos(), format!("unknown function with name {}", quoted(word))),
             // Text as in Prometheus:
@@ -448,15 +463,15 @@ impl<'a> Parser<'a> {
             Some(_) => {}
         }
         let pos = Pos { start: name.start, end };
-        Ok(match function {
+        match function {
             Some(function) => {
                 let args = args.into_iter().map(Node::into_expr).collect();
                 let kind = ExprKind::Call(Call { function, args });
-                Node { expr: Expr { pos, kind }, height: height + 1, ty: function.returns }
+                Node::new(pos, kind, height + 1, function.returns)
             }
             // Never handed out: the problem has been noted.
             None => Node::leaf(pos, ExprKind::Number(0.0), ValueType::Vector),
-        })
+        }
     }
 
     /// `(a, b)`: the arguments, the greatest height among them, and where the parentheses end.
@@ -515,6 +530,17 @@ impl<'a> Parser<'a> {
             }
         };
         let pos = Pos { start: name.start, end };
+        Ok(self.aggregate(op, pos, grouping, args, height))
+    }
+
+    fn aggregate(
+        &mut self,
+        op: AggregateOp,
+        pos: Pos,
+        grouping: Option<Grouping>,
+        args: Vec<Node>,
+        height: usize,
+    ) -> Node {
         let (n_args, expected) = (args.len(), if op.param_type().is_some() { 2 } else { 1 });
         // Texts as in Prometheus:
         let problem = match () {
@@ -538,14 +564,14 @@ impl<'a> Parser<'a> {
         }
         if let Some(problem) = problem {
             self.problem(pos, problem);
-            return Ok(Node::leaf(pos, ExprKind::Number(0.0), ValueType::Vector));
+            return Node::leaf(pos, ExprKind::Number(0.0), ValueType::Vector);
         }
         let mut args = args.into_iter().map(Node::into_expr);
         let param = if expected == 2 { args.next() } else { None };
         let expr = args.next().unwrap_or(EMPTY);
         let grouping = grouping.unwrap_or(Grouping::By(Vec::new()));
         let kind = ExprKind::Aggregate(Box::new(Aggregate { op, expr, param, grouping }));
-        Ok(Node { expr: Expr { pos, kind }, height: height + 1, ty: ValueType::Vector })
+        Node::new(pos, kind, height + 1, ValueType::Vector)
     }
 
     fn grouping(&mut self) -> Step<Option<Grouping>> {
@@ -730,234 +756,11 @@ impl<'a> Parser<'a> {
             Err(error) => self.problem(Pos { start: name.start, end: value.end }, error.to_string()),
         }
     }
-
-    // --- What is attached to an expression ---
-
-    /// `[5m]`, `[5m:1m]`, `offset 5m`, `@ 5`, `anchored`, `smoothed`, in any number.
-    fn attachments(&mut self, mut node: Node) -> Step<Node> {
-        loop {
-            match self.peek().kind {
-                Kind::LeftBracket => node = self.range_or_subquery(node)?,
-                Kind::Keyword(Keyword::Offset) => self.offset(&mut node)?,
-                Kind::At => self.at(&mut node)?,
-                Kind::Keyword(Keyword::Anchored) => self.range_mode(&mut node, RangeMode::Anchored),
-                Kind::Keyword(Keyword::Smoothed) => self.range_mode(&mut node, RangeMode::Smoothed),
-                _ => return Ok(node),
-            }
-        }
-    }
-
-    fn range_or_subquery(&mut self, node: Node) -> Step<Node> {
-        let open = self.advance();
-        let range = match self.duration_expr() {
-            Ok(range) => self.positive(range),
-            Err(Halt::Reported) => return Err(Halt::Reported),
-            Err(Halt::Unreported) => {
-                return Err(self.unexpected("subquery or range selector", "number, duration, step(), or range()"));
-            }
-        };
-        if let Some(close) = self.take(Kind::RightBracket) {
-            return Ok(self.matrix_selector(node, range, open, close));
-        }
-        if self.take(Kind::Colon).is_none() {
-            return Err(self.unexpected("subquery or range", "\":\" or \"]\""));
-        }
-        let step = if self.peek().kind == Kind::RightBracket {
-            None
-        } else {
-            match self.duration_expr() {
-                Ok(step) => Some(self.positive(step)),
-                Err(Halt::Reported) => return Err(Halt::Reported),
-                Err(Halt::Unreported) => {
-                    let expected = "number, duration, step(), range(), or \"]\"";
-                    return Err(self.unexpected("subquery selector", expected));
-                }
-            }
-        };
-        let Some(close) = self.take(Kind::RightBracket) else {
-            return Err(self.unexpected("subquery selector", "\"]\""));
-        };
-        let pos = Pos { start: node.expr.pos.start, end: close.end };
-        let height = node.height + 1;
-        let subquery = Subquery { expr: node.into_expr(), range, step, offset: DurationExpr::default(), at: None };
-        Ok(Node { expr: Expr { pos, kind: ExprKind::Subquery(Box::new(subquery)) }, height, ty: ValueType::Matrix })
-    }
-
-    fn matrix_selector(&mut self, mut node: Node, range: DurationExpr, open: Token, close: Token) -> Node {
-        // Texts as in Prometheus:
-        let problem = match &node.expr.kind {
-            ExprKind::VectorSelector(selector) if is_set(&selector.offset) => {
-                Some("no offset modifiers allowed before range")
-            }
-            ExprKind::VectorSelector(selector) if selector.at.is_some() => Some("no @ modifiers allowed before range"),
-            ExprKind::VectorSelector(_) => None,
-            _ => Some("ranges only allowed for vector selectors"),
-        };
-        if let Some(problem) = problem {
-            self.problem(Pos { start: open.start, end: close.end }, problem);
-        }
-        let selector_pos = node.expr.pos;
-        let pos = Pos { start: selector_pos.start, end: close.end };
-        let kind = match mem::replace(&mut node.expr.kind, ExprKind::Number(0.0)) {
-            ExprKind::VectorSelector(selector) => {
-                ExprKind::MatrixSelector(MatrixSelector { selector, selector_pos, range })
-            }
-            // Never handed out. It remains what it is not, so that what is attached to it is judged like a range.
-            other => {
-                drop(Node { expr: Expr { pos, kind: other }, height: node.height, ty: node.ty });
-                return Node::leaf(pos, not_a_range(selector_pos, range), ValueType::Matrix);
-            }
-        };
-        Node::leaf(pos, kind, ValueType::Matrix)
-    }
-
-    /// What `offset` and `@` of a node are kept in, or `None` after noting why there is no such thing.
-    fn modified<'n>(
-        &mut self,
-        node: &'n mut Expr,
-        modifier: &str,
-    ) -> Option<(&'n mut DurationExpr, &'n mut Option<At>)> {
-        let pos = node.pos;
-        match &mut node.kind {
-            ExprKind::VectorSelector(selector) => Some((&mut selector.offset, &mut selector.at)),
-            ExprKind::MatrixSelector(matrix)
-                if matrix.selector.matchers.is_empty() && matrix.selector.name.is_none() =>
-            {
-                self.problem(pos, "ranges only allowed for vector selectors");
-                None
-            }
-            ExprKind::MatrixSelector(matrix) => Some((&mut matrix.selector.offset, &mut matrix.selector.at)),
-            ExprKind::Subquery(subquery) => Some((&mut subquery.offset, &mut subquery.at)),
-            _ => {
-                self.problem(
-                    pos,
-                    format!(
-                        "{modifier} modifier must be preceded by an instant vector selector or range vector selector or a subquery"
-                    ),
-                );
-                None
-            }
-        }
-    }
-
-    fn offset(&mut self, node: &mut Node) -> Step<()> {
-        self.advance();
-        let offset = match self.offset_duration() {
-            Ok(offset) => offset,
-            Err(Halt::Reported) => return Err(Halt::Reported),
-            Err(Halt::Unreported) => return Err(self.unexpected("offset", "number, duration, step(), or range()")),
-        };
-        let end = self.last_closing;
-        let pos = node.expr.pos;
-        let Some((slot, _)) = self.modified(&mut node.expr, "offset") else { return Ok(()) };
-        if is_set(slot) {
-            self.problem(pos, "offset may not be set multiple times");
-        } else {
-            *slot = offset;
-        }
-        node.expr.pos.end = end;
-        Ok(())
-    }
-
-    fn at(&mut self, node: &mut Node) -> Step<()> {
-        self.advance();
-        let at = match self.at_time() {
-            Ok(at) => at,
-            Err(Halt::Reported) => return Err(Halt::Reported),
-            Err(Halt::Unreported) => return Err(self.unexpected("@", "timestamp")),
-        };
-        let end = self.last_closing;
-        let pos = node.expr.pos;
-        let at = match at {
-            Ok(at) => at,
-            Err(seconds) => {
-                let seconds = at_seconds_text(seconds);
-                self.problem(pos, format!("timestamp out of bounds for @ modifier: {seconds}"));
-                At::Time(0)
-            }
-        };
-        let Some((_, slot)) = self.modified(&mut node.expr, "@") else { return Ok(()) };
-        if slot.is_some() {
-            self.problem(pos, "@ <timestamp> may not be set multiple times");
-            return Ok(());
-        }
-        *slot = Some(at);
-        node.expr.pos.end = end;
-        Ok(())
-    }
-
-    /// What follows `@`; the seconds, where they are no time.
-    fn at_time(&mut self) -> Step<Result<At, f64>> {
-        let at = match self.peek().kind {
-            Kind::Preprocessor(Preprocessor::Start) => At::Start,
-            Kind::Preprocessor(Preprocessor::End) => At::End,
-            _ => {
-                let seconds = self.signed()?;
-                let ms = (seconds * 1000.0).round();
-                // The bounds of Prometheus are those of the seconds; beyond them in milliseconds it would wrap around.
-                return Ok(if ms.abs() < i64::MAX as f64 { Ok(At::Time(ms as i64)) } else { Err(seconds) });
-            }
-        };
-        self.advance();
-        self.require(Kind::LeftParen)?;
-        self.require(Kind::RightParen)?;
-        Ok(Ok(at))
-    }
-
-    fn range_mode(&mut self, node: &mut Node, mode: RangeMode) {
-        let token = self.advance();
-        let name = if mode == RangeMode::Anchored { "anchored" } else { "smoothed" };
-        let pos = node.expr.pos;
-        if !self.options.extended_range_selectors {
-            self.problem(pos, format!("{name} modifier is experimental and not enabled"));
-            return;
-        }
-        let slot = match &mut node.expr.kind {
-            ExprKind::VectorSelector(selector) => &mut selector.mode,
-            ExprKind::MatrixSelector(matrix) => &mut matrix.selector.mode,
-            ExprKind::Subquery(_) => {
-                return self.problem(pos, format!("{name} modifier is not supported for subqueries"));
-            }
-            _ => return self.problem(pos, format!("{name} modifier not implemented")),
-        };
-        let both = !matches!(*slot, RangeMode::Plain) && *slot != mode;
-        *slot = mode;
-        node.expr.pos.end = token.end;
-        if both {
-            self.problem(pos, "anchored and smoothed modifiers cannot be used together");
-        }
-    }
-}
-
-/// A range of something that is no selector: a selector without a single matcher.
-fn not_a_range(selector_pos: Pos, range: DurationExpr) -> ExprKind {
-    let selector = VectorSelector {
-        name: None,
-        matchers: Vec::new(),
-        offset: DurationExpr::default(),
-        at: None,
-        mode: RangeMode::Plain,
-    };
-    ExprKind::MatrixSelector(MatrixSelector { selector, selector_pos, range })
 }
 
 impl Token {
     pub(crate) fn pos(self) -> Pos {
         Pos { start: self.start, end: self.end }
-    }
-}
-
-fn is_set(offset: &DurationExpr) -> bool {
-    *offset != DurationExpr::Const(0)
-}
-
-/// As Go's `%f` prints it.
-fn at_seconds_text(seconds: f64) -> String {
-    match seconds {
-        s if s == f64::INFINITY => "+Inf".to_owned(),
-        s if s == f64::NEG_INFINITY => "-Inf".to_owned(),
-        s if s.is_nan() => "NaN".to_owned(),
-        s => format!("{s:.6}"),
     }
 }
 
@@ -985,6 +788,12 @@ pub(crate) fn precedence(op: BinaryOp) -> u8 {
     }
 }
 
+/// An expression around another one of the same type.
+fn wrapped(inner: Node, pos: Pos, kind: impl FnOnce(Box<Expr>) -> ExprKind) -> Node {
+    let (height, ty) = (inner.height + 1, inner.ty);
+    Node::new(pos, kind(Box::new(inner.into_expr())), height, ty)
+}
+
 fn binary(op: BinaryOp, lhs: Node, modifiers: Modifiers, rhs: Node) -> Node {
     let Modifiers { return_bool, mut matching } = modifiers;
     if op.is_set() && matching.card == Cardinality::OneToOne {
@@ -1000,5 +809,5 @@ fn binary(op: BinaryOp, lhs: Node, modifiers: Modifiers, rhs: Node) -> Node {
     let (lhs, rhs) = (lhs.into_expr(), rhs.into_expr());
     let pos = Pos { start: lhs.pos.start, end: rhs.pos.end };
     let kind = ExprKind::Binary(Box::new(Binary { op, lhs, rhs, return_bool, matching }));
-    Node { expr: Expr { pos, kind }, height, ty }
+    Node::new(pos, kind, height, ty)
 }
