@@ -11,7 +11,8 @@ mod targets;
 mod tree;
 pub(crate) mod write;
 
-use crate::call::{Call, Cors, Gate, Methods, Route, Work};
+use crate::call::Methods::{self, Change, Get, GetHead, GetPost, Post};
+use crate::call::{Call, Cors, Gate, Route, Work};
 
 /// Makes a handler out of an async function.
 macro_rules! handler {
@@ -24,8 +25,8 @@ macro_rules! handler {
 }
 
 /// A route of the read API.
-const fn api(path: &'static str, label: &'static str, methods: Methods, handler: fn(Call) -> Work) -> Route {
-    Route { path, label, methods, gate: Gate::WhenReady, cors: Cors::Allow, handler }
+const fn api(path: &'static str, methods: Methods, handler: fn(Call) -> Work) -> Route {
+    Route { path, label: path, methods, gate: Gate::WhenReady, cors: Cors::Allow, handler }
 }
 
 /// The same, answering also while the server starts and stops.
@@ -38,12 +39,10 @@ const fn page(path: &'static str, methods: Methods, handler: fn(Call) -> Work) -
     Route { path, label: path, methods, gate: Gate::Open, cors: Cors::Silent, handler }
 }
 
-/// A route that changes something.
+/// A route that changes something: refused to pages of other origins.
 const fn change(path: &'static str, methods: Methods, gate: Gate, handler: fn(Call) -> Work) -> Route {
     Route { path, label: path, methods, gate, cors: Cors::Refuse, handler }
 }
-
-use Methods::{Change, Get, GetHead, GetPost, Post};
 
 /// Every route, below the route prefix.
 pub(crate) static ROUTES: &[Route] = &[
@@ -60,30 +59,30 @@ pub(crate) static ROUTES: &[Route] = &[
     change("/-/reload", Change, Gate::Open, handler!(lifecycle::reload)),
     change("/-/quit", Change, Gate::Open, handler!(lifecycle::quit)),
     Route { gate: Gate::WhenReady, ..page("/federate", Get, handler!(federate::federate)) },
-    api("/api/v1/query", "/api/v1/query", GetPost, handler!(query::instant)),
-    api("/api/v1/query_range", "/api/v1/query_range", GetPost, handler!(query::range)),
-    api("/api/v1/query_exemplars", "/api/v1/query_exemplars", GetPost, handler!(query::exemplars)),
-    api("/api/v1/format_query", "/api/v1/format_query", GetPost, handler!(query::format)),
-    api("/api/v1/parse_query", "/api/v1/parse_query", GetPost, handler!(query::parse)),
-    api("/api/v1/labels", "/api/v1/labels", GetPost, handler!(labels::names)),
-    api("/api/v1/label/{name}/values", "/api/v1/label/:name/values", Get, handler!(labels::values)),
-    api("/api/v1/series", "/api/v1/series", GetPost, handler!(labels::series)),
-    api("/api/v1/scrape_pools", "/api/v1/scrape_pools", Get, handler!(targets::pools)),
-    api("/api/v1/scrape_pools/config", "/api/v1/scrape_pools/config", Get, handler!(targets::pool_config)),
-    api("/api/v1/targets", "/api/v1/targets", Get, handler!(targets::targets)),
-    api("/api/v1/targets/metadata", "/api/v1/targets/metadata", Get, handler!(targets::target_metadata)),
-    api("/api/v1/metadata", "/api/v1/metadata", Get, handler!(targets::metadata)),
-    api("/api/v1/alertmanagers", "/api/v1/alertmanagers", Get, handler!(targets::alertmanagers)),
-    api("/api/v1/rules", "/api/v1/rules", Get, handler!(rules::rules)),
-    api("/api/v1/alerts", "/api/v1/alerts", Get, handler!(rules::alerts)),
-    api("/api/v1/status/config", "/api/v1/status/config", Get, handler!(status::config)),
-    api("/api/v1/status/flags", "/api/v1/status/flags", Get, handler!(status::flags)),
-    api("/api/v1/status/buildinfo", "/api/v1/status/buildinfo", Get, handler!(status::buildinfo)),
-    api("/api/v1/status/runtimeinfo", "/api/v1/status/runtimeinfo", Get, handler!(status::runtimeinfo)),
-    api("/api/v1/status/tsdb", "/api/v1/status/tsdb", Get, handler!(status::tsdb)),
+    api("/api/v1/query", GetPost, handler!(query::instant)),
+    api("/api/v1/query_range", GetPost, handler!(query::range)),
+    api("/api/v1/query_exemplars", GetPost, handler!(query::exemplars)),
+    api("/api/v1/format_query", GetPost, handler!(query::format)),
+    api("/api/v1/parse_query", GetPost, handler!(query::parse)),
+    api("/api/v1/labels", GetPost, handler!(labels::names)),
+    Route { label: "/api/v1/label/:name/values", ..api("/api/v1/label/{name}/values", Get, handler!(labels::values)) },
+    api("/api/v1/series", GetPost, handler!(labels::series)),
+    api("/api/v1/scrape_pools", Get, handler!(targets::pools)),
+    api("/api/v1/scrape_pools/config", Get, handler!(targets::pool_config)),
+    api("/api/v1/targets", Get, handler!(targets::targets)),
+    api("/api/v1/targets/metadata", Get, handler!(targets::target_metadata)),
+    api("/api/v1/metadata", Get, handler!(targets::metadata)),
+    api("/api/v1/alertmanagers", Get, handler!(targets::alertmanagers)),
+    api("/api/v1/rules", Get, handler!(rules::rules)),
+    api("/api/v1/alerts", Get, handler!(rules::alerts)),
+    api("/api/v1/status/config", Get, handler!(status::config)),
+    api("/api/v1/status/flags", Get, handler!(status::flags)),
+    api("/api/v1/status/buildinfo", Get, handler!(status::buildinfo)),
+    api("/api/v1/status/runtimeinfo", Get, handler!(status::runtimeinfo)),
+    api("/api/v1/status/tsdb", Get, handler!(status::tsdb)),
     api_always("/api/v1/status/walreplay", handler!(status::walreplay)),
     api_always("/api/v1/notifications", handler!(status::notifications)),
-    api("/api/v1/features", "/api/v1/features", Get, handler!(status::features)),
+    api("/api/v1/features", Get, handler!(status::features)),
     api_always("/api/v1/ext/actors", handler!(status::actors)),
     #[cfg(feature = "chaos")]
     change("/api/v1/ext/chaos/{actor}", Post, Gate::Open, handler!(lifecycle::chaos)),

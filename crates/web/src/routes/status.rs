@@ -86,6 +86,8 @@ pub(crate) async fn features(call: Call) -> Reply {
         ("query_warnings", true),
         ("remote_write_receiver", options.remote_write_receiver),
         ("search", false),
+        ("search_fuzz_alg_jarowinkler", false),
+        ("search_fuzz_alg_subsequence", false),
         ("time_range_labels", true),
         ("time_range_series", true),
     ];
