@@ -172,3 +172,64 @@ impl Written {
         self.entries.into_iter().filter(|entry| entry.stored).map(|entry| entry.series)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use fk_testkit::MemoryStorage;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Two results may be recorded as one series: that of their number modulo four.
+    fn series_of(n: u8) -> Labels {
+        Labels::from_pairs([("series", format!("s{}", n % 4))])
+    }
+
+    fn key_of(n: u8) -> Labels {
+        Labels::from_pairs([("result", format!("r{n}"))])
+    }
+
+    /// Samples as bits, so that markers can be compared.
+    type Expected = BTreeMap<Labels, Vec<(i64, u64)>>;
+
+    /// Writes the results of several evaluations; what must be stored, by the plain rule: the samples of the evaluation,
+    /// and a marker for each series of the last good one that is not among them.
+    fn check(evaluations: &[Vec<u8>]) -> Result<(), TestCaseError> {
+        let (storage, mut written) = (MemoryStorage::new(), Written::default());
+        let (mut expected, mut last) = (Expected::new(), BTreeSet::new());
+        for (at, results) in evaluations.iter().enumerate() {
+            let ts_ms = at as i64 * 1000;
+            let keys: Vec<Labels> = results.iter().map(|n| key_of(*n)).collect();
+            let series: BTreeSet<Labels> = results.iter().map(|n| series_of(*n)).collect();
+            let labels_of = |key: &Labels| series_of(key.value("result")[1..].parse().unwrap_or(0));
+            let got = written.write(&storage, ts_ms, keys.iter().zip(std::iter::repeat_n(1.5, keys.len())), labels_of);
+            if series.len() < results.len() {
+                prop_assert!(matches!(got, Err(WriteError::Duplicate)), "{got:?}");
+                continue;
+            }
+            prop_assert_eq!(got.map_err(|error| format!("{error:?}")), Ok(Rejected::default()));
+            for labels in &series {
+                expected.entry(labels.clone()).or_default().push((ts_ms, 1.5f64.to_bits()));
+            }
+            for labels in last.difference(&series) {
+                expected.entry(Labels::clone(labels)).or_default().push((ts_ms, stale_nan().to_bits()));
+            }
+            last = series;
+        }
+        let bits = |samples: Vec<(i64, f64)>| samples.into_iter().map(|(t, v)| (t, v.to_bits())).collect();
+        let stored: Expected = storage.dump().into_iter().map(|(labels, samples)| (labels, bits(samples))).collect();
+        prop_assert_eq!(stored, expected);
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_results_the_right_samples_and_markers_are_stored(
+            evaluations in prop::collection::vec(prop::collection::vec(0u8..6, 0..5), 1..8)
+        ) {
+            check(&evaluations)?;
+        }
+    }
+}
