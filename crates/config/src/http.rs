@@ -113,7 +113,8 @@ fn read_auth(reader: &mut Reader<'_>, fields: &mut Fields<'_>, base: &Path, show
     if [basic.is_some(), authorization.is_some(), oauth2.is_some()].iter().filter(|given| **given).count() > 1 {
         reader.invalid(id, "at most one of basic_auth, oauth2 & authorization must be configured");
     }
-    if let Some((key, _)) = oauth2 {
+    if let Some((key, node)) = oauth2 {
+        check_oauth2(reader, node);
         reader.unsupported(key.id, "oauth2");
     }
 
@@ -165,6 +166,41 @@ fn header_auth(scheme: String, credentials: &Source, shown: &mut ShownMap) -> Au
     credentials.show(&mut map, "credentials", true);
     shown.put("authorization", Shown::Map(map));
     Auth::Header { scheme, credentials: credentials.get() }
+}
+
+/// Checks an `oauth2` section, which is refused in any case: a mistake in it should not be told as a lack of ours only.
+fn check_oauth2(reader: &mut Reader<'_>, node: &Node) {
+    const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+    let mut fields = Fields::new(reader, node, "config.plain");
+    let mut given = |reader: &mut Reader<'_>, name: &str| {
+        [name.to_owned(), format!("{name}_file"), format!("{name}_ref")]
+            .iter()
+            .filter(|name| !fields.string(reader, name).is_empty())
+            .count()
+    };
+    let secrets = given(reader, "client_secret");
+    let keys = given(reader, "client_certificate_key");
+    // Texts as in Prometheus:
+    if fields.string(reader, "client_id").is_empty() {
+        reader.invalid(node.id, "oauth2 client_id must be configured");
+    }
+    if fields.string(reader, "token_url").is_empty() {
+        reader.invalid(node.id, "oauth2 token_url must be configured");
+    }
+    if secrets > 1 {
+        reader.invalid(
+            node.id,
+            "at most one of oauth2 client_secret, client_secret_file & client_secret_ref must be configured",
+        );
+    }
+    let grant_type = fields.string(reader, "grant_type");
+    if grant_type == JWT_BEARER && keys > 1 {
+        let names = "client_certificate_key, client_certificate_key_file & client_certificate_key_ref";
+        reader.invalid(
+            node.id,
+            format!("at most one of oauth2 {names} must be configured using grant-type={JWT_BEARER}"),
+        );
+    }
 }
 
 /// Reads a `tls_config` section.

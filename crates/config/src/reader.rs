@@ -56,8 +56,9 @@ impl<'t> Reader<'t> {
         self.problems.len() + self.more_problems
     }
 
-    /// The problems, the last one being the number of those that were not kept; and the warnings.
+    /// The problems in the order of the file, the last one being the number of those that were not kept; and the warnings.
     pub fn finish(mut self) -> (Vec<Problem>, Vec<String>) {
+        self.problems.sort_by_key(|problem| (problem.line, problem.column));
         if self.more_problems > 0 {
             let kind = if self.more_are_unsupported { ProblemKind::Unsupported } else { ProblemKind::Invalid };
             self.problems.push(Problem {
