@@ -196,6 +196,7 @@ impl Eval<'_> {
         let (held, groups) = self.grouped(aggregate, grid)?;
         let mut values = Vec::new();
         for members in groups {
+            self.control().check()?;
             let mut out = Column::none(grid.n);
             for step in 0..grid.n {
                 let at_step = members.iter().map(|at| &held.series[*at].col).filter(|col| col.ok.get(step));

@@ -205,9 +205,12 @@ impl Eval<'_> {
             return self.over_range(arg, grid, kernel, sink);
         }
         let counters_only = matches!(name, "rate" | "increase");
+        // Series of one metric mostly come together.
+        let mut checked = String::new();
         self.without_names(arg, sink, |sink| {
             self.over_range(arg, grid, kernel, &mut |series| {
-                if counters_only {
+                if counters_only && series.labels.metric_name() != checked {
+                    series.labels.metric_name().clone_into(&mut checked);
                     self.check_counter(&series.labels, inner);
                 }
                 sink(series)
@@ -299,7 +302,7 @@ impl Eval<'_> {
             held.series.rotate_left(numbers);
         }
         for mut series in std::mem::take(&mut held.series) {
-            held.release(1);
+            held.release(crate::eval::weight(&series));
             sink(&mut series)?;
         }
         Ok(())

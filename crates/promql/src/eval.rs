@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use fk_promql_syntax::ast::{Binary, BinaryOp, DurationExpr, DurationNode, Expr, ExprKind, ValueType};
+use fk_promql_syntax::ast::{Binary, BinaryOp, DurationExpr, DurationNode, Expr, ExprKind, RangeMode, ValueType};
 use fk_promql_syntax::parser::DEPTH_MAX;
 use fk_storage::{Control, Queryable};
 
@@ -172,9 +172,13 @@ impl<'a> Eval<'a> {
             ValueType::String => Value::String { t_ms, v: self.string(expr)?.to_owned() },
             ValueType::Matrix => Value::Matrix(self.matrix(expr, grid)?),
             ValueType::Vector => {
-                let held = self.result(expr, grid)?;
-                let sample = |series: &Series| VectorSample { labels: series.labels.clone(), t_ms, v: series.col.v[0] };
-                Value::Vector(held.series.iter().map(sample).collect())
+                let mut vector = Vec::new();
+                self.result(expr, grid, &mut |series| {
+                    self.hold(1)?;
+                    vector.push(VectorSample { labels: series.labels.clone(), t_ms, v: series.col.v[0] });
+                    Ok(())
+                })?;
+                Value::Vector(vector)
             }
         })
     }
@@ -193,15 +197,22 @@ impl<'a> Eval<'a> {
                 Ok(Value::Matrix(if grid.n == 0 { Vec::new() } else { vec![all] }))
             }
             ValueType::Vector => {
-                let held = self.result(expr, grid)?;
-                let mut matrix: Vec<MatrixSeries> = held
-                    .series
-                    .iter()
-                    .map(|series| {
-                        let (t, v) = series.col.iter().map(|(step, v)| (grid.t(step), v)).unzip();
-                        MatrixSeries { labels: series.labels.clone(), t, v }
-                    })
-                    .collect();
+                let mut matrix: Vec<MatrixSeries> = Vec::new();
+                self.result(expr, grid, &mut |series| {
+                    let count = series.col.ok.count();
+                    self.hold(count)?;
+                    let mut points = MatrixSeries {
+                        labels: series.labels.clone(),
+                        t: Vec::with_capacity(count),
+                        v: Vec::with_capacity(count),
+                    };
+                    for (step, v) in series.col.iter() {
+                        points.t.push(grid.t(step));
+                        points.v.push(v);
+                    }
+                    matrix.push(points);
+                    Ok(())
+                })?;
                 matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
                 Ok(Value::Matrix(matrix))
             }
@@ -214,19 +225,18 @@ impl<'a> Eval<'a> {
     }
 
     /// The series of the whole query, with names removed whose removal was delayed.
-    fn result(&self, expr: &Expr, grid: &Grid) -> Result<Held<'_>, QueryError> {
-        let mut held = self.collect(expr, grid)?;
-        if self.query.options.delayed_name_removal && held.series.iter().any(|series| series.drop_name) {
-            let mut merger = Merger::default();
-            for mut series in std::mem::take(&mut held.series) {
+    fn result(&self, expr: &Expr, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+        if !self.query.options.delayed_name_removal {
+            return self.vector(expr, grid, sink);
+        }
+        self.merged(sink, |sink| {
+            self.vector(expr, grid, &mut |series| {
                 if std::mem::take(&mut series.drop_name) {
                     series.labels = without_metadata(&series.labels);
                 }
-                merger.push(series)?;
-            }
-            held.series = merger.finish();
-        }
-        Ok(held)
+                sink(series)
+            })
+        })
     }
 
     /// A range vector itself.
@@ -235,6 +245,11 @@ impl<'a> Eval<'a> {
         let mut matrix = Vec::new();
         match &expr.kind {
             ExprKind::MatrixSelector(matrix_selector) => {
+                if matrix_selector.selector.mode != RangeMode::Plain {
+                    return Err(QueryError::Unsupported(
+                        "an anchored or smoothed range outside of a function".to_owned(),
+                    ));
+                }
                 let windows = self.matrix_windows(matrix_selector, grid)?;
                 self.raw(&matrix_selector.selector, &windows, &mut |labels, samples| {
                     self.hold(samples.len())?;
@@ -244,15 +259,16 @@ impl<'a> Eval<'a> {
             }
             ExprKind::Subquery(subquery) => {
                 let (windows, inner) = self.subquery_windows(subquery, grid)?;
-                let held = self.result(&subquery.expr, &inner)?;
-                for series in &held.series {
+                self.result(&subquery.expr, &inner, &mut |series| {
                     let inside = |t: &i64| *t > windows.start(0) && *t <= windows.end(0);
                     let (t, v): (Vec<i64>, Vec<f64>) =
                         series.col.iter().map(|(step, v)| (inner.t(step), v)).filter(|(t, _)| inside(t)).unzip();
+                    self.hold(t.len())?;
                     if !t.is_empty() {
                         matrix.push(MatrixSeries { labels: series.labels.clone(), t, v });
                     }
-                }
+                    Ok(())
+                })?;
             }
             _ => return Err(unexpected(expr, "range vector")),
         }
@@ -267,8 +283,11 @@ impl<'a> Eval<'a> {
         }
         if grid.n > 1 && !matches!(expr.kind, ExprKind::Paren(_)) && is_step_invariant(expr) {
             return self.vector(expr, &Grid::instant(grid.start), &mut |series| {
-                series.col = Column::constant(series.col.v[0], grid.n);
-                sink(series)
+                if series.col.ok.get(0) {
+                    series.col = Column::constant(series.col.v[0], grid.n);
+                    sink(series)?;
+                }
+                Ok(())
             });
         }
         match &expr.kind {
@@ -325,13 +344,13 @@ impl<'a> Eval<'a> {
         let mut merger = Merger::default();
         let mut held = Held { series: Vec::new(), samples: 0, held: &self.held };
         produce(&mut |series| {
-            let count = series.col.ok.count();
-            self.hold(count)?;
-            held.samples += count;
+            let weight = weight(series);
+            self.hold(weight)?;
+            held.samples += weight;
             merger.push(std::mem::take(series))
         })?;
         for mut series in merger.finish() {
-            held.release(series.col.ok.count());
+            held.release(weight(&series));
             sink(&mut series)?;
         }
         Ok(())
@@ -341,9 +360,9 @@ impl<'a> Eval<'a> {
     pub(crate) fn collect(&self, expr: &Expr, grid: &Grid) -> Result<Held<'_>, QueryError> {
         let mut held = Held { series: Vec::new(), samples: 0, held: &self.held };
         self.vector(expr, grid, &mut |series| {
-            let count = series.col.ok.count();
-            self.hold(count)?;
-            held.samples += count;
+            let weight = weight(series);
+            self.hold(weight)?;
+            held.samples += weight;
             held.series.push(std::mem::take(series));
             Ok(())
         })?;
@@ -386,7 +405,7 @@ impl<'a> Eval<'a> {
         let selector = &matrix.selector;
         let range_ms = self.positive_ms(&matrix.range)?;
         let beyond_ms = match selector.mode {
-            fk_promql_syntax::ast::RangeMode::Plain => 0,
+            RangeMode::Plain => 0,
             _ => self.query.options.lookback_ms,
         };
         Ok(Windows { eval: *grid, refs: self.references(grid, selector.at, &selector.offset)?, range_ms, beyond_ms })
@@ -510,6 +529,12 @@ impl<'a> Eval<'a> {
             }
         }
     }
+}
+
+/// What a series counts as while it is held: its samples, or a quarter of its steps if it has fewer, since a column takes
+/// room for every step.
+pub(crate) fn weight(series: &Series) -> usize {
+    series.col.ok.count().max(series.col.v.len() / 4)
 }
 
 /// The expression inside of parentheses.
@@ -707,5 +732,106 @@ mod tests {
     fn deep_expressions_have_a_stack_of_their_own() {
         let text = vec!["requests_total"; 400].join(" + ");
         assert_eq!(show(run(&text, 0, 0, &QueryOptions::default()).unwrap().value).len(), 4);
+    }
+
+    /// Fails when one of its series is read.
+    struct Failing(Box<dyn fk_storage::SeriesSet>, usize);
+
+    impl fk_storage::SeriesSet for Failing {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn labels(&self, idx: usize) -> Labels {
+            self.0.labels(idx)
+        }
+
+        fn read(
+            &self,
+            idx: usize,
+            range: fk_storage::TimeRange,
+            out: &mut fk_storage::Samples,
+        ) -> Result<(), fk_storage::StorageError> {
+            if idx == self.1 {
+                return Err(fk_storage::StorageError::Unsupported("this series"));
+            }
+            self.0.read(idx, range, out)
+        }
+    }
+
+    /// Many series; reading the one numbered `fails_at` fails.
+    struct Many {
+        storage: MemoryStorage,
+        fails_at: usize,
+    }
+
+    impl Queryable for Many {
+        fn select(
+            &self,
+            params: &fk_storage::SelectParams,
+            matchers: &[fk_model::Matcher],
+            control: &Control,
+        ) -> Result<Box<dyn fk_storage::SeriesSet>, fk_storage::StorageError> {
+            Ok(Box::new(Failing(self.storage.select(params, matchers, control)?, self.fails_at)))
+        }
+
+        fn label_values(
+            &self,
+            name: &str,
+            range: fk_storage::TimeRange,
+            matchers: &[fk_model::Matcher],
+            control: &Control,
+        ) -> Result<Vec<String>, fk_storage::StorageError> {
+            self.storage.label_values(name, range, matchers, control)
+        }
+
+        fn label_names(
+            &self,
+            range: fk_storage::TimeRange,
+            matchers: &[fk_model::Matcher],
+            control: &Control,
+        ) -> Result<Vec<String>, fk_storage::StorageError> {
+            self.storage.label_names(range, matchers, control)
+        }
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let storage = MemoryStorage::new();
+        for at in 0..1000 {
+            let labels = Labels::from_pairs([("__name__", "big_total".to_owned()), ("at", format!("{at:04}"))]);
+            let samples: Vec<(i64, f64)> = (0..20).map(|i| (i * 15_000, 0.1 * (at * i) as f64)).collect();
+            storage.add(&labels, &samples);
+        }
+        let mut many = Many { storage, fails_at: usize::MAX };
+        let run = |many: &Many, text: &str, threads_max: usize, max_samples: usize| {
+            let expr = parse(text, &ParserOptions::all()).expect(text);
+            let options = QueryOptions { threads_max, max_samples, per_step_stats: true, ..QueryOptions::default() };
+            let (control, options) = (Control::new(), options);
+            let query = Query {
+                expr: &expr,
+                text,
+                start_ms: 0,
+                end_ms: 300_000,
+                step_ms: 60_000,
+                options: &options,
+                control: &control,
+            };
+            evaluate(many, &query)
+        };
+        for text in ["sum(rate(big_total[1m]))", "rate(big_total[1m])", "avg(big_total)", "topk(3, big_total)"] {
+            let alone = run(&many, text, 1, 1_000_000).expect(text);
+            for threads in [2, 3, 8] {
+                let together = run(&many, text, threads, 1_000_000).expect(text);
+                assert_eq!(together.value, alone.value, "{text} with {threads} threads");
+                assert_eq!(together.stats, alone.stats, "{text} with {threads} threads");
+            }
+        }
+        assert!(matches!(run(&many, "big_total", 4, 100), Err(QueryError::TooManySamples)));
+        for fails_at in [0, 500, 999] {
+            many.fails_at = fails_at;
+            let error = run(&many, "sum(rate(big_total[1m]))", 4, 1_000_000).unwrap_err();
+            assert!(matches!(error, QueryError::Storage(_)), "{error}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::QueryError;
 use crate::column::{Bits, Column, Grid, Series};
-use crate::eval::{Eval, Sink, strip_parens, unexpected};
+use crate::eval::{Eval, Sink, strip_parens, unexpected, weight};
 use crate::keys::{Choice, Keys};
 
 /// The labels by which info series are found.
@@ -84,7 +84,7 @@ impl Eval<'_> {
         self.merged(sink, |sink| {
             for mut series in std::mem::take(&mut base.series) {
                 self.control().check()?;
-                base.release(series.col.ok.count());
+                base.release(weight(&series));
                 if wanted.is_info(series.labels.metric_name()) {
                     sink(&mut series)?;
                     continue;

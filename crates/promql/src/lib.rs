@@ -68,7 +68,7 @@ pub struct QueryOptions {
     pub type_and_unit_labels: bool,
     /// Count samples per step as well ([`QueryStats::samples_per_step`]).
     pub per_step_stats: bool,
-    /// Most threads that one selector may use; 0: as many as the machine has.
+    /// Threads that one large selector uses; 0: as many as the machine has.
     pub threads_max: usize,
 }
 

@@ -3,7 +3,7 @@
 //! A large set is read by several threads. They take batches of series in turn, and the batches are handed on in the
 //! order of the storage, so results do not depend on how many threads there are.
 
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 
 use fk_model::{Matcher, is_stale};
 use fk_promql_syntax::ast::{At, DurationExpr, RangeMode, VectorSelector};
@@ -294,10 +294,12 @@ impl Eval<'_> {
         if series < PARALLEL_SERIES_MIN {
             return 1;
         }
-        let machine = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        // Asking the system takes longer than a small query.
+        static MACHINE: OnceLock<usize> = OnceLock::new();
+        let machine = *MACHINE.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
         match self.query.options.threads_max {
             0 => machine,
-            max => max.min(machine),
+            max => max,
         }
     }
 }

@@ -109,6 +109,7 @@ impl Eval<'_> {
         // The order of an instant vector.
         let mut order: Vec<usize> = Vec::new();
         for members in &groups {
+            self.control().check()?;
             for (step, k) in counts.iter().enumerate().filter(|(_, k)| **k > 0) {
                 let present = members.iter().filter(|at| held.series[**at].col.ok.get(step));
                 let picked: Vec<usize> = if aggregate.op == AggregateOp::Limitk {
