@@ -375,6 +375,7 @@ fn replay(vfs: &dyn Vfs, dir: &Path, head: &mut Head, progress: &dyn Fn(ReplayPr
                 }
             }
             Record::Samples(record) => {
+                head.check_room()?;
                 for sample in record.iter() {
                     replayed.samples += 1;
                     if !head.replay_sample(sample.series, sample.t, sample.v) {

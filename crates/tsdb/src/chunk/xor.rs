@@ -54,11 +54,23 @@ pub struct XorState {
     pub leading: u8,
     /// Zeros behind the current window.
     pub trailing: u8,
+    /// What is in the last byte so far, so that writing needs no look at the buffer (a cache miss in a large head).
+    pub last_byte: u8,
 }
 
 impl Default for XorState {
     fn default() -> XorState {
-        XorState { t: 0, v: 0.0, delta: 0, len: 0, count: 0, free_bits: 0, leading: NO_WINDOW, trailing: 0 }
+        XorState {
+            t: 0,
+            v: 0.0,
+            delta: 0,
+            len: 0,
+            count: 0,
+            free_bits: 0,
+            leading: NO_WINDOW,
+            trailing: 0,
+            last_byte: 0,
+        }
     }
 }
 
@@ -133,7 +145,8 @@ impl XorState {
     }
 
     /// Writes the sample `encoded` (made from this very state) into `buf`, which starts at the chunk's first byte and
-    /// has at least [`Encoded::len_after`] bytes.
+    /// has at least [`Encoded::len_after`] bytes. The header keeps its old count until [`set_count`]: it may be far from
+    /// the bytes that are written.
     #[inline]
     pub fn write(&mut self, buf: &mut [u8], encoded: &Encoded) {
         debug_assert_eq!(encoded.next.len, self.len);
@@ -144,7 +157,6 @@ impl XorState {
         }
         self.write_value(buf, encoded);
         self.end_value(buf, encoded.body_bits);
-        buf[..HEADER_BYTES].copy_from_slice(&self.count.to_be_bytes());
     }
 
     /// Writes head and body. Together with the bits that share their first byte they are at most 7 + 37 + 64 bits, so
@@ -154,7 +166,7 @@ impl XorState {
         let shared = self.free_bits > 0;
         let at = usize::from(self.len) - usize::from(shared);
         let used = if shared { 8 - u32::from(self.free_bits) } else { 0 };
-        let before = if shared { buf[at] } else { 0 };
+        let before = if shared { self.last_byte } else { 0 };
         let (head_bits, body_bits) = (u32::from(encoded.head_bits), u32::from(encoded.body_bits));
         let total = used + head_bits + body_bits;
         let word = u128::from(before) << 120
@@ -166,6 +178,7 @@ impl XorState {
             Some(room) => room.copy_from_slice(&bytes),
             None => buf[at..at + len].copy_from_slice(&bytes[..len]),
         }
+        self.last_byte = bytes[len - 1];
         self.len = (at + len) as u16;
         self.free_bits = (len as u32 * 8 - total) as u8;
     }
@@ -196,7 +209,7 @@ impl XorState {
         let mut at = usize::from(self.len) - 1;
         put_uvarint(buf, &mut at, delta);
         buf[at] = 0;
-        (self.len, self.free_bits) = (at as u16 + 1, 8);
+        (self.len, self.free_bits, self.last_byte) = (at as u16 + 1, 8, 0);
         let before = self.v;
         (self.t, self.v, self.delta, self.count) = (t, v, delta, 2);
         let (head, head_bits, body, body_bits) = self.encode_value(before, v);
@@ -215,6 +228,7 @@ impl XorState {
             buf[usize::from(self.len)] = 0;
             self.len += 1;
             self.free_bits = 8;
+            self.last_byte = 0;
         }
     }
 
@@ -224,15 +238,15 @@ impl XorState {
         debug_assert!((1..=64).contains(&n) && (n == 64 || bits >> n == 0));
         let mut n = n;
         if self.free_bits > 0 {
-            let last = &mut buf[usize::from(self.len) - 1];
-            if n <= self.free_bits {
-                *last |= (bits << (self.free_bits - n)) as u8;
-                self.free_bits -= n;
+            let last = usize::from(self.len) - 1;
+            let taken = n.min(self.free_bits);
+            n -= taken;
+            self.free_bits -= taken;
+            self.last_byte |= (bits >> n << self.free_bits) as u8;
+            buf[last] = self.last_byte;
+            if n == 0 {
                 return;
             }
-            n -= self.free_bits;
-            *last |= (bits >> n) as u8;
-            self.free_bits = 0;
         }
         // Byte aligned now, n >= 1 bits left: move them to the top and store as many bytes as they take.
         let bytes = (bits << (64 - n)).to_be_bytes();
@@ -243,6 +257,7 @@ impl XorState {
         }
         self.len += used as u16;
         self.free_bits = (used * 8) as u8 - n;
+        self.last_byte = bytes[used - 1];
     }
 }
 
@@ -279,6 +294,7 @@ impl XorChunk {
             _ => {
                 let encoded = self.state.encode(t, v);
                 self.state.write(&mut self.bytes, &encoded);
+                set_count(&mut self.bytes, self.state.count);
             }
         }
         self.bytes.truncate(usize::from(self.state.len));
@@ -296,6 +312,11 @@ impl XorChunk {
 /// How many samples the header promises; `None` if there is no header.
 pub fn count(bytes: &[u8]) -> Option<usize> {
     Some(usize::from(u16::from_be_bytes(*bytes.first_chunk()?)))
+}
+
+/// Writes the number of samples into the header.
+pub fn set_count(bytes: &mut [u8], count: u16) {
+    bytes[..HEADER_BYTES].copy_from_slice(&count.to_be_bytes());
 }
 
 /// Time of the first sample; `None` if there is none.

@@ -12,7 +12,7 @@ use super::shard::{Gate, ShardData};
 use super::{Head, Place, SHARDS};
 
 /// Most samples of one batch.
-pub const BATCH_SAMPLES_MAX: usize = 1 << 24;
+pub const BATCH_SAMPLES_MAX: usize = 1 << 20;
 
 /// Scratches kept for reuse: about as many as appends run at the same time.
 const SCRATCHES_MAX: usize = 16;
@@ -61,7 +61,7 @@ impl Head {
             return Ok(());
         }
         if batch.samples.len() > BATCH_SAMPLES_MAX {
-            return Err(StorageError::Unsupported("a batch of more than 16 million samples"));
+            return Err(StorageError::Unsupported("a batch of more than 1048576 samples"));
         }
         self.metrics.batches.fetch_add(1, Ordering::Relaxed);
         self.metrics.active_batches.fetch_add(1, Ordering::Relaxed);
@@ -126,9 +126,7 @@ impl Head {
         for (gate, data) in gates.iter_mut().zip(data) {
             if let (Some(gate), Some(data)) = (gate, data) {
                 gate.begin(batch.samples.len(), data.slots.len());
-                if data.arena.is_full() {
-                    return Err(StorageError::ReadOnly("the head takes no more chunks".to_owned()));
-                }
+                data.check_room()?;
             }
         }
         let time_min = self.append_time_min(batch.samples[0].t);

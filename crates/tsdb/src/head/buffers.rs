@@ -17,14 +17,17 @@ pub(crate) const NONE: u32 = 0;
 const CLASSES: [u16; 14] = [24, 32, 48, 64, 96, 128, 160, 192, 256, 320, 448, 640, 832, 1056];
 /// Bytes of a page, whatever its class, so that memory given back by one class fits any other.
 const SLAB_PAGE_BYTES: usize = 16 << 10;
+/// A handle is class, page and index within the page in bit fields, so that nothing is divided.
 const CLASS_SHIFT: u32 = 28;
+const INDEX_BITS: u32 = 10;
+const _: () = assert!(SLAB_PAGE_BYTES / (CLASSES[0] as usize) <= 1 << INDEX_BITS);
 /// End of a list of free buffers.
 const NO_BUFFER: u16 = u16::MAX;
 
 /// The largest open chunk there can be.
 pub(crate) const OPEN_BYTES_MAX: usize = CLASSES[CLASSES.len() - 1] as usize;
 
-/// Buffers of open chunks. A handle is the class and the index within it, plus one.
+/// Buffers of open chunks. A handle is class, page and index, plus one.
 ///
 /// Series that began together outgrow their buffers together, so whole pages become free at a time; their memory goes
 /// back to the allocator, and to the next class.
@@ -59,6 +62,11 @@ fn per_page(class: usize) -> usize {
 }
 
 impl Slabs {
+    /// Whether so little room is left in the handles that a batch might not fit: 2 GiB of one class are in use.
+    pub fn is_full(&self) -> bool {
+        self.classes.iter().any(|class| class.pages.len() > 1 << (CLASS_SHIFT - INDEX_BITS - 1))
+    }
+
     /// A buffer of at least `bytes` bytes, `bytes <= OPEN_BYTES_MAX`. Its contents are arbitrary.
     pub fn alloc(&mut self, bytes: usize) -> u32 {
         let class = CLASSES.iter().position(|size| usize::from(*size) >= bytes).expect("no open chunk is larger");
@@ -75,13 +83,12 @@ impl Slabs {
             page.fresh - 1
         };
         page.in_use += 1;
-        ((class as u32) << CLASS_SHIFT) + page_idx * per_page(class) as u32 + u32::from(idx) + 1
+        ((class as u32) << CLASS_SHIFT | page_idx << INDEX_BITS | u32::from(idx)) + 1
     }
 
     /// Gives a buffer back.
     pub fn free(&mut self, handle: u32) {
-        let (class, idx) = split(handle);
-        let (page_idx, idx) = (idx / per_page(class), idx % per_page(class));
+        let (class, page_idx, idx) = split(handle);
         let slab = &mut self.classes[class];
         let page = &mut slab.pages[page_idx];
         page.in_use -= 1;
@@ -102,17 +109,17 @@ impl Slabs {
     /// The bytes of a buffer.
     #[inline]
     pub fn get(&self, handle: u32) -> &[u8] {
-        let (class, idx) = split(handle);
-        let (per_page, size) = (per_page(class), usize::from(CLASSES[class]));
-        &self.classes[class].pages[idx / per_page].bytes[idx % per_page * size..][..size]
+        let (class, page_idx, idx) = split(handle);
+        let size = usize::from(CLASSES[class]);
+        &self.classes[class].pages[page_idx].bytes[idx * size..][..size]
     }
 
     /// The bytes of a buffer, for writing.
     #[inline]
     pub fn get_mut(&mut self, handle: u32) -> &mut [u8] {
-        let (class, idx) = split(handle);
-        let (per_page, size) = (per_page(class), usize::from(CLASSES[class]));
-        &mut self.classes[class].pages[idx / per_page].bytes[idx % per_page * size..][..size]
+        let (class, page_idx, idx) = split(handle);
+        let size = usize::from(CLASSES[class]);
+        &mut self.classes[class].pages[page_idx].bytes[idx * size..][..size]
     }
 
     /// Moves the first `used` bytes of a buffer into one of at least `bytes` bytes.
@@ -164,9 +171,16 @@ impl Class {
 }
 
 #[inline]
-fn split(handle: u32) -> (usize, usize) {
+fn split(handle: u32) -> (usize, usize, usize) {
     let handle = handle - 1;
-    ((handle >> CLASS_SHIFT) as usize, (handle & ((1 << CLASS_SHIFT) - 1)) as usize)
+    let page = handle >> INDEX_BITS & ((1 << (CLASS_SHIFT - INDEX_BITS)) - 1);
+    ((handle >> CLASS_SHIFT) as usize, page as usize, (handle & ((1 << INDEX_BITS) - 1)) as usize)
+}
+
+/// Bytes of the buffer with this handle.
+#[inline]
+pub(crate) fn capacity(handle: u32) -> usize {
+    usize::from(CLASSES[split(handle).0])
 }
 
 /// Samples at equal distances with one value.
@@ -190,6 +204,7 @@ impl Run {
             let encoded = state.encode(t(i), self.v);
             state.write(buf, &encoded);
         }
+        xor::set_count(buf, state.count);
         state
     }
 

@@ -34,6 +34,11 @@ impl Head {
         Ok(())
     }
 
+    /// Whether another record of samples fits.
+    pub fn check_room(&mut self) -> Result<(), StorageError> {
+        self.shards.iter_mut().try_for_each(|shard| shard.data.get_mut().check_room())
+    }
+
     /// A sample of the log. One that is not newer than its series is dropped silently: the log holds what was asked
     /// for, and an append that raced with another may have written what was then not stored. Returns whether the
     /// reference is known.

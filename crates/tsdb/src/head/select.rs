@@ -310,6 +310,9 @@ impl HeadSet {
     }
 }
 
+/// Of a completed chunk all samples may be seen; none has so many.
+const ALL_SAMPLES: u16 = u16::MAX;
+
 /// A chunk copied out of the head.
 enum Piece {
     /// Range of bytes within the copy.
@@ -322,16 +325,20 @@ enum Piece {
 struct Pieces {
     bytes: SmallVec<[u8; 1024]>,
     /// Newest first, each with the number of samples that may be seen.
-    pieces: SmallVec<[(Piece, usize); 8]>,
+    pieces: SmallVec<[(Piece, u16); 8]>,
 }
 
 impl Pieces {
-    fn push(&mut self, data: ChunkData<'_>, samples_max: usize) {
+    fn push(&mut self, data: ChunkData<'_>, samples_max: u16) {
         let piece = match data {
             ChunkData::Run(run) => Piece::Run(run),
             ChunkData::Xor(bytes) => {
                 let start = self.bytes.len();
                 self.bytes.extend_from_slice(bytes);
+                if samples_max < ALL_SAMPLES {
+                    // The chunk is or was open, and what its header says is another matter.
+                    xor::set_count(&mut self.bytes[start..], samples_max);
+                }
                 Piece::Xor(start, self.bytes.len())
             }
         };
@@ -343,14 +350,14 @@ impl Pieces {
         let slot = data.slots.get(entry.place.slot());
         let mut next = slot.completed();
         if next == entry.completed {
-            self.push(slot.open_data(&data.slabs), usize::from(entry.count));
+            self.push(slot.open_data(&data.slabs), entry.count);
         } else {
             // The chunk that was open has been completed since; it is the one just above the entry's newest.
             while next != NONE {
                 let chunk = data.arena.get(next);
                 next = chunk.older;
                 if chunk.older == entry.completed {
-                    self.push(chunk.data, usize::from(entry.count));
+                    self.push(chunk.data, entry.count);
                     break;
                 }
             }
@@ -360,7 +367,7 @@ impl Pieces {
             if chunk.last_time < range.mint {
                 break;
             }
-            self.push(chunk.data, usize::MAX);
+            self.push(chunk.data, ALL_SAMPLES);
             next = chunk.older;
         }
     }
@@ -369,9 +376,16 @@ impl Pieces {
         let TimeRange { mint, maxt } = range;
         for (piece, samples_max) in self.pieces.iter().rev() {
             match piece {
-                Piece::Run(run) => run.decode_range(*samples_max, mint, maxt, &mut out.t, &mut out.v),
+                Piece::Run(run) => run.decode_range(usize::from(*samples_max), mint, maxt, &mut out.t, &mut out.v),
                 Piece::Xor(start, end) => {
-                    xor::decode_range(&self.bytes[*start..*end], *samples_max, mint, maxt, &mut out.t, &mut out.v)?;
+                    xor::decode_range(
+                        &self.bytes[*start..*end],
+                        usize::from(*samples_max),
+                        mint,
+                        maxt,
+                        &mut out.t,
+                        &mut out.v,
+                    )?;
                 }
             }
         }

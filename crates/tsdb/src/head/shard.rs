@@ -4,6 +4,7 @@ use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
 
 use fk_model::Labels;
+use fk_storage::StorageError;
 
 use super::buffers::{Arena, Slabs};
 use super::paged::{Paged, Words};
@@ -96,6 +97,14 @@ fn spread(hash: u32) -> u64 {
 }
 
 impl ShardData {
+    /// Refuses samples when the handles of chunks are nearly used up, long after any machine's memory.
+    pub fn check_room(&self) -> Result<(), StorageError> {
+        match self.arena.is_full() || self.slabs.is_full() {
+            true => Err(StorageError::ReadOnly("the head takes no more chunks".to_owned())),
+            false => Ok(()),
+        }
+    }
+
     /// The slot of the series with these labels.
     pub fn find(&self, hash: u32, labels: &Labels, symbols: &Symbols) -> Option<u32> {
         let same = |e: &IndexEntry| e.hash == hash && symbols.equal(self.words_of(e.slot), labels);

@@ -14,7 +14,7 @@
 
 use crate::chunk::xor::{self, XorState};
 
-use super::buffers::{Arena, ChunkData, NONE, OPEN_BYTES_MAX, Run, Slabs};
+use super::buffers::{self, Arena, ChunkData, NONE, OPEN_BYTES_MAX, Run, Slabs};
 
 /// How chunks are cut.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ impl Slot {
         Ok(Visible { completed: self.completed, count: self.count_before, last: None })
     }
 
-    /// The open chunk.
+    /// The open chunk. The count in the header of its bytes is out of date.
     pub fn open_data<'a>(&self, slabs: &'a Slabs) -> ChunkData<'a> {
         match self.buffer {
             NONE => ChunkData::Run(self.run()),
@@ -169,7 +169,7 @@ impl Slot {
         }
         let encoded = self.open.encode(t, v);
         let len = encoded.len_after();
-        if len > slabs.get(self.buffer).len() {
+        if len > buffers::capacity(self.buffer) {
             self.buffer = slabs.grow(self.buffer, usize::from(self.open.len), len);
         }
         self.open.write(slabs.get_mut(self.buffer), &encoded);
@@ -199,6 +199,9 @@ impl Slot {
 
     #[cold]
     fn complete(&mut self, slabs: &mut Slabs, arena: &mut Arena) {
+        if self.buffer != NONE {
+            xor::set_count(slabs.get_mut(self.buffer), self.open.count);
+        }
         self.completed = arena.push(self.completed, self.open.count, self.open.t, self.open_data(slabs));
         if self.buffer != NONE {
             slabs.free(self.buffer);
@@ -239,7 +242,7 @@ mod tests {
                 ChunkData::Run(run) => usize::from(run.count),
                 ChunkData::Xor(bytes) => xor::count(bytes).unwrap(),
             };
-            let mut counts = vec![count(self.slot.open_data(&self.slabs))];
+            let mut counts = vec![usize::from(self.slot.visible(u64::MAX).unwrap().count)];
             let mut next = self.slot.completed();
             while next != NONE {
                 let chunk = self.arena.get(next);
