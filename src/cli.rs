@@ -14,6 +14,7 @@ use clap::{Arg, ArgAction, Command};
 use fk_model::{Duration, Regex};
 
 pub use table::{FLAGS, Flag, Kind, Mode};
+pub use values::show_bytes;
 
 /// The version of Prometheus whose behaviour, API and formats this server has.
 pub const PROMETHEUS_VERSION: &str = "3.14.0";
@@ -165,8 +166,6 @@ pub struct Options {
     pub samples_per_chunk: u16,
     /// `--storage.tsdb.min-block-duration`
     pub min_block_duration: Duration,
-    /// `--storage.tsdb.no-lockfile`
-    pub no_lockfile: bool,
     /// `--storage.tsdb.retention.time`; zero: not given.
     pub retention_time: Duration,
     /// `--storage.tsdb.retention.size`; zero: not given.
@@ -248,7 +247,6 @@ impl Options {
             samples_per_chunk: u16::try_from(positive("storage.tsdb.samples-per-chunk")?)
                 .map_err(|_| Exit::usage("--storage.tsdb.samples-per-chunk is too large"))?,
             min_block_duration: raw.duration("storage.tsdb.min-block-duration")?,
-            no_lockfile: raw.switch("storage.tsdb.no-lockfile"),
             retention_time: raw.duration("storage.tsdb.retention.time")?,
             retention_size: raw.bytes("storage.tsdb.retention.size")?.unwrap_or(0),
             for_outage_tolerance: raw.duration("rules.alert.for-outage-tolerance")?,
@@ -445,6 +443,9 @@ impl Raw {
         }
         if self.switch("web.enable-admin-api") {
             notes.push("the admin API is not supported yet: its routes answer with an error".to_owned());
+        }
+        if self.switch("storage.tsdb.no-lockfile") {
+            notes.push("flag --storage.tsdb.no-lockfile has no effect: the data directory is always locked".to_owned());
         }
         for name in ["storage.tsdb.retention.time", "storage.tsdb.retention.size"] {
             if self.given.contains(name) {

@@ -1,3 +1,20 @@
-//! The Firekeeper server. See `ARCHITECTURE.md` for the whole picture.
+//! The Firekeeper server: a Prometheus server as a system of supervised actors. See `ARCHITECTURE.md` for the whole picture.
+//!
+//! - [`cli`]: flags, [`settings`]: what they mean to the engines, [`logging`]: log lines.
+//! - [`app`]: the composition root. [`actors`]: one file per actor. [`messages`]: what they tell each other.
+//! - [`slots`]: what actors publish. [`views`]: the web server's sight of it. [`evaluation`]: PromQL as the server runs it.
+//!
+//! The engines live in `crates/` and know no actor.
 
+pub mod actors;
+pub mod app;
 pub mod cli;
+pub mod evaluation;
+pub mod features;
+pub mod logging;
+pub mod messages;
+pub mod process_metrics;
+pub mod run;
+pub mod settings;
+pub mod slots;
+pub mod views;

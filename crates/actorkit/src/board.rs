@@ -66,6 +66,8 @@ pub(crate) struct Instance {
     busy_since: AtomicU64,
     /// Milliseconds from `started` to the end of the last poll.
     last_progress: AtomicU64,
+    handled: AtomicU64,
+    last_panic: Mutex<String>,
     panic_wanted: AtomicBool,
     waker: Mutex<Option<std::task::Waker>>,
 }
@@ -85,6 +87,14 @@ impl Instance {
 
     pub(crate) fn restarted(&self) {
         self.incarnation.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn message_handled(&self) {
+        self.handled.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn panicked(&self, text: String) {
+        *self.last_panic.lock() = text;
     }
 
     fn age_ms(&self) -> u64 {
@@ -132,6 +142,10 @@ pub struct ActorInfo {
     pub state: ActorState,
     /// How often it was rebuilt after a panic.
     pub restarts: u32,
+    /// Messages it has handled.
+    pub handled: u64,
+    /// Text of its last panic; empty: it never panicked.
+    pub last_panic: String,
     /// Since when it exists.
     pub age: Duration,
     /// How long it has been inside one poll without a pause, if it is.
@@ -217,6 +231,8 @@ impl Board {
             incarnation: AtomicU32::new(0),
             busy_since: AtomicU64::new(0),
             last_progress: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            last_panic: Mutex::default(),
             panic_wanted: AtomicBool::new(false),
             waker: Mutex::new(None),
         });
@@ -270,6 +286,8 @@ impl Board {
                 parent: a.parent,
                 state: a.state(),
                 restarts: a.incarnation(),
+                handled: a.handled.load(Relaxed),
+                last_panic: a.last_panic.lock().clone(),
                 age,
                 busy: busy_since.checked_sub(1).map(|ms| age.saturating_sub(Duration::from_millis(ms))),
                 idle: age.saturating_sub(Duration::from_millis(a.last_progress.load(Relaxed))),

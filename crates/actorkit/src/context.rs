@@ -143,6 +143,7 @@ where
         self.meter.taken(started - self.sent);
         runner::handling(self.meter.message());
         actor.handle(msg, ctx).handle(ctx, reply);
+        ctx.instance.message_handled();
         self.meter.handled(started.elapsed());
     }
 }

@@ -77,13 +77,17 @@ impl<A: ManagedActor> Runner<A> {
     }
 
     /// Runs `work` with panics caught and attributed to this actor.
-    fn guarded<T>(instance: &Arc<Instance>, work: impl FnOnce() -> T) -> Result<T, ()> {
+    fn guarded<T>(instance: &Arc<Instance>, work: impl FnOnce() -> T) -> Result<T, String> {
         let outer = RUNNING.with(|r| r.replace(Some(Arc::clone(instance))));
         instance.poll_begins();
         let result = catch_unwind(AssertUnwindSafe(work));
         instance.poll_ends();
         RUNNING.with(|r| r.replace(outer));
-        result.map_err(|_| ())
+        result.map_err(|payload| {
+            let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
+            text.or_else(|| payload.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "panic without a text".to_owned())
+        })
     }
 }
 
@@ -127,7 +131,8 @@ impl<A: ManagedActor> Future for Runner<A> {
                     this.board.leave(&this.instance);
                     return Poll::Ready(());
                 }
-                Err(()) => {
+                Err(text) => {
+                    this.instance.panicked(text);
                     meter::panicked(A::KIND);
                     match this.restarts.panicked(Instant::now(), rand::random()) {
                         Some(delay) => {

@@ -187,7 +187,7 @@ impl Client {
     /// Where a response sends us, if it does and we follow.
     fn redirect_of(&self, response: &Response, at: &Url) -> Result<Option<Url>, String> {
         let status = response.status();
-        let is_redirect = matches!(status.as_u16(), 301 | 302 | 303) || is_repeating(status);
+        let is_redirect = matches!(status.as_u16(), 301..=303) || is_repeating(status);
         if !self.config.follow_redirects || !is_redirect {
             return Ok(None);
         }

@@ -275,13 +275,29 @@ pub trait SeriesSet: Send + Sync {
 /// Answers selects. A handle, shared by all readers.
 pub trait Queryable: Send + Sync {
     /// The series that all `matchers` accept and that may have samples in the range.
-    fn select(&self, params: &SelectParams, matchers: &[Matcher], control: &Control) -> Result<Box<dyn SeriesSet>, StorageError>;
+    fn select(
+        &self,
+        params: &SelectParams,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Box<dyn SeriesSet>, StorageError>;
 
     /// The values of label `name`, sorted, of series that all `matchers` accept and that may have samples in `range`.
-    fn label_values(&self, name: &str, range: TimeRange, matchers: &[Matcher], control: &Control) -> Result<Vec<String>, StorageError>;
+    fn label_values(
+        &self,
+        name: &str,
+        range: TimeRange,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Vec<String>, StorageError>;
 
     /// The label names, sorted, of series that all `matchers` accept and that may have samples in `range`.
-    fn label_names(&self, range: TimeRange, matchers: &[Matcher], control: &Control) -> Result<Vec<String>, StorageError>;
+    fn label_names(
+        &self,
+        range: TimeRange,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Vec<String>, StorageError>;
 }
 
 /// Both sides of a storage.

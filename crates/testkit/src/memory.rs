@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use fk_model::{Labels, Matcher};
 use fk_storage::{
-    AppendReport, Appender, Batch, Control, Queryable, Rejection, Samples, SelectParams, SeriesRef, SeriesSet, StorageError, TimeRange,
+    AppendReport, Appender, Batch, Control, Queryable, Rejection, Samples, SelectParams, SeriesRef, SeriesSet,
+    StorageError, TimeRange,
 };
 use parking_lot::RwLock;
 
@@ -106,13 +107,19 @@ impl SeriesSet for Selected {
 impl MemoryStorage {
     fn matching(&self, range: TimeRange, matchers: &[Matcher]) -> Vec<(Labels, Samples)> {
         let inner = self.0.read();
-        let in_range = |s: &Samples| s.t.first().is_some_and(|t| *t <= range.maxt) && s.t.last().is_some_and(|t| *t >= range.mint);
+        let in_range =
+            |s: &Samples| s.t.first().is_some_and(|t| *t <= range.maxt) && s.t.last().is_some_and(|t| *t >= range.mint);
         inner.series.iter().filter(|(l, s)| in_range(s) && Matcher::all_match(matchers, l)).cloned().collect()
     }
 }
 
 impl Queryable for MemoryStorage {
-    fn select(&self, params: &SelectParams, matchers: &[Matcher], control: &Control) -> Result<Box<dyn SeriesSet>, StorageError> {
+    fn select(
+        &self,
+        params: &SelectParams,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
         control.check()?;
         let mut found = self.matching(params.range, matchers);
         found.sort_by(|a, b| a.0.cmp(&b.0));
@@ -122,7 +129,13 @@ impl Queryable for MemoryStorage {
         Ok(Box::new(Selected(found)))
     }
 
-    fn label_values(&self, name: &str, range: TimeRange, matchers: &[Matcher], _: &Control) -> Result<Vec<String>, StorageError> {
+    fn label_values(
+        &self,
+        name: &str,
+        range: TimeRange,
+        matchers: &[Matcher],
+        _: &Control,
+    ) -> Result<Vec<String>, StorageError> {
         let mut values: Vec<String> =
             self.matching(range, matchers).iter().filter_map(|(l, _)| l.get(name).map(str::to_owned)).collect();
         values.sort();
@@ -131,8 +144,11 @@ impl Queryable for MemoryStorage {
     }
 
     fn label_names(&self, range: TimeRange, matchers: &[Matcher], _: &Control) -> Result<Vec<String>, StorageError> {
-        let mut names: Vec<String> =
-            self.matching(range, matchers).iter().flat_map(|(l, _)| l.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>()).collect();
+        let mut names: Vec<String> = self
+            .matching(range, matchers)
+            .iter()
+            .flat_map(|(l, _)| l.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>())
+            .collect();
         names.sort();
         names.dedup();
         Ok(names)

@@ -624,7 +624,9 @@ pub struct Notification {
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActorNode {
-    /// Unique name, the one that the chaos route takes.
+    /// Kind, the name that the chaos route takes.
+    pub kind: String,
+    /// Name; with the kind it says which actor it is.
     pub name: String,
     /// State.
     pub state: ActorState,
@@ -632,8 +634,8 @@ pub struct ActorNode {
     pub restarts: u64,
     /// Messages handled.
     pub handled: u64,
-    /// Messages waiting.
-    pub queued: u64,
+    /// How long it has been inside one handler, s; 0: it is not.
+    pub busy_seconds: f64,
     /// When it last finished a message or timer, ms.
     #[serde(serialize_with = "json::rfc3339_or_zero")]
     pub last_progress: Option<i64>,

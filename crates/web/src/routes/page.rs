@@ -111,7 +111,7 @@ fn render_targets(html: &mut String, state: &AppState) -> fmt::Result {
 }
 
 fn render_actors(html: &mut String, state: &AppState) -> fmt::Result {
-    html.push_str("<h2>Actors</h2><table><tr><th>Actor<th>State<th>Restarts<th>Handled<th>Queued<th>Last error</tr>");
+    html.push_str("<h2>Actors</h2><table><tr><th>Actor<th>State<th>Restarts<th>Handled<th>Busy, s<th>Last error</tr>");
     let root = state.status.actors();
     // Depth first without recursion: the tree's depth is not ours to trust.
     let mut open: Vec<(&ActorNode, usize)> = vec![(&root, 0)];
@@ -125,13 +125,14 @@ fn render_actors(html: &mut String, state: &AppState) -> fmt::Result {
         let class = if actor.state == ActorState::Running { "good" } else { "bad" };
         write!(
             html,
-            "<tr><td style=\"padding-left:{}rem\">{}<td class=\"{class}\">{}<td>{}<td>{}<td>{}<td>{}</tr>",
+            "<tr><td style=\"padding-left:{}rem\">{} {}<td class=\"{class}\">{}<td>{}<td>{}<td>{}<td>{}</tr>",
             depth + 1,
+            Escaped(&actor.kind),
             Escaped(&actor.name),
             actor.state.name(),
             actor.restarts,
             actor.handled,
-            actor.queued,
+            actor.busy_seconds,
             Escaped(&actor.last_error),
         )?;
         open.extend(actor.children.iter().rev().map(|child| (child, depth + 1)));

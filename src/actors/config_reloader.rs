@@ -1,0 +1,287 @@
+//! The config reloader: reads the configuration and applies it everywhere or nowhere.
+//!
+//! Owns the list of participants and the running configuration's slot. A reload has two phases: every participant
+//! prepares and may refuse; only when all have agreed everybody commits. Prometheus applies part by part and leaves the
+//! server half changed when one part fails; here nothing changes then, and the answer carries every reason.
+//!
+//! On restart: participants and the running configuration live outside the actor. If a reload was lost between two
+//! commits, the new incarnation finishes it first, so that the server is never left with two configurations.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use actix::prelude::*;
+use chrono::Utc;
+use fk_actorkit::{Managed, ManagedActor};
+use fk_config::{LoadOptions, Loaded};
+use fk_instrument::{Kind, Registry};
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tokio::task::spawn_blocking;
+
+use crate::messages::config::{ApplyConfig, ApplyInitial, LoadInitial, Participant, Reload, ReloadError, ReloadSource};
+use crate::messages::lifecycle::{Drain, ReloadReady};
+use crate::slots::Slots;
+
+/// How long a participant may take for one phase before the reload is given up. Preparing builds clients and parses nothing,
+/// so a minute means that the participant is stuck.
+const PHASE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What outlives the actor.
+#[derive(Debug, Default)]
+pub struct ReloaderState {
+    participants: Mutex<Vec<Participant>>,
+    /// The configuration whose commit is under way.
+    committing: Mutex<Option<Arc<Loaded>>>,
+    ready: AtomicBool,
+    draining: AtomicBool,
+    /// Reloads one at a time, in the order of asking.
+    turn: tokio::sync::Mutex<()>,
+    /// Wakes the reloads that were asked for before the server was ready.
+    opened: tokio::sync::Notify,
+}
+
+/// What the reloader is made from.
+#[derive(Clone)]
+pub struct Params {
+    /// Outlives the actor.
+    pub state: Arc<ReloaderState>,
+    /// `--config.file`
+    pub path: PathBuf,
+    /// How files are read.
+    pub load: LoadOptions,
+    /// `--config.auto-reload-interval`, if automatic reloads are on.
+    pub auto_reload: Option<Duration>,
+    /// Where the running configuration and the outcome of reloads go.
+    pub slots: Arc<Slots>,
+}
+
+impl Params {
+    /// Registers `prometheus_config_last_reload_*`.
+    pub fn register(slots: &Arc<Slots>, registry: &Registry) {
+        let slots = Arc::clone(slots);
+        registry.collect(move |out| {
+            let status = *slots.reload.lock();
+            let name = "prometheus_config_last_reload_successful";
+            out.single(
+                name,
+                "Whether the last configuration reload attempt was successful.",
+                Kind::Gauge,
+                f64::from(status.successful),
+            );
+            let name = "prometheus_config_last_reload_success_timestamp_seconds";
+            let time = status.last_success.map_or(0.0, |t| t.timestamp_micros() as f64 / 1e6);
+            out.single(name, "Timestamp of the last successful configuration reload.", Kind::Gauge, time);
+        });
+    }
+
+    async fn read(&self) -> Result<Arc<Loaded>, ReloadError> {
+        let (path, load) = (self.path.clone(), self.load.clone());
+        log::info!(filename = path.display().to_string().as_str(); "Loading configuration file");
+        match spawn_blocking(move || fk_config::load(&path, &load)).await {
+            Ok(Ok(loaded)) => {
+                for warning in &loaded.warnings {
+                    log::warn!(filename = self.path.display().to_string().as_str(); "{warning}");
+                }
+                Ok(Arc::new(loaded))
+            }
+            Ok(Err(errors)) => Err(ReloadError(errors.to_string().lines().map(str::to_owned).collect())),
+            Err(panic) => Err(ReloadError(vec![format!("reading {}: {panic}", self.path.display())])),
+        }
+    }
+
+    /// Both phases. On `Err` nothing has changed.
+    async fn apply(&self, loaded: Arc<Loaded>) -> Result<(), ReloadError> {
+        let participants = self.state.participants.lock().clone();
+        let ask = |phase: ApplyConfig| {
+            let asked = participants.iter().map(move |p| p.address.send(phase.clone()).timeout(PHASE_TIMEOUT));
+            join_all(asked.collect::<Vec<_>>())
+        };
+        let mut errors = Vec::new();
+        for (participant, answer) in participants.iter().zip(ask(ApplyConfig::Prepare(Arc::clone(&loaded))).await) {
+            match answer {
+                Ok(Ok(())) => {}
+                Ok(Err(refusal)) => {
+                    errors.extend(refusal.0.iter().map(|reason| format!("{}: {reason}", participant.name)))
+                }
+                Err(error) => errors.push(format!("{}: not available: {error}", participant.name)),
+            }
+        }
+        if !errors.is_empty() {
+            ask(ApplyConfig::Abort).await;
+            return Err(ReloadError(errors));
+        }
+        *self.state.committing.lock() = Some(Arc::clone(&loaded));
+        // In order, each awaited: users of targets know a job before discovery hands them its targets.
+        self.slots.config.store(Some(Arc::clone(&loaded)));
+        for participant in &participants {
+            if let Err(error) = participant.address.send(ApplyConfig::Commit).timeout(PHASE_TIMEOUT).await {
+                // It panicked over the commit. Its next incarnation starts from the configuration's slot.
+                log::error!(component = participant.name, err = error.to_string().as_str(); "no answer to a commit");
+            }
+        }
+        *self.state.committing.lock() = None;
+        let mut status = self.slots.reload.lock();
+        status.successful = true;
+        status.last_success = Some(Utc::now());
+        drop(status);
+        log::info!(filename = self.path.display().to_string().as_str(); "Completed loading of configuration file");
+        Ok(())
+    }
+
+    async fn reload(&self) -> Result<(), ReloadError> {
+        while !self.state.ready.load(SeqCst) {
+            let opened = self.state.opened.notified();
+            if self.state.ready.load(SeqCst) {
+                break;
+            }
+            opened.await;
+        }
+        let _turn = self.state.turn.lock().await;
+        if self.state.draining.load(SeqCst) {
+            return Err(ReloadError(vec!["the server is stopping".to_owned()]));
+        }
+        let outcome = match self.read().await {
+            Ok(loaded) => self.apply(loaded).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &outcome {
+            let mut status = self.slots.reload.lock();
+            status.successful = false;
+            status.last_failure = Some(Utc::now());
+            drop(status);
+            log::error!(filename = self.path.display().to_string().as_str(), err = error.to_string().as_str(); "Error reloading config, nothing was changed");
+        }
+        outcome
+    }
+
+    /// Whether the files differ from what runs, or cannot be read at all.
+    async fn changed(&self) -> bool {
+        let (path, load) = (self.path.clone(), self.load.clone());
+        let running = self.slots.config.load_full().map(|loaded| loaded.checksum.clone());
+        let read = spawn_blocking(move || fk_config::load(&path, &load).map(|loaded| loaded.checksum)).await;
+        !matches!(read, Ok(Ok(checksum)) if Some(&checksum) == running.as_ref())
+    }
+}
+
+/// The actor.
+pub struct ConfigReloader {
+    params: Params,
+}
+
+impl ConfigReloader {
+    /// A reloader that waits for its orders.
+    pub fn new(params: Params) -> ConfigReloader {
+        ConfigReloader { params }
+    }
+
+    fn watch(&self, ctx: &mut Managed<Self>) {
+        let Some(interval) = self.params.auto_reload else { return };
+        let params = self.params.clone();
+        let address = ctx.address();
+        let watch = async move {
+            loop {
+                tokio::time::sleep(interval).await;
+                if params.changed().await {
+                    // Awaited, so that at most one automatic reload is under way. Its outcome is logged where it runs.
+                    let _ = address.send(Reload(ReloadSource::Watch)).await;
+                }
+            }
+        };
+        ctx.spawn(watch.into_actor(self));
+    }
+}
+
+impl Actor for ConfigReloader {
+    type Context = Managed<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let lost = self.params.state.committing.lock().take();
+        if let Some(loaded) = lost {
+            log::warn!(component = "config reloader"; "finishing a reload that was interrupted");
+            let params = self.params.clone();
+            let finish = async move {
+                let _turn = params.state.turn.lock().await;
+                if let Err(error) = params.apply(loaded).await {
+                    log::error!(component = "config reloader", err = error.to_string().as_str(); "the interrupted reload cannot be finished");
+                }
+            };
+            ctx.spawn(finish.into_actor(self));
+        }
+        if self.params.state.ready.load(SeqCst) {
+            self.watch(ctx);
+        }
+    }
+}
+
+impl Supervised for ConfigReloader {}
+
+impl ManagedActor for ConfigReloader {
+    const KIND: &'static str = "config_reloader";
+}
+
+impl Handler<LoadInitial> for ConfigReloader {
+    type Result = ResponseFuture<Result<Arc<Loaded>, ReloadError>>;
+
+    fn handle(&mut self, _: LoadInitial, _: &mut Self::Context) -> Self::Result {
+        let params = self.params.clone();
+        Box::pin(async move {
+            let loaded = params.read().await?;
+            params.slots.config.store(Some(Arc::clone(&loaded)));
+            Ok(loaded)
+        })
+    }
+}
+
+impl Handler<ApplyInitial> for ConfigReloader {
+    type Result = ResponseFuture<Result<(), ReloadError>>;
+
+    fn handle(&mut self, ApplyInitial(participants): ApplyInitial, _: &mut Self::Context) -> Self::Result {
+        let params = self.params.clone();
+        Box::pin(async move {
+            *params.state.participants.lock() = participants;
+            let Some(loaded) = params.slots.config.load_full() else {
+                return Err(ReloadError(vec!["no configuration was loaded".to_owned()]));
+            };
+            params.apply(loaded).await?;
+            params.state.ready.store(true, SeqCst);
+            params.state.opened.notify_waiters();
+            Ok(())
+        })
+    }
+}
+
+impl Handler<ReloadReady> for ConfigReloader {
+    type Result = ();
+
+    fn handle(&mut self, _: ReloadReady, ctx: &mut Self::Context) {
+        self.watch(ctx);
+    }
+}
+
+impl Handler<Reload> for ConfigReloader {
+    type Result = ResponseFuture<Result<(), ReloadError>>;
+
+    fn handle(&mut self, Reload(source): Reload, _: &mut Self::Context) -> Self::Result {
+        log::debug!(component = "config reloader"; "reload asked for by {source:?}");
+        let params = self.params.clone();
+        Box::pin(async move { params.reload().await })
+    }
+}
+
+impl Handler<Drain> for ConfigReloader {
+    type Result = ResponseFuture<()>;
+
+    /// Waits for a reload under way; later ones are refused.
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        let state = Arc::clone(&self.params.state);
+        state.draining.store(true, SeqCst);
+        state.ready.store(true, SeqCst);
+        state.opened.notify_waiters();
+        Box::pin(async move {
+            let _turn = state.turn.lock().await;
+        })
+    }
+}

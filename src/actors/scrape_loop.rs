@@ -1,0 +1,485 @@
+//! A scrape loop: scrapes one target, interval after interval.
+//!
+//! Owns the timer, the request under way, and the engine that turns bodies into samples. A scrape is one append to the storage,
+//! through its handle; nothing of it goes through a mailbox.
+//!
+//! On restart: the engine starts without its cache (series are looked up again) and the next scrape comes at its usual place.
+//! What vanished from the target in just that scrape gets no staleness marker.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use chrono::Utc;
+use fk_actorkit::{Managed, ManagedActor};
+use fk_http::ScrapeRequest;
+use fk_instrument::{Counter, Family, Gauge, Histogram, Registry};
+use fk_scrape::timing::{ALIGN_TOLERANCE_NS, aligned_timestamp};
+use fk_scrape::{Fetched, MetadataHandle, ScrapeError, ScrapeOutcome, Scratch, Target, accept_header};
+use fk_tsdb::Db;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::messages::Tick;
+use crate::messages::lifecycle::Drain;
+use crate::messages::scrape::{EndTarget, JobSpec, UpdateJob};
+
+thread_local! {
+    /// Batch and report of whoever ingests on this thread.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Bodies up to this size leave their memory to the next scrape of the target.
+const BODY_BYTES_KEPT: usize = 16 << 10;
+
+/// How long a loop that was told to end waits beyond two ticks, as a share of the interval.
+const END_SLACK: f64 = 0.1;
+
+/// The flags about scraping.
+#[derive(Clone, Debug)]
+pub struct ScrapeSettings {
+    /// `User-Agent` of requests.
+    pub user_agent: String,
+    /// Full name of this machine; part of the seed of scrape offsets.
+    pub host_name: String,
+    /// `--scrape.adjust-timestamps`
+    pub align_timestamps: bool,
+    /// `--scrape.timestamp-tolerance`, nanoseconds
+    pub tolerance_ns: i64,
+}
+
+impl ScrapeSettings {
+    /// The timestamp in ms of a scrape that starts at `now_ns`.
+    fn timestamp_ms(&self, now_ns: i64, first_ns: i64, interval_ns: i64) -> i64 {
+        let aligned = if self.align_timestamps { aligned_timestamp(now_ns, first_ns, interval_ns) } else { now_ns };
+        aligned.div_euclid(1_000_000)
+    }
+}
+
+impl Default for ScrapeSettings {
+    fn default() -> ScrapeSettings {
+        ScrapeSettings {
+            user_agent: "Prometheus/3.14.0".to_owned(),
+            host_name: String::new(),
+            align_timestamps: true,
+            tolerance_ns: ALIGN_TOLERANCE_NS,
+        }
+    }
+}
+
+/// `prometheus_target_*`
+#[derive(Clone, Debug)]
+pub struct ScrapeMetrics {
+    /// Pools that run.
+    pub pools: Gauge,
+    /// Targets of each pool.
+    pub pool_targets: Family<Gauge>,
+    /// Times the targets of a pool were compared.
+    pub pool_syncs: Family<Counter>,
+    /// Targets that are no good.
+    pub sync_failed: Family<Counter>,
+    /// Syncs that found more targets than the job may have.
+    pub exceeded_target_limit: Counter,
+    scrape_duration: Histogram,
+    exceeded_body_size: Counter,
+    exceeded_sample_limit: Counter,
+    duplicates: Counter,
+    out_of_order: Counter,
+    out_of_bounds: Counter,
+    cache_flush_forced: Counter,
+    late: Histogram,
+}
+
+impl ScrapeMetrics {
+    /// Registers them.
+    pub fn new(registry: &Registry) -> ScrapeMetrics {
+        const POOL: &[&str] = &["scrape_job"];
+        const SECONDS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        ScrapeMetrics {
+            pools: registry.gauge("prometheus_target_scrape_pools_total", "Total number of scrape pools running."),
+            pool_targets: registry.gauges(
+                "prometheus_target_scrape_pool_targets",
+                "Current number of targets in this scrape pool.",
+                POOL,
+            ),
+            pool_syncs: registry.counters(
+                "prometheus_target_scrape_pool_sync_total",
+                "Total number of syncs that were executed on a scrape pool.",
+                POOL,
+            ),
+            sync_failed: registry.counters(
+                "prometheus_target_sync_failed_total",
+                "Total number of target sync failures.",
+                POOL,
+            ),
+            exceeded_target_limit: registry.counter(
+                "prometheus_target_scrape_pool_exceeded_target_limit_total",
+                "Total number of times scrape pools hit the target limit, during sync or config reload.",
+            ),
+            scrape_duration: registry.histogram(
+                "firekeeper_target_scrape_duration_seconds",
+                "Time from the start of a request to its samples in the storage.",
+                SECONDS,
+            ),
+            exceeded_body_size: registry.counter(
+                "prometheus_target_scrapes_exceeded_body_size_limit_total",
+                "Total number of scrapes that hit the body size limit.",
+            ),
+            exceeded_sample_limit: registry.counter(
+                "prometheus_target_scrapes_exceeded_sample_limit_total",
+                "Total number of scrapes that hit the sample limit and were rejected.",
+            ),
+            duplicates: registry.counter(
+                "prometheus_target_scrapes_sample_duplicate_timestamp_total",
+                "Total number of samples rejected due to duplicate timestamps but different values.",
+            ),
+            out_of_order: registry.counter(
+                "prometheus_target_scrapes_sample_out_of_order_total",
+                "Total number of samples rejected due to not being out of the expected order.",
+            ),
+            out_of_bounds: registry.counter(
+                "prometheus_target_scrapes_sample_out_of_bounds_total",
+                "Total number of samples rejected due to timestamp falling outside of the time bounds.",
+            ),
+            cache_flush_forced: registry.counter(
+                "prometheus_target_scrapes_cache_flush_forced_total",
+                "How many times a scrape cache was flushed due to getting big while scrapes are failing.",
+            ),
+            late: registry.histogram(
+                "firekeeper_target_scrape_lateness_seconds",
+                "How long after its slot a scrape began.",
+                SECONDS,
+            ),
+        }
+    }
+
+    /// Forgets a pool.
+    pub fn remove_pool(&self, job: &str) {
+        self.pool_targets.remove(&[job]);
+        self.pool_syncs.remove(&[job]);
+        self.sync_failed.remove(&[job]);
+    }
+
+    fn scraped(&self, outcome: &ScrapeOutcome) {
+        self.scrape_duration.observe(outcome.duration_s);
+        self.duplicates.add(outcome.counts.duplicates);
+        self.out_of_order.add(outcome.counts.out_of_order);
+        self.out_of_bounds.add(outcome.counts.out_of_bounds);
+        self.exceeded_body_size.add(u64::from(outcome.body_bytes < 0));
+        self.exceeded_sample_limit.add(u64::from(matches!(outcome.error, Some(ScrapeError::SampleLimit))));
+        self.cache_flush_forced.add(u64::from(outcome.cache_flush_forced));
+    }
+}
+
+/// The last scrape of a target.
+#[derive(Clone, Debug, Default)]
+pub struct LastScrape {
+    /// When it began, ms; `None`: there was none yet.
+    pub at_ms: Option<i64>,
+    /// How long it took, seconds.
+    pub duration_s: f64,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+}
+
+/// What others see of a target; also how the pool tells its loop that the job has too many targets.
+#[derive(Debug, Default)]
+pub struct TargetStatus {
+    last: Mutex<LastScrape>,
+    shown: Mutex<Option<Arc<Target>>>,
+    metadata: Mutex<Option<MetadataHandle>>,
+    limit_error: Mutex<Option<String>>,
+}
+
+impl TargetStatus {
+    /// Of a target that was not scraped yet.
+    pub fn new() -> Arc<TargetStatus> {
+        Arc::default()
+    }
+
+    /// The last scrape.
+    pub fn last(&self) -> LastScrape {
+        self.last.lock().clone()
+    }
+
+    /// The target's metadata, once its loop runs.
+    pub fn metadata(&self) -> Option<MetadataHandle> {
+        self.metadata.lock().clone()
+    }
+
+    /// Sets the target as it is shown: discovered labels may change under a running loop.
+    pub fn show(&self, target: Arc<Target>) {
+        *self.shown.lock() = Some(target);
+    }
+
+    /// The target as it is shown.
+    pub fn shown_target(&self) -> Option<Arc<Target>> {
+        self.shown.lock().clone()
+    }
+
+    /// With an error every scrape fails with it, without a request.
+    pub fn set_limit_error(&self, error: Option<String>) {
+        *self.limit_error.lock() = error;
+    }
+}
+
+/// What a loop is made from.
+#[derive(Clone)]
+pub struct Params {
+    /// What to scrape.
+    pub target: Arc<Target>,
+    /// The job.
+    pub spec: JobSpec,
+    /// Outlives the actor.
+    pub status: Arc<TargetStatus>,
+    /// Where samples go.
+    pub storage: Arc<Db>,
+    /// Flags.
+    pub settings: ScrapeSettings,
+    /// Metrics.
+    pub metrics: ScrapeMetrics,
+}
+
+/// The actor.
+pub struct ScrapeLoop {
+    params: Params,
+    /// `None` once the target's series are marked stale.
+    engine: Option<fk_scrape::ScrapeLoop>,
+    accept: Arc<str>,
+    /// The first slot: by the wall clock for timestamps, by the steady one for waiting.
+    first_ns: i64,
+    first: Instant,
+    /// The slot the timer is set for, counted from the first.
+    slot: u32,
+    /// Number of the newest timer.
+    timer: u64,
+    fetching: bool,
+    /// Memory for bodies, reused while they stay small.
+    body: Vec<u8>,
+    ending: bool,
+    /// Wakes a drain that waits for the scrape under way.
+    idle: Arc<tokio::sync::Notify>,
+}
+
+impl ScrapeLoop {
+    /// A loop that waits for its first slot.
+    pub fn new(params: Params) -> ScrapeLoop {
+        let engine = fk_scrape::ScrapeLoop::new(Arc::clone(&params.target), Arc::clone(&params.spec.config));
+        *params.status.metadata.lock() = Some(engine.metadata());
+        let accept = accept_header(&params.spec.config).into();
+        let (first, idle) = (Instant::now(), Arc::default());
+        ScrapeLoop {
+            params,
+            engine: Some(engine),
+            accept,
+            first_ns: 0,
+            first,
+            slot: 0,
+            timer: 0,
+            fetching: false,
+            body: Vec::new(),
+            ending: false,
+            idle,
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        self.params.target.interval.to_std()
+    }
+
+    fn interval_ns(&self) -> i64 {
+        self.params.target.interval.as_millis() * 1_000_000
+    }
+
+    /// Finds the first slot from now and sets the timer for it.
+    fn begin(&mut self, ctx: &mut Managed<Self>) {
+        let now_ns = now_ns();
+        let offset_ns = self.params.target.offset(now_ns, self.params.spec.seed);
+        self.first_ns = now_ns + offset_ns;
+        self.first = Instant::now() + Duration::from_nanos(offset_ns.unsigned_abs());
+        self.slot = 0;
+        self.set_timer(ctx);
+    }
+
+    fn set_timer(&mut self, ctx: &mut Managed<Self>) {
+        self.timer += 1;
+        let timer = self.timer;
+        let due = self.first + self.interval() * self.slot;
+        ctx.run_later(due.saturating_duration_since(Instant::now()), move |_, ctx| ctx.address().do_send(Tick(timer)));
+    }
+
+    /// Moves on to the next slot that has not passed; slots that were missed are left out.
+    fn advance(&mut self, ctx: &mut Managed<Self>) {
+        let passed =
+            Instant::now().saturating_duration_since(self.first).as_nanos() / self.interval().as_nanos().max(1);
+        self.slot = u32::try_from(passed).unwrap_or(u32::MAX - 1).saturating_add(1).max(self.slot);
+        self.set_timer(ctx);
+    }
+
+    fn scrape(&mut self, ctx: &mut Managed<Self>) {
+        let (now_ns, began) = (now_ns(), Instant::now());
+        let ts_ms = self.params.settings.timestamp_ms(now_ns, self.first_ns, self.interval_ns());
+        let slot_began = self.first + self.interval() * self.slot;
+        self.params.metrics.late.observe(began.saturating_duration_since(slot_began).as_secs_f64());
+        let limit_error = self.params.status.limit_error.lock().clone();
+        if let Some(error) = limit_error {
+            self.ingest(Err((error, false)), &[], ts_ms, began);
+            return;
+        }
+        let (client, target, config) =
+            (self.params.spec.client.clone(), Arc::clone(&self.params.target), Arc::clone(&self.params.spec.config));
+        let (accept, user_agent) = (Arc::clone(&self.accept), self.params.settings.user_agent.clone());
+        let mut body = std::mem::take(&mut self.body);
+        let fetch = async move {
+            let request = ScrapeRequest {
+                url: &target.url,
+                accept: &accept,
+                user_agent: &user_agent,
+                timeout: target.timeout.to_std(),
+                body_size_limit: config.body_size_limit,
+                enable_compression: config.enable_compression,
+            };
+            match client.scrape(&request, &mut body).await {
+                Ok(response) => (Ok(response.content_type), body),
+                Err(error) => (Err((error.to_string(), error.is_body_size_limit())), body),
+            }
+        };
+        self.fetching = true;
+        ctx.spawn(fetch.into_actor(self).map(move |(fetched, body), this, ctx| {
+            this.ingest(fetched, &body, ts_ms, began);
+            this.keep(body);
+            this.fetching = false;
+            this.idle.notify_waiters();
+            if this.timer == 0 {
+                ctx.stop();
+            }
+        }));
+    }
+
+    /// Keeps the memory of a body for the next scrape, unless that would hold a lot between scrapes.
+    fn keep(&mut self, mut body: Vec<u8>) {
+        if body.capacity() <= BODY_BYTES_KEPT {
+            body.clear();
+            self.body = body;
+        }
+    }
+
+    fn ingest(&mut self, fetched: Result<String, (String, bool)>, body: &[u8], ts_ms: i64, began: Instant) {
+        let Some(engine) = self.engine.as_mut() else { return };
+        let fetched = match &fetched {
+            Ok(content_type) => Fetched::Body { body, content_type },
+            Err((reason, body_size_limit_hit)) => Fetched::Failed { reason, body_size_limit_hit: *body_size_limit_hit },
+        };
+        let storage = &*self.params.storage;
+        let outcome = SCRATCH.with_borrow_mut(|scratch| {
+            engine.ingest(fetched, ts_ms, || began.elapsed().as_secs_f64(), scratch, storage)
+        });
+        let url = self.params.target.url.as_str();
+        if let Some(error) = &outcome.error {
+            log::debug!(component = "scrape manager", target = url, err = error.to_string().as_str(); "Scrape failed");
+        }
+        if let Some(warning) = &outcome.warning {
+            log::debug!(component = "scrape manager", target = url, err = warning.to_string().as_str(); "format of the answer was guessed");
+        }
+        if let Some(error) = &outcome.storage_error {
+            log::error!(component = "scrape manager", target = url, err = error.to_string().as_str(); "Scrape commit failed");
+        }
+        self.params.metrics.scraped(&outcome);
+        let error = outcome.error.map(|error| error.to_string());
+        *self.params.status.last.lock() = LastScrape { at_ms: Some(ts_ms), duration_s: outcome.duration_s, error };
+    }
+}
+
+fn now_ns() -> i64 {
+    Utc::now().timestamp_nanos_opt().unwrap_or(i64::MAX)
+}
+
+impl Actor for ScrapeLoop {
+    type Context = Managed<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl Supervised for ScrapeLoop {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        *self = ScrapeLoop::new(self.params.clone());
+    }
+}
+
+impl ManagedActor for ScrapeLoop {
+    const KIND: &'static str = "scrape_loop";
+}
+
+impl Handler<Tick> for ScrapeLoop {
+    type Result = ();
+
+    fn handle(&mut self, Tick(timer): Tick, ctx: &mut Self::Context) {
+        if timer != self.timer || self.ending {
+            return;
+        }
+        // A slow scrape makes ticks drop: never two at a time, never a queue.
+        if !self.fetching {
+            self.scrape(ctx);
+        }
+        self.advance(ctx);
+    }
+}
+
+impl Handler<UpdateJob> for ScrapeLoop {
+    type Result = ();
+
+    /// Goes on with what it knows and where it is: interval and timeout are part of a target's identity, so neither can
+    /// differ here.
+    fn handle(&mut self, UpdateJob(spec): UpdateJob, _: &mut Self::Context) {
+        self.accept = accept_header(&spec.config).into();
+        let target = Arc::clone(&self.params.target);
+        self.engine = self.engine.take().map(|engine| engine.reconfigured(target, Arc::clone(&spec.config)));
+        self.params.spec = spec;
+    }
+}
+
+impl Handler<EndTarget> for ScrapeLoop {
+    type Result = ();
+
+    /// Waits two ticks and a little, for the target may come back under another loop, whose samples then make the markers
+    /// out of order; marks with the time of the first of the two.
+    fn handle(&mut self, _: EndTarget, ctx: &mut Self::Context) {
+        if std::mem::replace(&mut self.ending, true) {
+            return;
+        }
+        let next_ns = self.first_ns + i64::from(self.slot) * self.interval_ns();
+        let next = self.first + self.interval() * self.slot;
+        let wait = next.saturating_duration_since(Instant::now()) + self.interval().mul_f64(1.0 + END_SLACK);
+        ctx.run_later(wait, move |this, ctx| {
+            if let Some(engine) = this.engine.take() {
+                let ts_ms = next_ns.div_euclid(1_000_000);
+                let storage = &*this.params.storage;
+                if let Err(error) = SCRATCH.with_borrow_mut(|scratch| engine.end(ts_ms, scratch, storage)) {
+                    let url = this.params.target.url.as_str();
+                    log::warn!(component = "scrape manager", target = url, err = error.to_string().as_str(); "stale markers were not written");
+                }
+            }
+            ctx.stop();
+        });
+    }
+}
+
+impl Handler<Drain> for ScrapeLoop {
+    type Result = ResponseFuture<()>;
+
+    /// Answered when the scrape under way is stored. No staleness markers: the server stops, or the job was removed.
+    fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
+        self.ending = true;
+        self.timer = 0;
+        if !self.fetching {
+            ctx.stop();
+            return Box::pin(std::future::ready(()));
+        }
+        // The request ends by its own timeout at the latest.
+        let stored = Arc::clone(&self.idle).notified_owned();
+        Box::pin(stored)
+    }
+}

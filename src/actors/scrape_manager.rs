@@ -1,0 +1,261 @@
+//! The scrape manager: one scrape pool for each job.
+//!
+//! Owns the set of pools. Prepares a reload by building the HTTP clients of new and changed jobs, and hands target groups on to
+//! the pools, per job at most once in `--scrape.discovery-reload-interval` (the first set at once).
+//!
+//! On restart: pools live outside the actor and go on scraping; jobs are compared with the running configuration.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use fk_actorkit::{Board, Managed, ManagedActor, Spec};
+use fk_config::{Loaded, ScrapeConfig};
+use fk_http::Client;
+use fk_model::TargetGroup;
+use fk_scrape::timing::offset_seed;
+use fk_tsdb::Db;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::actors::scrape_loop::{ScrapeMetrics, ScrapeSettings};
+use crate::actors::scrape_pool::{self, PoolState, ScrapePool};
+use crate::messages::Tick;
+use crate::messages::config::{ApplyConfig, Refusal};
+use crate::messages::discovery::TargetGroups;
+use crate::messages::lifecycle::Drain;
+use crate::messages::scrape::{JobSpec, SyncTargets, UpdateJob};
+use crate::slots::Slots;
+
+/// A running pool.
+#[derive(Clone, Debug)]
+struct Pool {
+    state: Arc<PoolState>,
+    address: Addr<ScrapePool>,
+}
+
+/// What outlives the actor: the pools by job name.
+#[derive(Debug, Default)]
+pub struct ScrapeState {
+    pools: Mutex<BTreeMap<String, Pool>>,
+}
+
+impl ScrapeState {
+    /// The state of every pool, in order of job names.
+    pub fn pools(&self) -> Vec<Arc<PoolState>> {
+        self.pools.lock().values().map(|pool| Arc::clone(&pool.state)).collect()
+    }
+}
+
+/// What the manager is made from.
+#[derive(Clone)]
+pub struct Params {
+    /// Outlives the actor.
+    pub state: Arc<ScrapeState>,
+    /// The running configuration and the discovered groups.
+    pub slots: Arc<Slots>,
+    /// For starting pools.
+    pub board: Board,
+    /// Where pools and loops run.
+    pub arbiters: Vec<ArbiterHandle>,
+    /// Where samples go.
+    pub storage: Arc<Db>,
+    /// Flags.
+    pub settings: ScrapeSettings,
+    /// `--scrape.discovery-reload-interval`
+    pub reload_interval: Duration,
+    /// Metrics.
+    pub metrics: ScrapeMetrics,
+}
+
+/// Groups of one job on their way to its pool.
+#[derive(Default)]
+struct Delivery {
+    last: Option<Instant>,
+    waiting: Option<Arc<Vec<TargetGroup>>>,
+}
+
+/// The actor.
+pub struct ScrapeManager {
+    params: Params,
+    /// Jobs that are new or changed, ready to run, and the names of all jobs.
+    prepared: Option<(Vec<JobSpec>, Vec<String>)>,
+    deliveries: BTreeMap<String, Delivery>,
+}
+
+impl ScrapeManager {
+    /// A manager of the pools in its state.
+    pub fn new(params: Params) -> ScrapeManager {
+        ScrapeManager { params, prepared: None, deliveries: BTreeMap::new() }
+    }
+
+    fn prepare(&self, loaded: &Loaded) -> Result<(Vec<JobSpec>, Vec<String>), Refusal> {
+        let running: BTreeMap<String, JobSpec> =
+            self.params.state.pools.lock().iter().map(|(job, pool)| (job.clone(), pool.state.spec())).collect();
+        let seed = offset_seed(&self.params.settings.host_name, &loaded.config.global.external_labels);
+        let (mut specs, mut reasons) = (Vec::new(), Vec::new());
+        for config in &loaded.config.scrape_configs {
+            let old = running.get(&config.job_name);
+            if old.is_some_and(|old| same_job(&old.config, config)) {
+                continue;
+            }
+            match Client::new(&config.http) {
+                // A job that runs already keeps the places of its scrapes.
+                Ok(client) => {
+                    let seed = old.map_or(seed, |old| old.seed);
+                    specs.push(JobSpec { config: Arc::clone(config), client, seed });
+                }
+                Err(error) => reasons.push(format!("job {}: {error}", config.job_name)),
+            }
+        }
+        if !reasons.is_empty() {
+            return Err(Refusal(reasons));
+        }
+        Ok((specs, loaded.config.scrape_configs.iter().map(|config| config.job_name.clone()).collect()))
+    }
+
+    fn commit(&mut self, specs: Vec<JobSpec>, jobs: &[String], ctx: &mut Managed<Self>) {
+        let mut pools = self.params.state.pools.lock();
+        pools.retain(|job, pool| {
+            let keep = jobs.contains(job);
+            if !keep {
+                pool.address.do_send(Drain);
+                self.params.metrics.remove_pool(job);
+            }
+            keep
+        });
+        self.deliveries.retain(|job, _| jobs.contains(job));
+        for spec in specs {
+            let job = spec.config.job_name.clone();
+            if let Some(pool) = pools.get(&job) {
+                pool.address.do_send(UpdateJob(spec));
+                continue;
+            }
+            let state = PoolState::new(spec);
+            let index = pools.len() % self.params.arbiters.len().max(1);
+            let Some(arbiter) = self.params.arbiters.get(index) else { continue };
+            let params = scrape_pool::Params {
+                state: Arc::clone(&state),
+                board: self.params.board.clone(),
+                arbiters: self.params.arbiters.clone(),
+                storage: Arc::clone(&self.params.storage),
+                settings: self.params.settings.clone(),
+                metrics: self.params.metrics.clone(),
+            };
+            let address = self
+                .params
+                .board
+                .spawn_on(arbiter, Spec::named(job.clone()).child_of(ctx.id()), move |_| ScrapePool::new(params));
+            pools.insert(job, Pool { state, address });
+        }
+        self.params.metrics.pools.set(pools.len() as f64);
+    }
+
+    /// Hands waiting groups on where the interval is over, and sets the timer for the others.
+    fn deliver(&mut self, ctx: &mut Managed<Self>) {
+        let (now, interval) = (Instant::now(), self.params.reload_interval);
+        let pools = self.params.state.pools.lock();
+        let mut next: Option<Instant> = None;
+        for (job, delivery) in &mut self.deliveries {
+            let Some(pool) = pools.get(job) else { continue };
+            let due = delivery.last.map_or(now, |last| last + interval);
+            if delivery.waiting.is_none() {
+                continue;
+            }
+            if due <= now {
+                if let Some(groups) = delivery.waiting.take() {
+                    delivery.last = Some(now);
+                    pool.address.do_send(SyncTargets(groups));
+                }
+            } else {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        if let Some(next) = next {
+            ctx.run_later(next - now, |_, ctx| ctx.address().do_send(Tick(0)));
+        }
+    }
+}
+
+/// Whether a job can go on undisturbed: everything but where its targets come from, which is discovery's business.
+fn same_job(old: &ScrapeConfig, new: &ScrapeConfig) -> bool {
+    let without_discovery =
+        |config: &ScrapeConfig| ScrapeConfig { discovery: Vec::new(), shown_yaml: String::new(), ..config.clone() };
+    old == new || (old.discovery != new.discovery && without_discovery(old) == without_discovery(new))
+}
+
+impl Actor for ScrapeManager {
+    type Context = Managed<Self>;
+
+    /// Only a manager that was rebuilt finds groups in the slot: those that were on their way when it panicked.
+    fn started(&mut self, ctx: &mut Self::Context) {
+        log::info!(component = "scrape manager"; "Starting scrape manager");
+        for (job, groups) in self.params.slots.scrape_groups.load().iter() {
+            self.deliveries.insert(job.clone(), Delivery { last: None, waiting: Some(Arc::clone(groups)) });
+        }
+        self.deliver(ctx);
+    }
+}
+
+impl Supervised for ScrapeManager {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        *self = ScrapeManager::new(self.params.clone());
+    }
+}
+
+impl ManagedActor for ScrapeManager {
+    const KIND: &'static str = "scrape_manager";
+}
+
+impl Handler<ApplyConfig> for ScrapeManager {
+    type Result = Result<(), Refusal>;
+
+    fn handle(&mut self, phase: ApplyConfig, ctx: &mut Self::Context) -> Self::Result {
+        match phase {
+            ApplyConfig::Prepare(loaded) => self.prepared = Some(self.prepare(&loaded)?),
+            ApplyConfig::Abort => self.prepared = None,
+            ApplyConfig::Commit => {
+                let prepared = match self.prepared.take() {
+                    Some(prepared) => Some(prepared),
+                    // It panicked after preparing: the configuration is in its slot by now.
+                    None => self.params.slots.config.load_full().map(|loaded| self.prepare(&loaded)).transpose()?,
+                };
+                if let Some((specs, jobs)) = prepared {
+                    self.commit(specs, &jobs, ctx);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Handler<TargetGroups> for ScrapeManager {
+    type Result = ();
+
+    fn handle(&mut self, found: TargetGroups, ctx: &mut Self::Context) {
+        self.deliveries.entry(found.job).or_default().waiting = Some(found.groups);
+        self.deliver(ctx);
+    }
+}
+
+impl Handler<Tick> for ScrapeManager {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, ctx: &mut Self::Context) {
+        self.deliver(ctx);
+    }
+}
+
+impl Handler<Drain> for ScrapeManager {
+    type Result = ResponseFuture<()>;
+
+    /// Answered when every running scrape is stored.
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        let pools = std::mem::take(&mut *self.params.state.pools.lock());
+        Box::pin(async move {
+            join_all(pools.values().map(|pool| pool.address.send(Drain))).await;
+        })
+    }
+}

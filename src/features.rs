@@ -1,0 +1,163 @@
+//! `/api/v1/features`: what this server can do, in the words clients look for.
+
+use std::collections::BTreeMap;
+
+use fk_promql_syntax::functions::FUNCTIONS;
+
+use crate::cli::Options;
+
+/// Feature names of one category, with whether they are there.
+type Category = BTreeMap<String, bool>;
+
+const OPERATORS: &[&str] = &[
+    "!=",
+    "!~",
+    "%",
+    "*",
+    "+",
+    "-",
+    "/",
+    "<",
+    "<=",
+    "==",
+    "=~",
+    ">",
+    ">=",
+    "@",
+    "^",
+    "and",
+    "atan2",
+    "avg",
+    "bottomk",
+    "count",
+    "count_values",
+    "group",
+    "max",
+    "min",
+    "or",
+    "quantile",
+    "stddev",
+    "stdvar",
+    "sum",
+    "topk",
+    "unless",
+];
+
+/// Discovery mechanisms Prometheus has; only those in [`DISCOVERY_BUILT`] are built.
+const DISCOVERY: &[&str] = &[
+    "aws",
+    "azure",
+    "consul",
+    "digitalocean",
+    "dns",
+    "docker",
+    "dockerswarm",
+    "ec2",
+    "eureka",
+    "file",
+    "gce",
+    "hetzner",
+    "http",
+    "ionos",
+    "kubernetes",
+    "kuma",
+    "lightsail",
+    "linode",
+    "marathon",
+    "nerve",
+    "nomad",
+    "openstack",
+    "ovhcloud",
+    "puppetdb",
+    "scaleway",
+    "serverset",
+    "stackit",
+    "static",
+    "triton",
+    "uyuni",
+    "vultr",
+];
+const DISCOVERY_BUILT: &[&str] = &["file", "static"];
+
+/// Every category and feature.
+pub fn map(options: &Options) -> BTreeMap<String, Category> {
+    let category = |features: &[(&str, bool)]| -> Category {
+        features.iter().map(|(name, on)| ((*name).to_owned(), *on)).collect()
+    };
+    let feature = |name: &str| options.has_feature(name);
+    let experimental = feature("promql-experimental-functions");
+    let fill = feature("promql-binop-fill-modifiers");
+    let ranges = feature("promql-extended-range-selectors");
+    let mut operators: Category = OPERATORS.iter().map(|name| ((*name).to_owned(), true)).collect();
+    operators.extend([("limitk".to_owned(), experimental), ("limit_ratio".to_owned(), experimental)]);
+    let functions =
+        FUNCTIONS.iter().map(|function| (function.name.to_owned(), experimental || !function.experimental)).collect();
+    BTreeMap::from([
+        (
+            "api".to_owned(),
+            category(&[
+                ("admin", false),
+                ("exclude_alerts", true),
+                ("label_values_match", true),
+                ("lifecycle", options.lifecycle),
+                ("openapi_3.1", false),
+                ("openapi_3.2", false),
+                ("otlp_write_receiver", false),
+                ("query_stats", true),
+                ("query_warnings", true),
+                ("remote_write_receiver", options.remote_write_receiver),
+                ("search", false),
+                ("time_range_labels", true),
+                ("time_range_series", true),
+            ]),
+        ),
+        (
+            "prometheus".to_owned(),
+            category(&[("agent_mode", false), ("auto_reload_config", options.auto_reload), ("server_mode", true)]),
+        ),
+        (
+            "promql".to_owned(),
+            category(&[
+                ("anchored", ranges),
+                ("at_modifier", true),
+                ("bool", true),
+                ("by", true),
+                ("delayed_name_removal", feature("promql-delayed-name-removal")),
+                ("duration_expr", true),
+                ("fill", fill),
+                ("fill_left", fill),
+                ("fill_right", fill),
+                ("group_left", true),
+                ("group_right", true),
+                ("ignoring", true),
+                ("negative_offset", true),
+                ("offset", true),
+                ("on", true),
+                ("per_query_lookback_delta", true),
+                ("per_step_stats", false),
+                ("smoothed", ranges),
+                ("subqueries", true),
+                ("type_and_unit_labels", false),
+                ("without", true),
+            ]),
+        ),
+        ("promql_functions".to_owned(), functions),
+        ("promql_operators".to_owned(), operators),
+        (
+            "rules".to_owned(),
+            category(&[("concurrent_rule_eval", false), ("keep_firing_for", true), ("query_offset", true)]),
+        ),
+        (
+            "scrape".to_owned(),
+            category(&[
+                ("extra_scrape_metrics", true),
+                ("start_timestamp_zero_ingestion", false),
+                ("type_and_unit_labels", false),
+            ]),
+        ),
+        (
+            "service_discovery_providers".to_owned(),
+            DISCOVERY.iter().map(|name| ((*name).to_owned(), DISCOVERY_BUILT.contains(name))).collect(),
+        ),
+    ])
+}

@@ -1,0 +1,391 @@
+//! The web server's sight of the server: implements the traits of the web crate on top of slots, boards and addresses.
+//! Everything here answers from snapshots; only a reload and the admission of a query wait for an actor.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use chrono::Utc;
+use fk_actorkit::{ActorInfo, ActorState};
+use fk_model::Labels;
+use fk_rules::{AlertState, Health, RuleDetail, RuleState};
+use fk_storage::Control;
+use fk_web::state::{
+    self, ActiveTarget, ActorNode, AdmissionError, AlertingRule, AlertmanagersView, AppState, BuildInfo, DroppedTarget,
+    HeadStats, LocalFuture, MetricMetadata, NameCount, Notification, Permit, Queries, QuerySettings, Readiness,
+    ReloadError, RulesView, RuntimeInfo, ScrapePool, ServerControl, StatusView, TargetHealth, TargetMetadata,
+    TargetsView, TsdbStatus, WalReplay,
+};
+
+use crate::actors::scrape_loop::TargetStatus;
+use crate::app::App;
+use crate::cli::PROMETHEUS_VERSION;
+use crate::evaluation::default_subquery_step;
+use crate::messages::config::{Reload, ReloadSource};
+use crate::messages::lifecycle::Shutdown;
+use crate::messages::query::{Admit, Refused};
+use crate::slots::Stage;
+
+/// What the routes work with.
+pub fn web_state(app: &Arc<App>, shutdown: Recipient<Shutdown>, gate: Recipient<Admit>) -> Arc<AppState> {
+    let view = Arc::new(View { app: Arc::clone(app), shutdown, gate });
+    Arc::new(AppState {
+        storage: app.web_storage.clone(),
+        queries: view.clone(),
+        targets: view.clone(),
+        rules: view.clone(),
+        alertmanagers: view.clone(),
+        status: view.clone(),
+        control: view,
+        registry: app.registry.clone(),
+        options: app.settings.web(),
+    })
+}
+
+struct View {
+    app: Arc<App>,
+    shutdown: Recipient<Shutdown>,
+    gate: Recipient<Admit>,
+}
+
+impl Queries for View {
+    fn admit<'a>(&'a self, query: &'a str, client: &'a str) -> LocalFuture<'a, Result<Permit, AdmissionError>> {
+        log::trace!(component = "query gate", client = client; "query asks for a slot");
+        let admit = Admit { text: query.to_owned(), control: Control::new(), rule: false };
+        Box::pin(async move {
+            match self.gate.send(admit).await {
+                Ok(Ok(permit)) => Ok(Permit::new(permit)),
+                Ok(Err(Refused::TooManyWaiting)) => {
+                    Err(AdmissionError::Overloaded { running: self.app.gate.slots(), waiting: self.app.gate.waiting() })
+                }
+                Ok(Err(Refused::Closed)) => Err(AdmissionError::Unavailable("the server is stopping".to_owned())),
+                Err(error) => Err(AdmissionError::Unavailable(error.to_string())),
+            }
+        })
+    }
+
+    fn settings(&self) -> QuerySettings {
+        let engine = &self.app.engine;
+        QuerySettings {
+            lookback: engine.lookback.to_std(),
+            timeout: engine.timeout,
+            max_samples: engine.max_samples,
+            default_subquery_step: default_subquery_step(&self.app.slots).to_std(),
+            delayed_name_removal: engine.delayed_name_removal,
+            parser: engine.parser,
+            per_step_stats: false,
+        }
+    }
+}
+
+impl TargetsView for View {
+    fn pools(&self) -> Vec<ScrapePool> {
+        let pool = |view: crate::actors::scrape_pool::PoolView| {
+            let name = view.spec.config.job_name.clone();
+            ScrapePool {
+                config_yaml: view.spec.config.shown_yaml.as_str().into(),
+                active: view.targets.iter().map(|(target, status)| active_target(&name, target, status)).collect(),
+                dropped: view
+                    .dropped
+                    .iter()
+                    .map(|target| DroppedTarget {
+                        discovered_labels: target.discovered.clone(),
+                        scrape_pool: name.clone(),
+                    })
+                    .collect(),
+                dropped_count: view.dropped_count,
+                name,
+            }
+        };
+        self.app.scrape.pools().iter().map(|state| pool(state.view())).collect()
+    }
+
+    fn metadata(&self, metric: Option<&str>) -> Vec<TargetMetadata> {
+        let mut out = Vec::new();
+        for pool in self.app.scrape.pools() {
+            for (target, status) in pool.view().targets {
+                let Some(metadata) = status.metadata().map(|handle| handle.snapshot()) else { continue };
+                let families = metadata.iter().filter(|(name, _)| metric.is_none_or(|metric| metric == name.as_str()));
+                let metrics = families
+                    .map(|(name, family)| MetricMetadata {
+                        metric: name.clone(),
+                        kind: family.kind.name().to_owned(),
+                        help: family.help.clone(),
+                        unit: family.unit.clone(),
+                    })
+                    .collect();
+                out.push(TargetMetadata { target: target.public_labels.clone(), metrics });
+            }
+        }
+        out
+    }
+}
+
+fn active_target(pool: &str, target: &fk_scrape::Target, status: &TargetStatus) -> ActiveTarget {
+    let last = status.last();
+    ActiveTarget {
+        discovered_labels: target.discovered.clone(),
+        labels: target.public_labels.clone(),
+        scrape_pool: pool.to_owned(),
+        scrape_url: target.url.clone(),
+        global_url: String::new(),
+        health: match (&last.at_ms, &last.error) {
+            (None, _) => TargetHealth::Unknown,
+            (Some(_), None) => TargetHealth::Up,
+            (Some(_), Some(_)) => TargetHealth::Down,
+        },
+        last_error: last.error.unwrap_or_default(),
+        last_scrape: last.at_ms,
+        last_scrape_duration: last.duration_s,
+        scrape_interval: target.interval,
+        scrape_timeout: target.timeout,
+    }
+}
+
+fn ms(ns: i64) -> i64 {
+    ns.div_euclid(1_000_000)
+}
+
+impl RulesView for View {
+    fn groups(&self) -> Vec<Arc<state::RuleGroup>> {
+        let cells = self.app.rules.cells();
+        cells.iter().map(|cell| Arc::new(rule_group(&cell.snapshot.load()))).collect()
+    }
+}
+
+fn rule_group(group: &fk_rules::GroupSnapshot) -> state::RuleGroup {
+    state::RuleGroup {
+        name: group.name.to_string(),
+        file: group.file.to_string(),
+        interval_s: group.interval.as_secs_f64(),
+        limit: group.limit,
+        evaluation_time_s: group.evaluation_s,
+        last_evaluation: group.last_evaluation_ns.map(ms),
+        rules: group.rules.iter().map(rule).collect(),
+    }
+}
+
+fn rule(rule: &fk_rules::RuleSnapshot) -> state::Rule {
+    let alerting = match &rule.detail {
+        RuleDetail::Recording => None,
+        RuleDetail::Alerting { state, hold, keep_firing, annotations, alerts } => Some(AlertingRule {
+            state: match state {
+                RuleState::Unknown => state::AlertState::Unknown,
+                RuleState::Inactive => state::AlertState::Inactive,
+                RuleState::Pending => state::AlertState::Pending,
+                RuleState::Firing => state::AlertState::Firing,
+            },
+            hold_s: hold.as_secs_f64(),
+            keep_firing_for_s: keep_firing.as_secs_f64(),
+            annotations: annotations.clone(),
+            alerts: alerts.iter().map(alert).collect(),
+        }),
+    };
+    state::Rule {
+        name: rule.name.to_string(),
+        query: rule.query.to_string(),
+        labels: rule.labels.clone(),
+        health: match rule.health {
+            Health::Unknown => state::RuleHealth::Unknown,
+            Health::Good => state::RuleHealth::Ok,
+            Health::Bad => state::RuleHealth::Err,
+        },
+        last_error: rule.last_error.clone(),
+        evaluation_time_s: rule.evaluation_s,
+        last_evaluation: rule.last_evaluation_ns.map(ms),
+        alerting,
+    }
+}
+
+fn alert(alert: &fk_rules::AlertSnapshot) -> state::Alert {
+    state::Alert {
+        labels: alert.labels.clone(),
+        annotations: alert.annotations.clone(),
+        state: match alert.state {
+            AlertState::Pending => state::AlertState::Pending,
+            AlertState::Firing => state::AlertState::Firing,
+        },
+        active_at: ms(alert.active_at_ns),
+        keep_firing_since: alert.keep_firing_since_ns.map(ms),
+        value: alert.value,
+    }
+}
+
+impl AlertmanagersView for View {
+    fn active(&self) -> Vec<String> {
+        self.app.notify.active()
+    }
+
+    fn dropped(&self) -> Vec<String> {
+        self.app.notify.dropped()
+    }
+}
+
+impl StatusView for View {
+    fn readiness(&self) -> Readiness {
+        match self.app.slots.stage() {
+            Stage::Starting => Readiness::Starting,
+            Stage::Ready => Readiness::Ready,
+            Stage::Stopping => Readiness::Stopping,
+        }
+    }
+
+    fn config_yaml(&self) -> Arc<str> {
+        self.app.slots.config.load().as_ref().map_or_else(|| "".into(), |loaded| loaded.shown_yaml.as_str().into())
+    }
+
+    fn external_labels(&self) -> Labels {
+        let loaded = self.app.slots.config.load();
+        loaded.as_ref().map_or_else(Labels::empty, |loaded| loaded.config.global.external_labels.clone())
+    }
+
+    fn flags(&self) -> BTreeMap<String, String> {
+        self.app.settings.options.shown.clone()
+    }
+
+    fn build(&self) -> BuildInfo {
+        BuildInfo {
+            version: PROMETHEUS_VERSION.to_owned(),
+            revision: option_env!("FIREKEEPER_REVISION").unwrap_or("unknown").to_owned(),
+            branch: format!("firekeeper-{}", env!("CARGO_PKG_VERSION")),
+            build_user: String::new(),
+            build_date: option_env!("FIREKEEPER_BUILD_DATE").unwrap_or_default().to_owned(),
+            go_version: String::new(),
+        }
+    }
+
+    fn runtime(&self) -> RuntimeInfo {
+        let slots = &self.app.slots;
+        let reload = *slots.reload.lock();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        RuntimeInfo {
+            start_time: slots.started.timestamp_millis(),
+            cwd: std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default(),
+            hostname: self.app.settings.host_name.clone(),
+            server_time: Utc::now().timestamp_millis(),
+            reload_config_success: reload.successful,
+            last_config_time: reload.last_success.map_or(0, |time| time.timestamp_millis()),
+            corruption_count: slots.db.load().as_ref().map_or(0, |db| db.replayed().log.damages.len() as u64),
+            goroutine_count: crate::process_metrics::threads(),
+            gomaxprocs: cores,
+            gomemlimit: i64::MAX,
+            gogc: String::new(),
+            godebug: String::new(),
+            storage_retention: self.app.settings.retention(slots.config.load().as_deref()),
+        }
+    }
+
+    fn tsdb(&self, limit: usize) -> TsdbStatus {
+        let Some(db) = self.app.slots.db.load_full() else { return TsdbStatus::default() };
+        let stats = db.stats(limit);
+        let rows = |rows: Vec<fk_tsdb::head::NameCount>| -> Vec<NameCount> {
+            rows.into_iter().map(|row| NameCount { name: row.name, value: row.count }).collect()
+        };
+        TsdbStatus {
+            head_stats: HeadStats {
+                num_series: stats.status.series as u64,
+                num_label_pairs: stats.status.label_pairs as u64,
+                chunk_count: stats.status.chunks as i64,
+                min_time: stats.status.min_time,
+                max_time: stats.status.max_time,
+            },
+            series_count_by_metric_name: rows(stats.series_count_by_metric_name),
+            label_value_count_by_label_name: rows(stats.label_value_count_by_label_name),
+            memory_in_bytes_by_label_name: rows(stats.memory_in_bytes_by_label_name),
+            series_count_by_label_value_pair: rows(stats.series_count_by_label_value_pair),
+        }
+    }
+
+    fn wal_replay(&self) -> WalReplay {
+        let progress = *self.app.slots.replay.lock();
+        WalReplay { min: u64::from(progress.min), max: u64::from(progress.max), current: u64::from(progress.current) }
+    }
+
+    fn notifications(&self) -> Vec<Notification> {
+        let slots = &self.app.slots;
+        let mut out = Vec::new();
+        let mut add = |text: &str, date: i64| out.push(Notification { text: text.to_owned(), date, active: true });
+        // Texts as in Prometheus:
+        match slots.stage() {
+            Stage::Starting => {
+                add("Prometheus is starting and replaying the write-ahead log (WAL).", slots.started.timestamp_millis())
+            }
+            Stage::Stopping => add(
+                "Prometheus is shutting down and gracefully stopping all operations.",
+                Utc::now().timestamp_millis(),
+            ),
+            Stage::Ready => {}
+        }
+        let reload = *slots.reload.lock();
+        if let (false, Some(since)) = (reload.successful, reload.last_failure) {
+            add("Configuration reload has failed.", since.timestamp_millis());
+        }
+        out
+    }
+
+    fn features(&self) -> BTreeMap<String, BTreeMap<String, bool>> {
+        crate::features::map(&self.app.settings.options)
+    }
+
+    fn actors(&self) -> ActorNode {
+        let actors = self.app.board.actors();
+        let mut children: BTreeMap<Option<u64>, Vec<&ActorInfo>> = BTreeMap::new();
+        for actor in &actors {
+            // An actor whose parent has left the board is shown at the root.
+            let parent = actor.parent.filter(|parent| actors.iter().any(|other| other.id == *parent));
+            children.entry(parent).or_default().push(actor);
+        }
+        let mut roots = children.get(&None).cloned().unwrap_or_default();
+        let Some(root) = (!roots.is_empty()).then(|| roots.remove(0)) else { return ActorNode::default() };
+        let mut node = actor_node(root, &children);
+        node.children.extend(roots.into_iter().map(|actor| actor_node(actor, &children)));
+        node
+    }
+}
+
+fn actor_node(actor: &ActorInfo, children: &BTreeMap<Option<u64>, Vec<&ActorInfo>>) -> ActorNode {
+    let below = children.get(&Some(actor.id)).map_or(&[][..], Vec::as_slice);
+    ActorNode {
+        kind: actor.kind.to_owned(),
+        name: actor.name.clone(),
+        state: match actor.state {
+            ActorState::Starting | ActorState::Running => state::ActorState::Running,
+            ActorState::Restarting => state::ActorState::Restarting,
+            ActorState::Failed => state::ActorState::Failed,
+            ActorState::Stopped => state::ActorState::Stopped,
+        },
+        restarts: u64::from(actor.restarts),
+        handled: actor.handled,
+        busy_seconds: actor.busy.map_or(0.0, |busy| busy.as_secs_f64()),
+        last_progress: Some(Utc::now().timestamp_millis() - actor.idle.as_millis() as i64),
+        last_error: actor.last_panic.clone(),
+        children: below.iter().map(|child| actor_node(child, children)).collect(),
+    }
+}
+
+impl ServerControl for View {
+    fn reload(&self) -> LocalFuture<'_, Result<(), ReloadError>> {
+        Box::pin(async move {
+            let failed = |messages| Err(ReloadError { messages });
+            let Some(reloader) = self.app.reloader() else { return failed(vec!["the server is starting".to_owned()]) };
+            match reloader.send(Reload(ReloadSource::Http)).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => failed(error.0),
+                Err(error) => failed(vec![format!("config reloader: {error}")]),
+            }
+        })
+    }
+
+    fn quit(&self) -> bool {
+        let first = self.app.slots.stage() != Stage::Stopping;
+        if first {
+            self.shutdown.do_send(Shutdown { reason: "/-/quit".to_owned() });
+        }
+        first
+    }
+
+    #[cfg(feature = "chaos")]
+    fn inject_panic(&self, actor: &str) -> bool {
+        self.app.board.inject_panic(actor, None) > 0
+    }
+}
