@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fk_config::{LoadOptions, Loaded};
+use fk_config::{LoadOptions, Loaded, bytesize};
 use fk_model::Duration;
 use fk_promql_syntax::ParserOptions;
 use fk_rules::RuleOptions;
@@ -13,7 +13,7 @@ use fk_web::state::WebOptions;
 use url::Url;
 
 use crate::actors::scrape_loop::ScrapeSettings;
-use crate::cli::{Exit, Options, PROMETHEUS_VERSION, show_bytes};
+use crate::cli::{Exit, Options, PROMETHEUS_VERSION};
 use crate::evaluation::EngineFlags;
 
 /// Smallest and largest `--storage.tsdb.wal-segment-size`.
@@ -73,8 +73,8 @@ impl Settings {
             Some(_) => Compression::Snappy,
         };
         let load = LoadOptions {
-            promql: parser_options(&options),
-            env: Arc::new(|name| std::env::var(name).ok()),
+            parser: parser_options(&options),
+            extra_scrape_metrics: options.has_feature("extra-scrape-metrics"),
             ..LoadOptions::default()
         };
         let data_path = options.tsdb_path.clone();
@@ -118,7 +118,7 @@ impl Settings {
             (s.retention_time, s.retention_size)
         });
         let time = if section.is_none() && time == Duration::ZERO && size == 0 { RETENTION_DEFAULT } else { time };
-        let parts = [(time != Duration::ZERO).then(|| time.to_string()), (size > 0).then(|| show_bytes(size))];
+        let parts = [(time != Duration::ZERO).then(|| time.to_string()), (size > 0).then(|| bytesize::format(size))];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" or ")
     }
 
