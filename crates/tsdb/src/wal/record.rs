@@ -191,8 +191,23 @@ impl<'a> Decoder<'a> {
         Ok(u64::from_be_bytes(*bytes))
     }
 
+    /// Most numbers are differences between neighbours and take one or two bytes.
     #[inline]
     fn uvarint(&mut self) -> Result<u64, Fault> {
+        match *self.0 {
+            [a, ref rest @ ..] if a < 0x80 => {
+                self.0 = rest;
+                Ok(u64::from(a))
+            }
+            [a, b, ref rest @ ..] if b < 0x80 => {
+                self.0 = rest;
+                Ok(u64::from(a & 0x7f) | u64::from(b) << 7)
+            }
+            _ => self.long_uvarint(),
+        }
+    }
+
+    fn long_uvarint(&mut self) -> Result<u64, Fault> {
         let mut value = 0u64;
         for (i, &byte) in self.0.iter().enumerate().take(10) {
             if byte < 0x80 {
@@ -250,6 +265,19 @@ fn put_uvarint(out: &mut Vec<u8>, mut value: u64) {
 #[inline]
 fn put_varint(out: &mut Vec<u8>, value: i64) {
     put_uvarint(out, ((value << 1) ^ (value >> 63)) as u64);
+}
+
+/// Writes a number into `entry` at `at`; returns where it ends.
+#[inline]
+fn set_varint(entry: &mut [u8; SAMPLE_BYTES_MAX], mut at: usize, value: i64) -> usize {
+    let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    while zigzag >= 0x80 {
+        entry[at] = zigzag as u8 | 0x80;
+        zigzag >>= 7;
+        at += 1;
+    }
+    entry[at] = zigzag as u8;
+    at + 1
 }
 
 fn put_str(out: &mut Vec<u8>, s: &str) {
@@ -435,9 +463,12 @@ pub fn encode_samples(samples: &[BatchSample], out: &mut Vec<u8>) {
     out.extend_from_slice(&first.series.0.to_be_bytes());
     out.extend_from_slice(&first.t.to_be_bytes());
     for sample in samples {
-        put_varint(out, sample.series.0.wrapping_sub(first.series.0) as i64);
-        put_varint(out, sample.t.wrapping_sub(first.t));
-        out.extend_from_slice(&sample.v.to_bits().to_be_bytes());
+        // Put together on the stack, so that the buffer's length is checked and changed once per sample.
+        let mut entry = [0; SAMPLE_BYTES_MAX];
+        let len = set_varint(&mut entry, 0, sample.series.0.wrapping_sub(first.series.0) as i64);
+        let len = set_varint(&mut entry, len, sample.t.wrapping_sub(first.t));
+        entry[len..len + 8].copy_from_slice(&sample.v.to_bits().to_be_bytes());
+        out.extend_from_slice(&entry[..len + 8]);
     }
 }
 
