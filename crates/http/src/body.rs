@@ -68,14 +68,13 @@ impl<'b> BodyReader<'b> {
     }
 
     fn checked(&mut self, result: io::Result<()>) -> Result<(), HttpError> {
-        let hit = self.sink().hit.take();
-        match result {
-            Ok(()) => Ok(()),
-            Err(_) if hit.is_some() => Err(hit.unwrap_or(HttpError::BodySizeLimit)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+        match (result, self.sink().hit.take()) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), Some(hit)) => Err(hit),
+            (Err(error), None) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(HttpError::Body("unexpected EOF".to_owned()))
             }
-            Err(error) => Err(HttpError::Body(format!("gzip: {error}"))),
+            (Err(error), None) => Err(HttpError::Body(format!("gzip: {error}"))),
         }
     }
 }

@@ -88,7 +88,8 @@ enum Trust {
     Nobody(String),
 }
 
-/// Verifies servers as the section says.
+/// Verifies servers as the section says. `server_name` is only verified, it is not announced in the handshake (SNI names the
+/// host of the URL): reqwest takes that name from the URL alone.
 #[derive(Debug)]
 struct Verifier {
     trust: Trust,

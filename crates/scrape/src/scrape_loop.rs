@@ -84,7 +84,8 @@ pub struct ScrapeCounts {
     pub scraped: u64,
     /// Of these, not dropped by relabelling.
     pub post_relabel: u64,
-    /// New series.
+    /// New series. DIFFERENCE: counted before the storage has seen the samples, since the count is part of the same batch; a
+    /// first sample that the storage then rejects counts too.
     pub series_added: u64,
     /// A series twice in one scrape, or another value for a time that the series has a sample for.
     pub duplicates: u64,
@@ -92,7 +93,8 @@ pub struct ScrapeCounts {
     pub out_of_order: u64,
     /// Too old for the storage or too far in the future.
     pub out_of_bounds: u64,
-    /// Older than the out-of-order window.
+    /// Older than the out-of-order window. DIFFERENCE: Prometheus fails the whole scrape; a batch is accepted sample by sample,
+    /// so here only these samples are lost.
     pub too_old: u64,
     /// Staleness markers written.
     pub stale_markers: u64,
