@@ -114,7 +114,8 @@ impl Head {
         Ok(())
     }
 
-    /// Sorts the samples of the batch into accepted ones and rejected ones.
+    /// Sorts the samples of the batch into accepted ones and rejected ones. There is no out-of-order window, so it makes
+    /// no difference what the batch says about using it.
     fn check(
         &self,
         scratch: &mut Scratch,
