@@ -424,8 +424,8 @@ struct Results {
     one_to_one: bool,
     /// One to one: at which steps a match group was matched.
     matched: Vec<Bits>,
-    /// Index of the result and its match group.
-    by_labels: HashMap<Labels, (usize, usize)>,
+    /// By labels and whether the name is to be dropped: index of the result and its match group.
+    by_labels: HashMap<(Labels, bool), (usize, usize)>,
     results: Vec<Paired>,
     steps: usize,
 }
@@ -449,7 +449,8 @@ impl Results {
             self.matched[group].or(&out.matched);
         }
         let next = self.results.len();
-        let (at, of_group) = *self.by_labels.entry(out.series.labels.clone()).or_insert((next, group));
+        let key = (out.series.labels.clone(), out.series.drop_name);
+        let (at, of_group) = *self.by_labels.entry(key).or_insert((next, group));
         if at == next {
             self.results.push(out);
             return Ok(());
@@ -464,7 +465,6 @@ impl Results {
             return Err(same_labelset());
         }
         have.matched.or(&out.matched);
-        have.series.drop_name |= out.series.drop_name;
         have.series.col.merge(&out.series.col);
         Ok(())
     }

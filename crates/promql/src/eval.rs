@@ -730,7 +730,7 @@ mod tests {
 
     #[test]
     fn deep_expressions_have_a_stack_of_their_own() {
-        let text = vec!["requests_total"; 400].join(" + ");
+        let text = vec!["requests_total"; 900].join(" + ");
         assert_eq!(show(run(&text, 0, 0, &QueryOptions::default()).unwrap().value).len(), 4);
     }
 

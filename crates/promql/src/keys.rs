@@ -102,28 +102,31 @@ pub(crate) fn without_metadata(labels: &Labels) -> Labels {
     labels.filtered(|name| !METADATA_LABELS.contains(&name))
 }
 
-/// Puts together series of equal labels; two values at one step are an error.
+/// Puts together series of equal labels; two values at one step are an error. Series whose name is to be dropped are
+/// kept apart from those that keep it, since in the end their labels differ.
 #[derive(Debug, Default)]
 pub(crate) struct Merger {
-    by_labels: HashMap<Labels, usize>,
+    /// Indexes of the series that keeps its name and the one that loses it.
+    by_labels: HashMap<Labels, [Option<usize>; 2]>,
     series: Vec<Series>,
 }
 
 impl Merger {
     /// Adds a series.
     pub(crate) fn push(&mut self, series: Series) -> Result<(), QueryError> {
-        let next = self.series.len();
-        let at = *self.by_labels.entry(series.labels.clone()).or_insert(next);
-        if at == next {
-            self.series.push(series);
-            return Ok(());
+        let known = self.by_labels.entry(series.labels.clone()).or_default();
+        for at in known.iter().flatten() {
+            if self.series[*at].col.ok.first_common(&series.col.ok).is_some() {
+                return Err(same_labelset());
+            }
         }
-        let have = &mut self.series[at];
-        if have.col.ok.first_common(&series.col.ok).is_some() {
-            return Err(same_labelset());
+        match &mut known[usize::from(series.drop_name)] {
+            Some(at) => self.series[*at].col.merge(&series.col),
+            none => {
+                *none = Some(self.series.len());
+                self.series.push(series);
+            }
         }
-        have.drop_name |= series.drop_name;
-        have.col.merge(&series.col);
         Ok(())
     }
 

@@ -40,6 +40,7 @@ const QUERIES: &[&str] = &[
     "b and on (x) (a_total > 30)",
     "b unless on (y) (a_total > 30)",
     "b > 30 or a_total < 50",
+    "b > 30 or b * 0",
     "avg_over_time(b[2m])",
     "stdvar_over_time(b[150s])",
     "max_over_time(b[1m])",

@@ -54,6 +54,14 @@ fn conformance_scripts_pass() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+#[test]
+fn our_own_script_passes() {
+    let report = run::run(include_str!("engine.test"), &options("engine.test")).expect("the script is valid");
+    assert_eq!(report.skipped, [], "our storage can hold all of it");
+    assert!(report.failed.is_empty(), "{:#?}", report.failed);
+    assert!(report.passed > 40, "only {} evaluations", report.passed);
+}
+
 /// A runner that accepts everything would pass every script: these say which scripts it has to refuse.
 #[test]
 fn the_runner_itself_tells_right_from_wrong() {
