@@ -1,7 +1,7 @@
 //! The regular expressions of matchers and relabelling: RE2 syntax, always anchored at both ends, `.` matches newlines.
 //!
-//! Parsing is our own ([`parse`]), because the dialect and its error texts are those of Go. Matching asks the shape of
-//! the expression first ([`shape`]): lists of texts, prefixes and the like need no engine, and the engine is only
+//! Parsing is our own (`parse`), because the dialect and its error texts are those of Go. Matching asks the shape of
+//! the expression first (`shape`): lists of texts, prefixes and the like need no engine, and the engine is only
 //! compiled when something asks it. It runs in linear time, whatever the expression.
 
 mod expand;

@@ -1,11 +1,11 @@
 //! From tokens to the syntax tree: a Pratt parser over the precedences of the language.
 //!
-//! Problems come in two kinds. A token that does not fit ends the parse ([`Halt`]); whatever is wrong but well-formed
+//! Problems come in two kinds. A token that does not fit ends the parse (`Halt`); whatever is wrong but well-formed
 //! (a range that is not positive, a modifier in the wrong place) is noted, and the parse goes on. Types are checked
-//! afterwards, in [`crate::check`], and only if nothing else was wrong.
+//! afterwards, in `check`, and only if nothing else was wrong.
 //!
 //! Nesting is bounded by [`NESTING_MAX`] while parsing and by [`DEPTH_MAX`] in what is handed out; partial trees take
-//! themselves apart without recursion ([`Node`]).
+//! themselves apart without recursion (`Node`).
 
 use std::mem;
 

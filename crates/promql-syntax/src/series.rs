@@ -11,7 +11,7 @@ use crate::token::{HistogramField, Kind, Token, quoted};
 
 mod histogram;
 
-pub use histogram::{Buckets, CounterReset, HistogramLiteral};
+pub use histogram::{Buckets, CounterReset, HistogramLiteral, SCHEMA_CUSTOM};
 
 /// Most values that one line may stand for.
 pub const VALUES_MAX: usize = 1 << 20;

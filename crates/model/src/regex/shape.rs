@@ -206,10 +206,11 @@ fn is_outer_anchor(hir: &Hir, first: bool, last: bool) -> bool {
     }
 }
 
-/// The least number of characters of `.*`, `.+` or `.`-repetitions without upper limit.
+/// The least number of characters of `.*` or `.+`.
 fn gap_of(hir: &Hir) -> Option<usize> {
     let HirKind::Repetition(repetition) = uncaptured(hir).kind() else { return None };
-    if repetition.max.is_some() || !is_any_char(&repetition.sub) {
+    // More than one would make a large engine of a short expression.
+    if repetition.max.is_some() || repetition.min > 1 || !is_any_char(&repetition.sub) {
         return None;
     }
     Some(repetition.min as usize)
