@@ -113,7 +113,7 @@ impl Eval<'_> {
             ("pi", _) => Scalar::Constant(std::f64::consts::PI),
             ("start", _) => Scalar::Constant(self.start_ms as f64 / 1000.0),
             ("end", _) => Scalar::Constant(self.end_ms as f64 / 1000.0),
-            ("range", _) => Scalar::Constant((self.end_ms - self.start_ms) as f64 / 1000.0),
+            ("range", _) => Scalar::Constant(self.end_ms.saturating_sub(self.start_ms) as f64 / 1000.0),
             ("step", _) => Scalar::Constant(self.step_seconds()),
             ("min_of", [a, b]) => self.scalar(a, grid)?.zip(self.scalar(b, grid)?, math::min),
             ("max_of", [a, b]) => self.scalar(a, grid)?.zip(self.scalar(b, grid)?, math::max),
@@ -243,16 +243,17 @@ impl Eval<'_> {
             }
             ExprKind::Subquery(subquery) => {
                 let (windows, inner) = self.subquery_windows(subquery, grid)?;
-                let (mut samples, mut plan) = (Samples::default(), Plan::default());
+                let (mut samples, mut plan, control) = (Samples::default(), Plan::default(), self.control());
                 self.vector(&subquery.expr, &inner, &mut |series| {
                     samples.clear();
                     series.col.iter().for_each(|(step, v)| samples.push(inner.t(step), v));
                     self.touch(samples.len())?;
                     plan.update(&windows, &samples.t);
                     self.stats.borrow_mut().samples_total += plan.total();
-                    let input = Input { windows: &windows, t: &samples.t, v: &samples.v, plan: &plan };
+                    let input = Input { windows: &windows, t: &samples.t, v: &samples.v, plan: &plan, control };
                     series.col.clear(grid.n);
                     kernel(&input, &mut series.col);
+                    control.check()?;
                     if series.col.ok.is_empty() { Ok(()) } else { sink(series) }
                 })
             }

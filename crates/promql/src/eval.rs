@@ -459,7 +459,7 @@ impl<'a> Eval<'a> {
         Ok(match node {
             DurationNode::Number(seconds) | DurationNode::Duration(seconds) => *seconds,
             DurationNode::Step => self.step_seconds(),
-            DurationNode::Range => (self.end_ms - self.start_ms) as f64 / 1000.0,
+            DurationNode::Range => self.end_ms.saturating_sub(self.start_ms) as f64 / 1000.0,
             DurationNode::Negate(inner) => -self.duration_seconds(inner)?,
             DurationNode::Paren(inner) => self.duration_seconds(inner)?,
             DurationNode::Min(a, b) => math::min(self.duration_seconds(a)?, self.duration_seconds(b)?),
@@ -698,6 +698,32 @@ mod tests {
             let answer = run(text, 720_000, 60_000, &QueryOptions::default()).expect(text);
             assert_eq!(show(answer.value), want, "{text}");
             assert_eq!((answer.warnings, answer.infos), (vec![], vec![]), "{text}");
+        }
+    }
+
+    #[test]
+    fn extreme_times_do_not_overflow() {
+        for text in [
+            "requests_total @ 9223372036854774 offset -100y",
+            "rate(requests_total[100y] @ -9223372036854774)",
+            "predict_linear(requests_total[1h] @ 600, 1e300) + minute(requests_total * 1e300)",
+            "increase(requests_total[100y] smoothed)",
+            "increase(requests_total[100y] anchored)",
+            "max_over_time(requests_total[290y:280y] @ 9223372036854774)",
+        ] {
+            for (start_ms, end_ms, step_ms) in [
+                (i64::MIN, i64::MIN, 0),
+                (i64::MAX, i64::MAX, 0),
+                (i64::MIN, i64::MAX, i64::MAX),
+                (0, 3_600_000, 1_000_000),
+            ] {
+                let expr = parse(text, &ParserOptions::all()).expect(text);
+                let (control, options) = (Control::new(), QueryOptions::default());
+                let query =
+                    Query { expr: &expr, text, start_ms, end_ms, step_ms, options: &options, control: &control };
+                // Any answer will do, but not a panic.
+                drop(evaluate(&storage(), &query));
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::column::Column;
 use crate::math::{self, Mean, kahan};
-use crate::windows::Input;
+use crate::windows::{Input, Pace};
 
 /// A function without further arguments.
 pub(crate) type Kernel = fn(&Input<'_>, &mut Column);
@@ -124,10 +124,14 @@ fn each(input: &Input<'_>, out: &mut Column, f: impl Fn(usize, &[i64], &[f64]) -
 
 #[inline]
 fn each_mut(input: &Input<'_>, out: &mut Column, mut f: impl FnMut(usize, &[i64], &[f64]) -> Option<f64>) {
+    let mut pace = Pace::new(input.control);
     for (step, &(lo, hi)) in input.plan.bounds().iter().enumerate() {
         let inside = lo as usize..hi as usize;
         if inside.is_empty() {
             continue;
+        }
+        if !pace.goes_on(inside.len()) {
+            return;
         }
         if let Some(v) = f(step, &input.t[inside.clone()], &input.v[inside]) {
             out.set(step, v);
@@ -143,10 +147,14 @@ const LANES: usize = 4;
 fn each_sum(input: &Input<'_>, out: &mut Column, f: impl Fn((f64, f64), &[f64]) -> f64) {
     let bounds = input.plan.bounds();
     let inside = |step: usize| &input.v[bounds[step].0 as usize..bounds[step].1 as usize];
+    let mut pace = Pace::new(input.control);
     let mut step = 0;
     while step < bounds.len() {
         let lanes = (bounds.len() - step).min(LANES);
         let windows: [&[f64]; LANES] = std::array::from_fn(|lane| if lane < lanes { inside(step + lane) } else { &[] });
+        if !pace.goes_on(windows.iter().map(|v| v.len()).sum()) {
+            return;
+        }
         let common = windows[..lanes].iter().map(|v| v.len()).min().unwrap_or(0);
         let mut sums = [(0.0, 0.0); LANES];
         if lanes == LANES {
@@ -242,7 +250,7 @@ fn linear_regression(t: &[i64], v: &[f64], origin: i64) -> (f64, f64) {
         return if v[0].is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, v[0]) };
     }
     for (t, v) in t.iter().zip(v) {
-        let dx = (t - origin) as f64 / 1e3;
+        let dx = t.saturating_sub(origin) as f64 / 1e3;
         x = kahan(dx, x.0, x.1);
         y = kahan(*v, y.0, y.1);
         xy = kahan(dx * v, xy.0, xy.1);
@@ -329,13 +337,17 @@ fn last_two(input: &Input<'_>, out: &mut Column, rate: bool) {
 /// Index of the sample that an anchored window begins with: the last one at or before its start if it is not too old,
 /// else the first one inside.
 fn anchor(input: &Input<'_>, step: usize, lo: usize) -> usize {
-    let oldest = input.windows.start(step) - input.windows.beyond_ms;
+    let oldest = input.windows.start(step).saturating_sub(input.windows.beyond_ms);
     if lo > 0 && input.t[lo - 1] > oldest { lo - 1 } else { lo }
 }
 
 fn each_anchored(input: &Input<'_>, out: &mut Column, f: impl Fn(&[f64]) -> f64) {
+    let mut pace = Pace::new(input.control);
     for (step, &(lo, hi)) in input.plan.bounds().iter().enumerate() {
         let (lo, hi) = (lo as usize, hi as usize);
+        if !pace.goes_on(hi - lo) {
+            return;
+        }
         if lo < hi {
             out.set(step, f(&input.v[anchor(input, step, lo)..hi]));
         }
@@ -365,8 +377,8 @@ fn smoothed_difference(input: &Input<'_>, out: &mut Column, what: Difference) {
     for (step, &(lo, hi)) in input.plan.bounds().iter().enumerate() {
         let (lo, hi) = (lo as usize, hi as usize);
         let (start, end) = (windows.start(step), windows.end(step));
-        let before = (lo > 0 && t[lo - 1] > start - windows.beyond_ms).then(|| lo - 1);
-        let after = (hi < t.len() && t[hi] <= end + windows.beyond_ms).then_some(hi);
+        let before = (lo > 0 && t[lo - 1] > start.saturating_sub(windows.beyond_ms)).then(|| lo - 1);
+        let after = (hi < t.len() && t[hi] <= end.saturating_add(windows.beyond_ms)).then_some(hi);
         // Samples on one side only say nothing about the range.
         if lo == hi && (before.is_none() || after.is_none()) {
             continue;
@@ -403,11 +415,12 @@ pub(crate) fn interpolate((t1, mut v1): (i64, f64), (t2, v2): (i64, f64), at: i6
     if counter && v2 < v1 {
         v1 = 0.0;
     }
-    v1 + (v2 - v1) * ((at - t1) as f64 / (t2 - t1) as f64)
+    v1 + (v2 - v1) * (at.saturating_sub(t1) as f64 / t2.saturating_sub(t1) as f64)
 }
 
 #[cfg(test)]
 mod tests {
+    use fk_storage::Control;
     use proptest::prelude::*;
 
     use super::*;
@@ -422,7 +435,10 @@ mod tests {
         let mut plan = Plan::default();
         plan.update(&windows, &t);
         let mut out = Column::none(1);
-        find(name).expect(name)(&Input { windows: &windows, t: &t, v: &v, plan: &plan }, &mut out);
+        find(name).expect(name)(
+            &Input { windows: &windows, t: &t, v: &v, plan: &plan, control: &Control::new() },
+            &mut out,
+        );
         out.iter().next().map(|(_, v)| v)
     }
 
@@ -461,6 +477,24 @@ mod tests {
         }
         assert!(at("max_over_time", &spaced(&[nan, nan]), 300_000, 600_000).is_some_and(f64::is_nan));
         assert!(at("mad_over_time", &spaced(&[1.0, nan]), 300_000, 600_000).is_some_and(f64::is_nan));
+    }
+
+    #[test]
+    fn a_cancelled_computation_ends_within_the_series() {
+        let n = 20_000;
+        let t: Vec<i64> = (0..n).collect();
+        let v = vec![1.0; n as usize];
+        let eval = Grid { start: 0, step: 1, n: n as usize };
+        let windows = Windows { eval, refs: eval, range_ms: n, beyond_ms: 0 };
+        let mut plan = Plan::default();
+        plan.update(&windows, &t);
+        let control = Control::new();
+        control.cancel();
+        for name in ["sum_over_time", "stddev_over_time", "mad_over_time"] {
+            let mut out = Column::none(eval.n);
+            find(name).unwrap()(&Input { windows: &windows, t: &t, v: &v, plan: &plan, control: &control }, &mut out);
+            assert!(out.ok.count() < 1000, "{name}");
+        }
     }
 
     #[test]
@@ -563,7 +597,7 @@ mod tests {
                 "ts_of_min_over_time", "ts_of_max_over_time",
             ] {
                 let mut out = Column::none(eval.n);
-                find(name).unwrap()(&Input { windows: &windows, t: &t, v: &v, plan: &plan }, &mut out);
+                find(name).unwrap()(&Input { windows: &windows, t: &t, v: &v, plan: &plan, control: &Control::new() }, &mut out);
                 for i in 0..eval.n {
                     let (start, end) = (windows.start(i), windows.end(i));
                     let inside: Vec<usize> = (0..t.len()).filter(|at| t[*at] > start && t[*at] <= end).collect();

@@ -3,7 +3,7 @@
 //! A large set is read by several threads. They take batches of series in turn, and the batches are handed on in the
 //! order of the storage, so results do not depend on how many threads there are.
 
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Mutex, OnceLock, mpsc};
 
 use fk_model::{Matcher, is_stale};
 use fk_promql_syntax::ast::{At, DurationExpr, RangeMode, VectorSelector};
@@ -184,7 +184,8 @@ impl Eval<'_> {
         };
         let set = self.select(&selector.matchers, range)?;
         let set = &*set;
-        let per_step = std::sync::Mutex::new(self.stats_per_step().then(|| vec![0u64; n]));
+        let (control, wants_steps) = (self.control(), self.stats_per_step());
+        let per_step = Mutex::new(wants_steps.then(|| vec![0u64; n]));
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             let Scratch { samples, plan, .. } = scratch;
             set.read(idx, range, samples)?;
@@ -196,14 +197,15 @@ impl Eval<'_> {
             }
             plan.update(windows, &samples.t);
             read.samples = plan.total();
-            if let Ok(mut counts) = per_step.lock()
+            if wants_steps
+                && let Ok(mut counts) = per_step.lock()
                 && let Some(counts) = counts.as_mut()
             {
                 counts.iter_mut().zip(plan.bounds()).for_each(|(count, (lo, hi))| *count += u64::from(hi - lo));
             }
-            let input = Input { windows, t: &samples.t, v: &samples.v, plan };
+            let input = Input { windows, t: &samples.t, v: &samples.v, plan, control };
             kernel(&input, &mut read.series.col);
-            Ok(())
+            Ok(control.check()?)
         };
         self.each_series(set, &work, sink)?;
         if let Ok(Some(counts)) = per_step.into_inner() {

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use fk_storage::Samples;
+use fk_storage::{Control, Samples};
 
 use crate::column::Grid;
 
@@ -69,9 +69,9 @@ pub(crate) struct Extrapolation {
 impl Extrapolation {
     fn new(t: &[i64], start: i64, end: i64) -> Extrapolation {
         let [first, .., last] = t else { return Extrapolation::default() };
-        let mut to_start = (first - start) as f64 / 1000.0;
-        let mut to_end = (end - last) as f64 / 1000.0;
-        let sampled = (last - first) as f64 / 1000.0;
+        let mut to_start = first.saturating_sub(start) as f64 / 1000.0;
+        let mut to_end = end.saturating_sub(*last) as f64 / 1000.0;
+        let sampled = last.saturating_sub(*first) as f64 / 1000.0;
         let between = sampled / (t.len() - 1) as f64;
         // Samples this far from the end of the window mean that the series starts or ends inside it.
         let threshold = between * 1.1;
@@ -138,6 +138,36 @@ pub(crate) struct Input<'a> {
     pub(crate) v: &'a [f64],
     /// The plan for `t`.
     pub(crate) plan: &'a Plan,
+    /// Ends a long computation early. The result is incomplete then: whoever runs a kernel checks again behind it.
+    pub(crate) control: &'a Control,
+}
+
+/// Samples between two looks at the control.
+const CHECK_SAMPLES: usize = 1 << 16;
+
+/// Looks at the control now and then while windows are computed, since a single series with long windows can keep a
+/// thread busy for minutes.
+#[derive(Debug)]
+pub(crate) struct Pace<'a> {
+    control: &'a Control,
+    left: usize,
+}
+
+impl<'a> Pace<'a> {
+    pub(crate) fn new(control: &'a Control) -> Pace<'a> {
+        Pace { control, left: CHECK_SAMPLES }
+    }
+
+    /// Notes that another `samples` were looked at; whether to go on.
+    #[inline]
+    pub(crate) fn goes_on(&mut self, samples: usize) -> bool {
+        if samples < self.left {
+            self.left -= samples;
+            return true;
+        }
+        self.left = CHECK_SAMPLES;
+        self.control.check().is_ok()
+    }
 }
 
 /// The newest sample within the lookback at each step, for one column of times; serves the next series with the same
