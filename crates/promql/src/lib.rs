@@ -167,9 +167,9 @@ pub enum QueryError {
     /// The deadline passed, or the query was cancelled.
     #[error("{} in expression evaluation", stopped_text(.0))]
     Stopped(Stopped),
-    /// The storage failed.
-    #[error(transparent)]
-    Storage(StorageError),
+    /// The storage failed. Text as in Prometheus.
+    #[error("expanding series: {0}")]
+    Storage(#[source] StorageError),
     /// The expression cannot be evaluated on this data.
     #[error("{0}")]
     Execution(String),
