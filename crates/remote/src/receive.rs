@@ -337,7 +337,7 @@ fn valid_labels(series: &Series, pairs: &mut [(&str, &str)]) -> Result<Labels, S
         return Err("invalid labels: empty label name".to_owned());
     }
     let labels = Labels::from_sorted(pairs.iter().copied().filter(|(_, value)| !value.is_empty()));
-    if labels.get(METRIC_NAME).is_none() {
+    if !pairs.iter().any(|(name, value)| *name == METRIC_NAME && !value.is_empty()) {
         return Err(format!("invalid labels {labels}: no metric name"));
     }
     Ok(labels)

@@ -13,6 +13,10 @@
 
 use std::ops::Range;
 
+/// Tags of a sample's fields.
+const KEY_VALUE: u8 = 1 << 3 | 1;
+const KEY_TIME: u8 = 2 << 3;
+
 /// What does not belong into a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WireError {
@@ -163,7 +167,10 @@ impl Field<'_> {
 impl<'a> Request<'a> {
     /// Reads a whole request.
     pub(crate) fn decode(message: &'a [u8], limits: &Limits) -> Result<Request<'a>, WireError> {
-        let mut request = Request::default();
+        // A label takes about this many bytes of a message; a first guess saves growing step by step.
+        const LABEL_BYTES: usize = 32;
+        let labels = Vec::with_capacity((message.len() / LABEL_BYTES).min(limits.labels));
+        let mut request = Request { labels, ..Request::default() };
         let mut reader = Reader(message);
         while let Some((number, field)) = reader.field()? {
             match (number, field) {
@@ -213,16 +220,10 @@ impl<'a> Request<'a> {
 
     #[inline]
     fn label(&self, message: &'a [u8], limits: &Limits) -> Result<Result<(&'a str, &'a str), LabelFault>, WireError> {
-        let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
-        let mut reader = Reader(message);
-        while let Some((number, field)) = reader.field()? {
-            match (number, field) {
-                (1, Field::Bytes(bytes)) => name = bytes,
-                (2, Field::Bytes(bytes)) => value = bytes,
-                (1 | 2, other) => return Err(other.mismatch(number)),
-                _ => {}
-            }
-        }
+        let (name, value) = match usual_label(message) {
+            Some(pair) => pair,
+            None => decode_label(message)?,
+        };
         if name.len().max(value.len()) > limits.string_bytes {
             return Ok(Err(LabelFault::TooLong));
         }
@@ -233,8 +234,45 @@ impl<'a> Request<'a> {
     }
 }
 
+/// A label as every sender writes it: the name, then the value, both shorter than 128 bytes.
+#[inline]
+fn usual_label(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let short_string = |message: &'_ [u8], key: u8| match *message {
+        [k, len, ..] if k == key && len < 0x80 => Some(2 + usize::from(len)),
+        _ => None,
+    };
+    let name_end = short_string(message, 1 << 3 | 2)?;
+    let (name, rest) = message.split_at_checked(name_end)?;
+    let value_end = short_string(rest, 2 << 3 | 2)?;
+    if value_end == rest.len() { Some((&name[2..], &rest[2..])) } else { None }
+}
+
+fn decode_label(message: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
+    let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
+    let mut reader = Reader(message);
+    while let Some((number, field)) = reader.field()? {
+        match (number, field) {
+            (1, Field::Bytes(bytes)) => name = bytes,
+            (2, Field::Bytes(bytes)) => value = bytes,
+            (1 | 2, other) => return Err(other.mismatch(number)),
+            _ => {}
+        }
+    }
+    Ok((name, value))
+}
+
 #[inline]
 fn decode_sample(message: &[u8]) -> Result<(i64, f64), WireError> {
+    // As every sender writes it: the value, then the time.
+    if let [KEY_VALUE, bits @ ..] = message
+        && let Some((bits, [KEY_TIME, time @ ..])) = bits.split_first_chunk::<8>()
+    {
+        let mut reader = Reader(time);
+        let t = reader.varint()?;
+        if reader.0.is_empty() {
+            return Ok((t as i64, f64::from_le_bytes(*bits)));
+        }
+    }
     let (mut t, mut v) = (0, 0.0);
     let mut reader = Reader(message);
     while let Some((number, field)) = reader.field()? {

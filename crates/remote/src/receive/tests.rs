@@ -324,3 +324,24 @@ proptest! {
         prop_assert_eq!(report.samples + report.rejected, values.len());
     }
 }
+
+#[test]
+fn unusual_encodings_are_read_too() {
+    let storage = MemoryStorage::new();
+    let long = "v".repeat(300);
+    // The value in front of the name, fields twice, the time in front of the value, time left out, unknown fields.
+    let swapped = bytes(1, &[bytes(2, b"1"), bytes(1, b"x"), bytes(2, b"2"), vec![7 << 3, 1]].concat());
+    let mut time_first = vec![(2 << 3), 5, (1 << 3 | 1)];
+    time_first.extend_from_slice(&2.5f64.to_le_bytes());
+    let mut extended = vec![(1 << 3 | 1)];
+    extended.extend_from_slice(&3.5f64.to_le_bytes());
+    extended.extend([(2 << 3), 6, 3 << 3, 1]);
+    let message = bytes(
+        1,
+        &[bytes(2, &[]), bytes(2, &time_first), bytes(2, &extended), swapped, label(b"__name__", long.as_bytes())]
+            .concat(),
+    );
+    assert_eq!(send(&storage, &message).unwrap().samples, 3);
+    let labels = Labels::from_pairs([("__name__", long.as_str()), ("x", "2")]);
+    assert_eq!(storage.dump()[&labels], [(0, 0.0), (5, 2.5), (6, 3.5)]);
+}
