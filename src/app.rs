@@ -28,7 +28,7 @@ use crate::actors::web_server::{self, WebServer};
 use crate::evaluation::{EngineFlags, RuleQueries};
 use crate::messages::config::Participant;
 use crate::messages::discovery::TargetGroups;
-use crate::messages::lifecycle::{Drain, ReloadReady};
+use crate::messages::lifecycle::{Drain, Fatal, ReloadReady};
 use crate::settings::Settings;
 use crate::slots::Slots;
 use crate::views;
@@ -170,7 +170,13 @@ impl App {
         let tell = lifecycle.clone();
         board.on_escalation(move |escalation| {
             let error = format!("{} {} panicked too often", escalation.kind, escalation.name);
-            tell.do_send(crate::messages::lifecycle::Fatal { subsystem: escalation.kind.to_owned(), error });
+            if tell.connected() {
+                tell.do_send(Fatal { subsystem: escalation.kind.to_owned(), error });
+            } else {
+                // The supervisor itself is gone: nobody is left to stop anything in order. The storage's log is complete.
+                log::error!(component = "lifecycle", err = error.as_str(); "Fatal error");
+                std::process::exit(1);
+            }
         });
 
         let params = config_reloader::Params {

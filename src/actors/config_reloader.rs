@@ -285,3 +285,141 @@ impl Handler<Drain> for ConfigReloader {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fk_actorkit::{Board, Spec};
+    use fk_testkit::TempDir;
+
+    use super::*;
+    use crate::messages::config::Refusal;
+
+    /// A participant that notes what it is asked, in a list all of them share.
+    struct Fake {
+        name: &'static str,
+        refuses: Arc<AtomicBool>,
+        seen: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Actor for Fake {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<ApplyConfig> for Fake {
+        type Result = Result<(), Refusal>;
+
+        fn handle(&mut self, phase: ApplyConfig, _: &mut Self::Context) -> Self::Result {
+            let (what, prepare) = match phase {
+                ApplyConfig::Prepare(_) => ("prepare", true),
+                ApplyConfig::Commit => ("commit", false),
+                ApplyConfig::Abort => ("abort", false),
+            };
+            self.seen.lock().push(format!("{} {what}", self.name));
+            if prepare && self.refuses.load(SeqCst) {
+                Err(Refusal(vec!["does not like it".to_owned()]))
+            } else {
+                Ok(())
+            }
+        }
+    }
+
+    struct Rig {
+        dir: TempDir,
+        slots: Arc<Slots>,
+        state: Arc<ReloaderState>,
+        reloader: Addr<ConfigReloader>,
+        seen: Arc<Mutex<Vec<String>>>,
+        second_refuses: Arc<AtomicBool>,
+    }
+
+    impl Rig {
+        /// A reloader with two participants that has applied its first configuration.
+        async fn started() -> Rig {
+            let dir = TempDir::new("reloader");
+            let slots = Arc::new(Slots::new());
+            let state = Arc::new(ReloaderState::default());
+            let params = Params {
+                state: Arc::clone(&state),
+                path: dir.path().join("prometheus.yml"),
+                load: LoadOptions::default(),
+                auto_reload: None,
+                slots: Arc::clone(&slots),
+            };
+            std::fs::write(&params.path, "global: {scrape_interval: 5s}\n").unwrap();
+            let reloader = Board::new().spawn(Spec::named("r"), |_| ConfigReloader::new(params));
+            let (seen, second_refuses): (Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) = Default::default();
+            let fake = |name, refuses| Participant {
+                name,
+                address: Fake { name, refuses, seen: Arc::clone(&seen) }.start().recipient(),
+            };
+            let participants = vec![fake("first", Arc::default()), fake("second", Arc::clone(&second_refuses))];
+            reloader.send(LoadInitial).await.unwrap().unwrap();
+            reloader.send(ApplyInitial(participants)).await.unwrap().unwrap();
+            seen.lock().clear();
+            Rig { dir, slots, state, reloader, seen, second_refuses }
+        }
+
+        async fn reload(&self, yaml: &str) -> Result<(), ReloadError> {
+            std::fs::write(self.dir.path().join("prometheus.yml"), yaml).unwrap();
+            self.reloader.send(Reload(ReloadSource::Http)).await.unwrap()
+        }
+
+        fn interval_ms(&self) -> i64 {
+            self.slots.config.load_full().unwrap().config.global.scrape_interval.as_millis()
+        }
+
+        fn seen(&self) -> Vec<String> {
+            std::mem::take(&mut self.seen.lock())
+        }
+    }
+
+    #[actix::test]
+    async fn all_prepare_before_anybody_commits() {
+        let rig = Rig::started().await;
+        rig.reload("global: {scrape_interval: 7s}\n").await.unwrap();
+        assert_eq!(rig.seen(), ["first prepare", "second prepare", "first commit", "second commit"]);
+        assert_eq!(rig.interval_ms(), 7000);
+        assert!(rig.slots.reload.lock().successful);
+    }
+
+    #[actix::test]
+    async fn one_refusal_leaves_everything_as_it_was() {
+        let rig = Rig::started().await;
+        rig.second_refuses.store(true, SeqCst);
+        let error = rig.reload("global: {scrape_interval: 7s}\n").await.unwrap_err();
+        assert_eq!(error.to_string(), "second: does not like it");
+        assert_eq!(rig.seen(), ["first prepare", "second prepare", "first abort", "second abort"]);
+        assert_eq!(rig.interval_ms(), 5000);
+        assert!(!rig.slots.reload.lock().successful);
+        rig.second_refuses.store(false, SeqCst);
+        rig.reload("global: {scrape_interval: 9s}\n").await.unwrap();
+        assert!(rig.slots.reload.lock().successful && rig.interval_ms() == 9000);
+    }
+
+    #[actix::test]
+    async fn a_bad_file_reaches_no_participant_and_is_named_with_its_line() {
+        let rig = Rig::started().await;
+        let error = rig.reload("global:\n  scrape_intervall: 7s\n").await.unwrap_err().to_string();
+        assert!(error.contains("prometheus.yml") && error.contains("line 2"), "{error}");
+        assert_eq!(rig.seen(), Vec::<String>::new());
+    }
+
+    #[actix::test]
+    async fn a_commit_that_was_interrupted_is_finished() {
+        let rig = Rig::started().await;
+        let lost = rig.slots.config.load_full().unwrap();
+        *rig.state.committing.lock() = Some(lost);
+        let params = Params {
+            state: Arc::clone(&rig.state),
+            path: rig.dir.path().join("prometheus.yml"),
+            load: LoadOptions::default(),
+            auto_reload: None,
+            slots: Arc::clone(&rig.slots),
+        };
+        let next = Board::new().spawn(Spec::named("next"), |_| ConfigReloader::new(params));
+        next.send(Reload(ReloadSource::Signal)).await.unwrap().unwrap();
+        let round = ["first prepare", "second prepare", "first commit", "second commit"];
+        assert_eq!(rig.seen(), [round, round].concat());
+        assert!(rig.state.committing.lock().is_none());
+    }
+}

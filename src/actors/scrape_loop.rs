@@ -13,7 +13,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use chrono::Utc;
 use fk_actorkit::{Managed, ManagedActor};
-use fk_http::ScrapeRequest;
+use fk_http::{Client, ScrapeRequest};
 use fk_instrument::{Counter, Family, Gauge, Histogram, Registry};
 use fk_scrape::timing::{ALIGN_TOLERANCE_NS, aligned_timestamp};
 use fk_scrape::{Fetched, MetadataHandle, ScrapeError, ScrapeOutcome, Scratch, Target, accept_header};
@@ -254,6 +254,8 @@ pub struct ScrapeLoop {
     slot: u32,
     /// Number of the newest timer.
     timer: u64,
+    /// The client of the target's own socket, or why there is none; `None`: the job's client.
+    socket: Option<Result<Client, String>>,
     fetching: bool,
     /// Memory for bodies, reused while they stay small.
     body: Vec<u8>,
@@ -269,6 +271,7 @@ impl ScrapeLoop {
         *params.status.metadata.lock() = Some(engine.metadata());
         let accept = accept_header(&params.spec.config).into();
         let (first, idle) = (Instant::now(), Arc::default());
+        let socket = socket_client(&params);
         ScrapeLoop {
             params,
             engine: Some(engine),
@@ -277,6 +280,7 @@ impl ScrapeLoop {
             first,
             slot: 0,
             timer: 0,
+            socket,
             fetching: false,
             body: Vec::new(),
             ending: false,
@@ -327,8 +331,16 @@ impl ScrapeLoop {
             self.ingest(Err((error, false)), &[], ts_ms, began);
             return;
         }
-        let (client, target, config) =
-            (self.params.spec.client.clone(), Arc::clone(&self.params.target), Arc::clone(&self.params.spec.config));
+        let client = match &self.socket {
+            None => self.params.spec.client.clone(),
+            Some(Ok(client)) => client.clone(),
+            Some(Err(error)) => {
+                let error = error.clone();
+                self.ingest(Err((error, false)), &[], ts_ms, began);
+                return;
+            }
+        };
+        let (target, config) = (Arc::clone(&self.params.target), Arc::clone(&self.params.spec.config));
         let (accept, user_agent) = (Arc::clone(&self.accept), self.params.settings.user_agent.clone());
         let mut body = std::mem::take(&mut self.body);
         let fetch = async move {
@@ -391,6 +403,12 @@ impl ScrapeLoop {
     }
 }
 
+/// The client of a target that is reached through a socket (`__unix_socket__`).
+fn socket_client(params: &Params) -> Option<Result<Client, String>> {
+    let path = params.target.unix_socket.as_ref()?;
+    Some(Client::with_unix_socket(&params.spec.config.http, path).map_err(|error| error.to_string()))
+}
+
 fn now_ns() -> i64 {
     Utc::now().timestamp_nanos_opt().unwrap_or(i64::MAX)
 }
@@ -438,6 +456,7 @@ impl Handler<UpdateJob> for ScrapeLoop {
         let target = Arc::clone(&self.params.target);
         self.engine = self.engine.take().map(|engine| engine.reconfigured(target, Arc::clone(&spec.config)));
         self.params.spec = spec;
+        self.socket = socket_client(&self.params);
     }
 }
 

@@ -47,12 +47,14 @@ pub struct StorageKeeper {
     syncing: bool,
     /// Whether the last sync failed; only changes are logged.
     sync_failed: bool,
+    /// Set when the storage is being closed, which syncs it for good.
+    closing: bool,
 }
 
 impl StorageKeeper {
     /// A keeper that opens the storage as soon as it runs.
     pub fn new(params: Params) -> StorageKeeper {
-        StorageKeeper { params, syncing: false, sync_failed: false }
+        StorageKeeper { params, syncing: false, sync_failed: false, closing: false }
     }
 
     fn open(&self, ctx: &mut Managed<Self>) {
@@ -116,7 +118,7 @@ impl Handler<Sync> for StorageKeeper {
 
     fn handle(&mut self, _: Sync, ctx: &mut Self::Context) {
         let Some(db) = self.params.slots.db.load_full() else { return };
-        if std::mem::replace(&mut self.syncing, true) {
+        if self.closing || std::mem::replace(&mut self.syncing, true) {
             return;
         }
         let sync = spawn_blocking(move || db.sync());
@@ -147,6 +149,7 @@ impl Handler<Drain> for StorageKeeper {
 
     /// Closes the storage: everything appended so far is on disk when this is answered.
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        self.closing = true;
         let slots = Arc::clone(&self.params.slots);
         Box::pin(async move {
             let Some(db) = slots.db.load_full() else { return };
