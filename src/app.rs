@@ -22,7 +22,7 @@ use crate::actors::rule_group::RuleMetrics;
 use crate::actors::rule_manager::{self, RuleManager, RuleState};
 use crate::actors::scrape_loop::ScrapeMetrics;
 use crate::actors::scrape_manager::{self, ScrapeManager, ScrapeState};
-use crate::actors::signals::{self, Signals};
+use crate::actors::signals::{self, Signals, Streams};
 use crate::actors::storage_keeper::{self, StorageKeeper};
 use crate::actors::web_server::{self, WebServer};
 use crate::evaluation::{EngineFlags, RuleQueries};
@@ -104,6 +104,7 @@ pub struct App {
     /// Flags about queries.
     pub engine: EngineFlags,
     reloader: Arc<config_reloader::ReloaderState>,
+    signals: Arc<Mutex<Option<Streams>>>,
     listeners: Mutex<Vec<TcpListener>>,
     arbiters: Mutex<Vec<Arbiter>>,
     early: Mutex<Option<Early>>,
@@ -113,7 +114,7 @@ pub struct App {
 
 impl App {
     /// Makes the handles; starts nothing.
-    pub fn new(settings: Settings, listeners: Vec<TcpListener>) -> Arc<App> {
+    pub fn new(settings: Settings, signals: Streams, listeners: Vec<TcpListener>) -> Arc<App> {
         let registry = Registry::new();
         let board = Board::new();
         let slots = Arc::new(Slots::new());
@@ -132,6 +133,7 @@ impl App {
             notify: Arc::default(),
             engine,
             reloader: Arc::default(),
+            signals: Arc::new(Mutex::new(Some(signals))),
             listeners: Mutex::new(listeners),
             arbiters: Mutex::default(),
             early: Mutex::default(),
@@ -189,6 +191,7 @@ impl App {
         let reloader = board.spawn(spec("reloader"), |_| ConfigReloader::new(params));
 
         let params = signals::Params {
+            streams: Arc::clone(&self.signals),
             shutdown: lifecycle.clone().recipient(),
             fatal: lifecycle.clone().recipient(),
             reload: reloader.clone().recipient(),

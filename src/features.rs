@@ -1,4 +1,4 @@
-//! `/api/v1/features`: what this server can do, in the words clients look for.
+//! `/api/v1/features`: what this server can do, in the words clients look for. The category `api` is the web server's own.
 
 use std::collections::BTreeMap;
 
@@ -93,24 +93,6 @@ pub fn map(options: &Options) -> BTreeMap<String, Category> {
     let functions =
         FUNCTIONS.iter().map(|function| (function.name.to_owned(), experimental || !function.experimental)).collect();
     BTreeMap::from([
-        (
-            "api".to_owned(),
-            category(&[
-                ("admin", false),
-                ("exclude_alerts", true),
-                ("label_values_match", true),
-                ("lifecycle", options.lifecycle),
-                ("openapi_3.1", false),
-                ("openapi_3.2", false),
-                ("otlp_write_receiver", false),
-                ("query_stats", true),
-                ("query_warnings", true),
-                ("remote_write_receiver", options.remote_write_receiver),
-                ("search", false),
-                ("time_range_labels", true),
-                ("time_range_series", true),
-            ]),
-        ),
         (
             "prometheus".to_owned(),
             category(&[("agent_mode", false), ("auto_reload_config", options.auto_reload), ("server_mode", true)]),

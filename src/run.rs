@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fk_actorkit::Spec;
 
 use crate::actors::lifecycle::Lifecycle;
+use crate::actors::signals::Streams;
 use crate::app::App;
 use crate::cli::{Exit, PROMETHEUS_VERSION};
 use crate::settings::Settings;
@@ -16,6 +17,10 @@ const BACKLOG: i32 = 1024;
 /// Runs a server until it is told to stop; the exit code. Everything that can be known to be wrong before anything is
 /// started ends here with an [`Exit`]: the configuration first, then the listeners.
 pub fn run(settings: Settings) -> Result<i32, Exit> {
+    let system = actix::System::new();
+    let signals = system
+        .block_on(async { Streams::open() })
+        .map_err(|error| Exit { code: 1, text: format!("listening for signals failed: {error}") })?;
     let options = &settings.options;
     let path = options.config_file.as_path();
     if let Err(errors) = fk_config::load(path, &settings.load) {
@@ -28,8 +33,7 @@ pub fn run(settings: Settings) -> Result<i32, Exit> {
     }
     log::info!(version = env!("CARGO_PKG_VERSION"), prometheus = PROMETHEUS_VERSION; "Starting Prometheus Server");
     let listeners = listen(&options.listen_addresses)?;
-    let system = actix::System::new();
-    let app = App::new(settings, listeners);
+    let app = App::new(settings, signals, listeners);
     let board = app.board.clone();
     system.block_on(async { board.spawn(Spec::named("firekeeper"), |_| Lifecycle::new(Arc::clone(&app))) });
     system.run_with_code().map_err(|error| Exit { code: 1, text: error.to_string() })

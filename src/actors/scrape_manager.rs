@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use fk_actorkit::{Board, Managed, ManagedActor, Spec};
-use fk_config::{Loaded, ScrapeConfig};
+use fk_config::Loaded;
 use fk_http::Client;
 use fk_model::TargetGroup;
 use fk_scrape::timing::offset_seed;
@@ -98,10 +98,14 @@ impl ScrapeManager {
         let (mut specs, mut reasons) = (Vec::new(), Vec::new());
         for config in &loaded.config.scrape_configs {
             let old = running.get(&config.job_name);
-            if old.is_some_and(|old| same_job(&old.config, config)) {
+            if old.is_some_and(|old| old.config == *config) {
                 continue;
             }
-            match Client::new(&config.http) {
+            let client = match old {
+                Some(old) if old.config.http == config.http => Ok(old.client.clone()),
+                _ => Client::new(&config.http),
+            };
+            match client {
                 // A job that runs already keeps the places of its scrapes.
                 Ok(client) => {
                     let seed = old.map_or(seed, |old| old.seed);
@@ -177,13 +181,6 @@ impl ScrapeManager {
             ctx.run_later(next - now, |_, ctx| ctx.address().do_send(Tick(0)));
         }
     }
-}
-
-/// Whether a job can go on undisturbed: everything but where its targets come from, which is discovery's business.
-fn same_job(old: &ScrapeConfig, new: &ScrapeConfig) -> bool {
-    let without_discovery =
-        |config: &ScrapeConfig| ScrapeConfig { discovery: Vec::new(), shown_yaml: String::new(), ..config.clone() };
-    old == new || (old.discovery != new.discovery && without_discovery(old) == without_discovery(new))
 }
 
 impl Actor for ScrapeManager {

@@ -180,14 +180,15 @@ fn protocol(configured: ScrapeProtocol) -> Protocol {
     }
 }
 
-/// Whether what a loop has learnt stays true when its job changes: only interval, timeout, `sample_limit` and the HTTP client
-/// may differ.
+/// Whether what a loop has learnt stays true when its job changes: only interval, timeout, `sample_limit`, the HTTP client and
+/// where targets come from may differ.
 pub fn cache_survives(old: &ScrapeConfig, new: &ScrapeConfig) -> bool {
     let relevant = |job: &ScrapeConfig| ScrapeConfig {
         scrape_interval: Duration::ZERO,
         scrape_timeout: Duration::ZERO,
         sample_limit: 0,
         http: HttpClientConfig::default(),
+        discovery: Vec::new(),
         // The text repeats what the other fields say.
         shown_yaml: String::new(),
         ..job.clone()
