@@ -385,7 +385,7 @@ impl ServerControl for View {
     }
 
     #[cfg(feature = "chaos")]
-    fn inject_panic(&self, actor: &str) -> bool {
-        self.app.board.inject_panic(actor, None) > 0
+    fn inject_panic(&self, kind: &str, name: Option<&str>) -> bool {
+        self.app.board.inject_panic(kind, name) > 0
     }
 }

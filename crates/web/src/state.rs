@@ -682,9 +682,9 @@ pub trait ServerControl: Send + Sync {
     /// Asks the process to end. Whether this is the first time.
     fn quit(&self) -> bool;
 
-    /// Makes the actor of this name panic. Whether there is such an actor.
+    /// Makes all actors of this kind panic, or only the one called `name`. Whether there is such an actor.
     #[cfg(feature = "chaos")]
-    fn inject_panic(&self, actor: &str) -> bool;
+    fn inject_panic(&self, kind: &str, name: Option<&str>) -> bool;
 }
 
 /// A reload that failed.

@@ -63,13 +63,15 @@ pub(crate) async fn admin(call: Call) -> Reply {
     Err(ApiError::new(ErrorKind::Unavailable, format!("{route:?} is not supported yet")))
 }
 
-/// Makes an actor panic, so that tests see what its supervisor does.
+/// Makes all actors of a kind panic, or with `name` only that one, so that tests see what their supervisor does.
 #[cfg(feature = "chaos")]
-pub(crate) async fn chaos(call: Call) -> Reply {
-    let actor = call.segment(4)?;
-    if call.state().control.inject_panic(&actor) {
-        crate::answer::success(&actor)
+pub(crate) async fn chaos(mut call: Call) -> Reply {
+    let kind = call.segment(4)?;
+    let params = call.params().await?;
+    let name = Some(params.first("name")).filter(|name| !name.is_empty());
+    if call.state().control.inject_panic(&kind, name) {
+        crate::answer::success(&kind)
     } else {
-        Err(ApiError::new(ErrorKind::NotFound, format!("no actor is named {actor:?}")))
+        Err(ApiError::new(ErrorKind::NotFound, format!("there is no actor {kind:?} {}", name.unwrap_or(""))))
     }
 }

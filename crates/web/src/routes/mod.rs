@@ -85,7 +85,7 @@ pub(crate) static ROUTES: &[Route] = &[
     api("/api/v1/features", Get, handler!(status::features)),
     api_always("/api/v1/ext/actors", handler!(status::actors)),
     #[cfg(feature = "chaos")]
-    change("/api/v1/ext/chaos/{actor}", Post, Gate::Open, handler!(lifecycle::chaos)),
+    change("/api/v1/ext/chaos/{kind}", Post, Gate::Open, handler!(lifecycle::chaos)),
     change("/api/v1/write", Post, Gate::WhenReady, handler!(write::write)),
     change("/api/v1/admin/tsdb/delete_series", Change, Gate::WhenReady, handler!(lifecycle::admin)),
     change("/api/v1/admin/tsdb/clean_tombstones", Change, Gate::WhenReady, handler!(lifecycle::admin)),

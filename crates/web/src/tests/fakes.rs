@@ -239,8 +239,8 @@ impl ServerControl for Fake {
     }
 
     #[cfg(feature = "chaos")]
-    fn inject_panic(&self, actor: &str) -> bool {
-        actor == "scrape/1"
+    fn inject_panic(&self, kind: &str, name: Option<&str>) -> bool {
+        kind == "scrape/1" && name.is_none_or(|name| name == "a b")
     }
 }
 

@@ -373,9 +373,11 @@ async fn first_page_escapes_what_it_shows() {
 
 #[cfg(feature = "chaos")]
 #[actix_web::test]
-async fn chaos_reaches_actors_by_name() {
+async fn chaos_reaches_actors_by_kind_and_name() {
     let world = World::new();
     assert_eq!(world.post("/api/v1/ext/chaos/scrape%2F1").await.status, StatusCode::OK);
+    assert_eq!(world.post("/api/v1/ext/chaos/scrape%2F1?name=a+b").await.status, StatusCode::OK);
+    assert_eq!(world.post("/api/v1/ext/chaos/scrape%2F1?name=b").await.status, StatusCode::NOT_FOUND);
     assert_eq!(world.post("/api/v1/ext/chaos/nobody").await.status, StatusCode::NOT_FOUND);
 }
 
