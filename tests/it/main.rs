@@ -1,1 +1,18 @@
-//! End-to-end tests.
+//! End-to-end tests: the built program in a process of its own, with fake targets and a fake Alertmanager around it.
+//!
+//! Each module tells stories as a user would live them. Nothing here looks into the server: flags, files, signals and HTTP are
+//! all there is. Servers work in temporary directories and on ports of their own, so all tests run side by side.
+//!
+//! `chaos` needs `--features chaos`, `real` needs a node_exporter and an Alertmanager on the machine.
+
+mod support;
+
+mod alerts; // from a rule to an Alertmanager, and back to quiet
+#[cfg(feature = "chaos")]
+mod chaos; // any actor may panic, nobody outside notices
+mod real; // with the real node_exporter and Alertmanager
+mod recovery; // what was acknowledged or seen survives `kill -9`
+mod reload; // all of a configuration or nothing of it
+mod scrape; // from a target to a query
+mod start; // flags, exit codes, starting and stopping
+mod tidy; // rules about the repository itself
