@@ -49,9 +49,14 @@ struct View {
 }
 
 impl Queries for View {
-    fn admit<'a>(&'a self, query: &'a str, client: &'a str) -> LocalFuture<'a, Result<Permit, AdmissionError>> {
+    fn admit<'a>(
+        &'a self,
+        query: &'a str,
+        client: &'a str,
+        control: &'a Control,
+    ) -> LocalFuture<'a, Result<Permit, AdmissionError>> {
         log::trace!(component = "query gate", client = client; "query asks for a slot");
-        let admit = Admit { text: query.to_owned(), control: Control::new(), rule: false };
+        let admit = Admit { text: query.to_owned(), control: control.clone(), rule: false };
         Box::pin(async move {
             match self.gate.send(admit).await {
                 Ok(Ok(permit)) => Ok(Permit::new(permit)),

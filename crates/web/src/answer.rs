@@ -93,7 +93,7 @@ impl ApiError {
         body.extend_from_slice(b"{\"status\":\"error\",\"errorType\":\"");
         body.extend_from_slice(self.kind.name().as_bytes());
         body.extend_from_slice(b"\",\"error\":");
-        json::write_string(&mut body, &self.text);
+        json::write_text(&mut body, &self.text);
         body.push(b'}');
         HttpResponse::build(self.kind.status()).content_type("application/json").body(body)
     }
@@ -119,7 +119,8 @@ pub(crate) fn success(data: &impl Serialize) -> Result<HttpResponse, ApiError> {
 pub(crate) fn success_with_warnings(data: &impl Serialize, warnings: &[String]) -> Result<HttpResponse, ApiError> {
     let mut out = ChunkWriter::new();
     out.buffer().extend_from_slice(b"{\"status\":\"success\",\"data\":");
-    serde_json::to_writer(out.buffer(), data).map_err(|error| ApiError::internal(error.to_string()))?;
+    let mut serializer = serde_json::Serializer::with_formatter(out.buffer(), json::Formatter);
+    data.serialize(&mut serializer).map_err(|error| ApiError::internal(error.to_string()))?;
     finish_envelope(&mut out, warnings, &[]);
     Ok(out.into_response())
 }
@@ -139,7 +140,7 @@ pub(crate) fn finish_envelope(out: &mut ChunkWriter, warnings: &[String], infos:
             if at > 0 {
                 buffer.push(b',');
             }
-            json::write_string(buffer, text);
+            json::write_text(buffer, text);
         }
         if let Some(more @ 1..) = texts.len().checked_sub(ANNOTATIONS_MAX) {
             buffer.extend_from_slice(format!(",\"{more} more {kind} annotations omitted\"").as_bytes());

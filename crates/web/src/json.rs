@@ -1,11 +1,34 @@
 //! How values look in JSON answers: numbers and times as Prometheus prints them.
 
+use std::io;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use fk_model::Labels;
 use serde::{Serialize, Serializer};
 
 /// Go's zero time, which Prometheus prints where it has none.
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// How serde writes answers: floats and strings as everywhere else in this module (`300`, not `300.0`).
+pub(crate) struct Formatter;
+
+impl serde_json::ser::Formatter for Formatter {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        let mut text = Vec::with_capacity(24);
+        write_float(&mut text, value);
+        writer.write_all(&text)
+    }
+
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut result = Ok(());
+        html_safe(fragment.as_bytes(), |part| {
+            if result.is_ok() {
+                result = writer.write_all(part);
+            }
+        });
+        result
+    }
+}
 
 // === Fields of serialised structs ===
 
@@ -226,7 +249,7 @@ pub(crate) fn write_exponent(out: &mut Vec<u8>, v: f64) {
     out.extend_from_slice(itoa::Buffer::new().format(exponent.unsigned_abs()).as_bytes());
 }
 
-/// A string with its quotes.
+/// A string with its quotes, as in labels.
 pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
@@ -243,15 +266,47 @@ pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            _ => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-            }
+            _ => out.extend_from_slice(&escape(byte)),
         }
     }
     out.extend_from_slice(&bytes[clean_from..]);
     out.push(b'"');
+}
+
+/// A string with its quotes, as everywhere but in labels: safe inside of HTML.
+pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
+    let begin = out.len();
+    write_string(out, text);
+    // Few texts have something to escape.
+    if out[begin..].iter().any(|byte| matches!(byte, b'<' | b'>' | b'&' | 0xE2)) {
+        let quoted = out.split_off(begin);
+        html_safe(&quoted, |part| out.extend_from_slice(part));
+    }
+}
+
+/// `\u00XX`
+fn escape(byte: u8) -> [u8; 6] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    [b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]
+}
+
+/// Hands on a string's text in parts, with those characters escaped that Go's encoder escapes for the sake of HTML and
+/// JavaScript: `<`, `>`, `&` and the two line separators of Unicode.
+fn html_safe(text: &[u8], mut write: impl FnMut(&[u8])) {
+    let mut clean_from = 0;
+    for (at, &byte) in text.iter().enumerate() {
+        let separator = |last: u8| text[at..].starts_with(&[0xE2, 0x80, last]);
+        let (escaped, len) = match byte {
+            b'<' | b'>' | b'&' => (escape(byte), 1),
+            0xE2 if separator(0xA8) => (*b"\\u2028", 3),
+            0xE2 if separator(0xA9) => (*b"\\u2029", 3),
+            _ => continue,
+        };
+        write(&text[clean_from..at]);
+        write(&escaped);
+        clean_from = at + len;
+    }
+    write(&text[clean_from..]);
 }
 
 /// A label set as an object in order of name.
@@ -334,6 +389,31 @@ mod tests {
     }
 
     #[test]
+    fn serde_writes_floats_as_go_does() {
+        for (v, expected) in
+            [(300.0, "300"), (0.00012, "0.00012"), (1.5e-7, "1.5e-07"), (1e22, "1e+22"), (0.0, "0"), (f64::NAN, "null")]
+        {
+            let got = text(|out| v.serialize(&mut serde_json::Serializer::with_formatter(out, Formatter)).unwrap());
+            assert_eq!(got, expected);
+        }
+    }
+
+    #[test]
+    fn texts_are_safe_in_html() {
+        for (raw, expected) in [
+            ("a < b && c > d", r#""a \u003c b \u0026\u0026 c \u003e d""#),
+            ("\u{2028}\u{2029}\u{2030}", "\"\\u2028\\u2029\u{2030}\""),
+            ("\"\n\u{1}é", "\"\\\"\\n\\u0001é\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(text(|out| write_text(out, raw)), expected);
+            let serde = text(|out| raw.serialize(&mut serde_json::Serializer::with_formatter(out, Formatter)).unwrap());
+            assert_eq!(serde, expected);
+        }
+        assert_eq!(text(|out| write_string(out, "<&>")), "\"<&>\"");
+    }
+
+    #[test]
     fn times_of_samples_have_three_decimals_or_none() {
         for (t, expected) in [
             (0, "0"),
@@ -374,6 +454,8 @@ mod tests {
         #[test]
         fn any_string_reads_back_as_itself(s: String) {
             let printed = text(|out| write_string(out, &s));
+            prop_assert_eq!(&serde_json::from_str::<String>(&printed).unwrap(), &s);
+            let printed = text(|out| write_text(out, &s));
             prop_assert_eq!(serde_json::from_str::<String>(&printed).unwrap(), s);
         }
     }

@@ -56,7 +56,7 @@ pub(crate) async fn run(call: &Call, request: Request) -> Reply {
     let control = Control::until(started + timeout);
     let _cancel = CancelOnDrop(control.clone());
     let peer = call.req.peer_addr().map(|addr| addr.to_string()).unwrap_or_default();
-    let admitted = tokio::time::timeout(timeout, call.state().queries.admit(&request.text, &peer)).await;
+    let admitted = tokio::time::timeout(timeout, call.state().queries.admit(&request.text, &peer, &control)).await;
     let permit = match admitted {
         Ok(Ok(permit)) => permit,
         // Text as in Prometheus.
@@ -190,7 +190,7 @@ pub(crate) fn write_value(out: &mut ChunkWriter, value: &Value, control: &Contro
             buffer.push(b'[');
             json::write_timestamp(buffer, *t_ms);
             buffer.push(b',');
-            json::write_string(buffer, v);
+            json::write_text(buffer, v);
             buffer.push(b']');
         }
         Value::Vector(samples) => write_list(out, samples, control, write_vector_sample)?,
@@ -252,15 +252,26 @@ fn write_matrix_series(out: &mut ChunkWriter, series: &MatrixSeries) {
 fn write_stats(out: &mut Vec<u8>, answer: &Answer, request: &Request, times: &Times) {
     let (queued, evaluated) = (times.queued.as_secs_f64(), times.evaluated.as_secs_f64());
     let stats = &answer.stats;
-    let timings = serde_json::json!({
-        "evalTotalTime": evaluated,
-        "resultSortTime": 0,
-        "queryPreparationTime": 0,
-        "innerEvalTime": evaluated,
-        "execQueueTime": queued,
-        "execTotalTime": queued + evaluated,
-    });
-    out.extend_from_slice(format!(",\"stats\":{{\"timings\":{timings},\"samples\":{{").as_bytes());
+    out.extend_from_slice(b",\"stats\":{\"timings\":{");
+    for (at, (name, seconds)) in [
+        ("evalTotalTime", evaluated),
+        ("resultSortTime", 0.0),
+        ("queryPreparationTime", 0.0),
+        ("innerEvalTime", evaluated),
+        ("execQueueTime", queued),
+        ("execTotalTime", queued + evaluated),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        if at > 0 {
+            out.push(b',');
+        }
+        json::write_string(out, name);
+        out.push(b':');
+        json::write_float(out, seconds);
+    }
+    out.extend_from_slice(b"},\"samples\":{");
     if !stats.samples_per_step.is_empty() {
         out.extend_from_slice(b"\"totalQueryableSamplesPerStep\":[");
         for (step, samples) in stats.samples_per_step.iter().enumerate() {
@@ -273,8 +284,10 @@ fn write_stats(out: &mut Vec<u8>, answer: &Answer, request: &Request, times: &Ti
         }
         out.extend_from_slice(b"],");
     }
-    let totals =
-        format!("\"totalQueryableSamples\":{},\"peakSamples\":{}}}}}", stats.samples_total, stats.samples_peak);
+    let totals = format!(
+        "\"totalQueryableSamples\":{},\"peakSamples\":{}}}}}",
+        stats.samples_total, stats.samples_peak
+    );
     out.extend_from_slice(totals.as_bytes());
 }
 

@@ -16,7 +16,7 @@ use arc_swap::ArcSwapOption;
 use fk_instrument::Registry;
 use fk_model::{Labels, Regex};
 use fk_promql_syntax::ParserOptions;
-use fk_storage::Storage;
+use fk_storage::{Control, Storage};
 use serde::Serialize;
 
 use crate::json;
@@ -135,8 +135,13 @@ impl Default for WebOptions {
 /// The gate in front of query evaluation.
 pub trait Queries: Send + Sync {
     /// Waits for a free slot. The caller bounds the wait by dropping the future. `query` and `client` (address) are for
-    /// the list of running queries.
-    fn admit<'a>(&'a self, query: &'a str, client: &'a str) -> LocalFuture<'a, Result<Permit, AdmissionError>>;
+    /// the list of running queries; the gate may end the query by `control`, the one it is evaluated under.
+    fn admit<'a>(
+        &'a self,
+        query: &'a str,
+        client: &'a str,
+        control: &'a Control,
+    ) -> LocalFuture<'a, Result<Permit, AdmissionError>>;
 
     /// How queries are evaluated at present; some of it follows the configuration file.
     fn settings(&self) -> QuerySettings;

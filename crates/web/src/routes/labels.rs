@@ -44,7 +44,7 @@ pub(crate) async fn names(mut call: Call) -> Reply {
         &call,
         wanted,
         |storage, wanted, control| strings(wanted, |m| storage.label_names(wanted.range, m, control)),
-        |out, text| json::write_string(out, text),
+        |out, text| json::write_text(out, text),
     )
     .await
 }
@@ -60,7 +60,7 @@ pub(crate) async fn values(mut call: Call) -> Reply {
     let find = move |storage: &dyn Storage, wanted: &Wanted, control: &Control| {
         strings(wanted, |m| storage.label_values(&name, wanted.range, m, control))
     };
-    answer(&call, wanted, find, |out, text| json::write_string(out, text)).await
+    answer(&call, wanted, find, |out, text| json::write_text(out, text)).await
 }
 
 pub(crate) async fn series(mut call: Call) -> Reply {

@@ -3,7 +3,7 @@
 use fk_model::Matcher;
 use fk_promql_syntax::ValueType;
 use fk_promql_syntax::ast::{
-    At, Cardinality, DurationExpr, Expr, ExprKind, Grouping, Matching, RangeMode, VectorSelector,
+    At, Cardinality, DurationExpr, DurationNode, Expr, ExprKind, Grouping, Matching, RangeMode, VectorSelector,
 };
 use serde_json::{Value, json};
 
@@ -19,6 +19,7 @@ pub(crate) fn tree(expr: &Expr) -> Value {
             let mut node = vector_selector(&matrix.selector);
             node["type"] = "matrixSelector".into();
             node["range"] = constant_ms(&matrix.range).into();
+            node["rangeExpr"] = duration(&matrix.range);
             node
         }
         ExprKind::Subquery(subquery) => {
@@ -27,8 +28,11 @@ pub(crate) fn tree(expr: &Expr) -> Value {
                 "type": "subquery",
                 "expr": tree(&subquery.expr),
                 "range": constant_ms(&subquery.range),
+                "rangeExpr": duration(&subquery.range),
                 "offset": constant_ms(&subquery.offset),
+                "offsetExpr": duration(&subquery.offset),
                 "step": subquery.step.as_ref().map_or(0, constant_ms),
+                "stepExpr": subquery.step.as_ref().map_or(Value::Null, duration),
                 "timestamp": timestamp,
                 "startOrEnd": start_or_end,
             })
@@ -78,6 +82,7 @@ fn vector_selector(selector: &VectorSelector) -> Value {
         "type": "vectorSelector",
         "name": selector.name.as_deref().unwrap_or(""),
         "offset": constant_ms(&selector.offset),
+        "offsetExpr": duration(&selector.offset),
         "matchers": selector.matchers.iter().map(matcher).collect::<Vec<_>>(),
         "timestamp": timestamp,
         "startOrEnd": start_or_end,
@@ -97,7 +102,13 @@ fn matching(matching: &Matching) -> Value {
         Cardinality::OneToMany => "one-to-many",
         Cardinality::ManyToMany => "many-to-many",
     };
-    json!({"card": card, "labels": matching.labels, "on": matching.on, "include": matching.include})
+    json!({
+        "card": card,
+        "labels": matching.labels,
+        "on": matching.on,
+        "include": matching.include,
+        "fillValues": {"lhs": matching.fill_left, "rhs": matching.fill_right},
+    })
 }
 
 /// The two fields of `@`.
@@ -115,6 +126,34 @@ fn constant_ms(duration: &DurationExpr) -> i64 {
     match duration {
         DurationExpr::Const(ms) => *ms,
         DurationExpr::Expr(_) => 0,
+    }
+}
+
+/// A duration that is an expression; `null` for constants.
+fn duration(duration: &DurationExpr) -> Value {
+    match duration {
+        DurationExpr::Const(_) => Value::Null,
+        DurationExpr::Expr(node) => duration_node(node, false),
+    }
+}
+
+/// The tree below `node`; `wrapped`: it stands in parentheses, which Prometheus notes at operators only.
+fn duration_node(node: &DurationNode, wrapped: bool) -> Value {
+    let operator = |op: &str, lhs: Option<&DurationNode>, rhs: Option<&DurationNode>| {
+        let side = |node: Option<&DurationNode>| node.map_or(Value::Null, |node| duration_node(node, false));
+        json!({"type": "durationExpr", "op": op, "lhs": side(lhs), "rhs": side(rhs), "wrapped": wrapped})
+    };
+    let number = |v: f64, duration: bool| json!({"type": "numberLiteral", "val": float(v), "duration": duration});
+    match node {
+        DurationNode::Number(v) => number(*v, false),
+        DurationNode::Duration(v) => number(*v, true),
+        DurationNode::Step => operator("step", None, None),
+        DurationNode::Range => operator("range", None, None),
+        DurationNode::Negate(inner) => operator("-", None, Some(inner)),
+        DurationNode::Binary(op, lhs, rhs) => operator(op.name(), Some(lhs), Some(rhs)),
+        DurationNode::Min(lhs, rhs) => operator("min_of", Some(lhs), Some(rhs)),
+        DurationNode::Max(lhs, rhs) => operator("max_of", Some(lhs), Some(rhs)),
+        DurationNode::Paren(inner) => duration_node(inner, true),
     }
 }
 
@@ -146,7 +185,7 @@ mod tests {
 
     fn selector(name: &str) -> Value {
         json!({
-            "type": "vectorSelector", "name": name, "offset": 0, "timestamp": null, "startOrEnd": null,
+            "type": "vectorSelector", "name": name, "offset": 0, "offsetExpr": null, "timestamp": null, "startOrEnd": null,
             "matchers": [{"name": "__name__", "type": "=", "value": name}], "anchored": false, "smoothed": false,
         })
     }
@@ -161,6 +200,7 @@ mod tests {
         let mut matrix = selector("x");
         matrix["type"] = "matrixSelector".into();
         matrix["range"] = 300_000.into();
+        matrix["rangeExpr"] = Value::Null;
         matrix["offset"] = 60_000.into();
         matrix["startOrEnd"] = "end".into();
         check(
@@ -181,14 +221,17 @@ mod tests {
             "x == bool on (a) group_left (b) y",
             json!({
                 "type": "binaryExpr", "op": "==", "lhs": selector("x"), "rhs": selector("y"), "bool": true,
-                "matching": {"card": "many-to-one", "labels": ["a"], "on": true, "include": ["b"]},
+                "matching": {
+                    "card": "many-to-one", "labels": ["a"], "on": true, "include": ["b"],
+                    "fillValues": {"lhs": null, "rhs": null},
+                },
             }),
         );
         check(
             "x[1h:5m] @ 10",
             json!({
                 "type": "subquery", "expr": selector("x"), "range": 3_600_000, "step": 300_000, "offset": 0,
-                "timestamp": 10_000, "startOrEnd": null,
+                "rangeExpr": null, "stepExpr": null, "offsetExpr": null, "timestamp": 10_000, "startOrEnd": null,
             }),
         );
     }

@@ -11,6 +11,7 @@ use actix_web::http::header::HeaderMap;
 use actix_web::{App, test};
 use fk_instrument::Registry;
 use fk_model::{Labels, Regex};
+use fk_storage::Control;
 use fk_testkit::MemoryStorage;
 use parking_lot::Mutex;
 
@@ -38,8 +39,16 @@ impl Drop for Slot {
 }
 
 impl Queries for Fake {
-    fn admit<'a>(&'a self, query: &'a str, _: &'a str) -> LocalFuture<'a, Result<Permit, AdmissionError>> {
+    fn admit<'a>(
+        &'a self,
+        query: &'a str,
+        _: &'a str,
+        control: &'a Control,
+    ) -> LocalFuture<'a, Result<Permit, AdmissionError>> {
         Box::pin(async move {
+            if query == "cancelled_by_the_gate" {
+                control.cancel();
+            }
             if query == "wait_for_ever" {
                 std::future::pending::<()>().await;
             }

@@ -277,7 +277,7 @@ async fn rules_and_alerts_have_the_fields_of_prometheus() {
     check_json("/api/v1/alerts", json!({"alerts": [alert]})).await;
     let alerting = |alerts: Value| {
         json!({
-            "state": "firing", "name": "Down", "query": "sum(up)", "duration": 60.0, "keepFiringFor": 0.0,
+            "state": "firing", "name": "Down", "query": "sum(up)", "duration": 60, "keepFiringFor": 0,
             "labels": {"severity": "page", "team": "{{ $labels.team }}"}, "annotations": {"summary": "it is down"},
             "alerts": alerts, "health": "unknown", "evaluationTime": 0.5, "lastEvaluation": "0001-01-01T00:00:00Z",
             "type": "alerting",
@@ -285,7 +285,7 @@ async fn rules_and_alerts_have_the_fields_of_prometheus() {
     };
     let group = |rule: Value| {
         json!({"groups": [{
-            "name": "g1", "file": "f1", "rules": [rule], "interval": 60.0, "limit": 0, "evaluationTime": 0.75,
+            "name": "g1", "file": "f1", "rules": [rule], "interval": 60, "limit": 0, "evaluationTime": 0.75,
             "lastEvaluation": "1970-01-01T00:01:00Z",
         }]})
     };

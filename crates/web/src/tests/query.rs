@@ -173,6 +173,21 @@ async fn queries_that_are_not_admitted_get_503() {
     check_error(&world, "/api/v1/query", &waiting, 503, "timeout", "query timed out in query queue").await;
 }
 
+#[actix_web::test]
+async fn the_gate_can_end_a_query_it_has_admitted() {
+    let world = World::new();
+    world.storage.add(&super::fakes::labels(&[("__name__", "cancelled_by_the_gate")]), &[(0, 1.0)]);
+    check_error(
+        &world,
+        "/api/v1/query",
+        &[("query", "cancelled_by_the_gate")],
+        499,
+        "canceled",
+        "query was canceled in expression evaluation",
+    )
+    .await;
+}
+
 /// A storage whose selects end only when they are told to.
 pub(super) struct Stuck {
     pub(super) events: tokio::sync::mpsc::UnboundedSender<&'static str>,
