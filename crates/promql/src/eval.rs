@@ -282,13 +282,18 @@ impl<'a> Eval<'a> {
             return Ok(());
         }
         if grid.n > 1 && !matches!(expr.kind, ExprKind::Paren(_)) && is_step_invariant(expr) {
-            return self.vector(expr, &Grid::instant(grid.start), &mut |series| {
+            let before = self.stats.borrow().samples_total;
+            self.vector(expr, &Grid::instant(grid.start), &mut |series| {
                 if series.col.ok.get(0) {
                     series.col = Column::constant(series.col.v[0], grid.n);
                     sink(series)?;
                 }
                 Ok(())
-            });
+            })?;
+            // The samples take part in every step, though they are read once.
+            let mut stats = self.stats.borrow_mut();
+            stats.samples_total += (stats.samples_total - before) * (grid.n as u64 - 1);
+            return Ok(());
         }
         match &expr.kind {
             ExprKind::Paren(inner) => self.vector(inner, grid, sink),
@@ -507,6 +512,13 @@ impl<'a> Eval<'a> {
 
     pub(crate) fn stats_per_step(&self) -> bool {
         self.query.options.per_step_stats
+    }
+
+    /// Counts samples that took part in steps, and samples read for that.
+    pub(crate) fn count(&self, total: u64, read: u64) {
+        let mut stats = self.stats.borrow_mut();
+        stats.samples_total += total;
+        stats.samples_read += read;
     }
 
     /// Counts samples by step of the query. Those of other steps (of subqueries, of fixed times) go to the step of the

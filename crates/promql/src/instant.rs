@@ -19,8 +19,8 @@ pub(crate) fn find(name: &str) -> Option<fn(f64) -> f64> {
         "asin" => f64::asin,
         "acos" => f64::acos,
         "atan" => f64::atan,
-        "sinh" => f64::sinh,
-        "cosh" => f64::cosh,
+        "sinh" => sinh,
+        "cosh" => cosh,
         "tanh" => f64::tanh,
         "asinh" => asinh,
         "acosh" => acosh,
@@ -38,6 +38,19 @@ pub(crate) fn find(name: &str) -> Option<fn(f64) -> f64> {
         },
         _ => return crate::date::function(name),
     })
+}
+
+/// From here on Go takes the half of `exp` for both, which overflows a little earlier than the function itself.
+const HALF_EXP_FROM: f64 = 21.0;
+
+/// Go's `math.Sinh`.
+fn sinh(v: f64) -> f64 {
+    if v.abs() > HALF_EXP_FROM { (v.abs().exp() * 0.5).copysign(v) } else { v.sinh() }
+}
+
+/// Go's `math.Cosh`.
+fn cosh(v: f64) -> f64 {
+    if v.abs() > HALF_EXP_FROM { v.abs().exp() * 0.5 } else { v.cosh() }
 }
 
 /// Go's `math.Asinh`, whose branches differ from those of the standard library.
@@ -99,6 +112,10 @@ mod tests {
             ("acosh", 1.0, 0.0),
             ("asinh", 0.0, 0.0),
             ("year", 0.0, 1970.0),
+            ("sinh", -710.0, f64::NEG_INFINITY),
+            ("sinh", 0.0, 0.0),
+            ("cosh", 710.0, f64::INFINITY),
+            ("cosh", 0.0, 1.0),
         ] {
             assert_eq!(find(name).unwrap()(v), want, "{name}({v})");
         }

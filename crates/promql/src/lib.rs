@@ -152,6 +152,8 @@ pub struct QueryStats {
     pub samples_total: u64,
     /// The same by step, if [`QueryOptions::per_step_stats`] asks for it.
     pub samples_per_step: Vec<u64>,
+    /// Samples read for that: those that several windows of a range selector share count once.
+    pub samples_read: u64,
     /// Most samples held in memory at once.
     pub samples_peak: usize,
     /// Series that selectors looked at.

@@ -41,6 +41,8 @@ struct Read {
     series: Series,
     /// Samples that took part, summed over the steps.
     samples: u64,
+    /// The same, each sample of a window counted once.
+    distinct: u64,
     /// Most samples that were held for it.
     held: usize,
 }
@@ -82,6 +84,11 @@ impl Eval<'_> {
     ) -> Result<(), QueryError> {
         let refs = self.references(grid, selector.at, &selector.offset)?;
         match selector.mode {
+            RangeMode::Plain if stamps && selector.at.is_some() => {
+                // As in Prometheus: the offset moves what is fetched, but not where the newest sample is looked for.
+                let unmoved = self.references(grid, selector.at, &DurationExpr::Const(0))?;
+                self.newest_at(&selector.matchers, &refs, &unmoved, grid, stamps, sink)
+            }
             RangeMode::Plain => self.instant_at(&selector.matchers, &refs, grid, stamps, sink),
             RangeMode::Smoothed => self.smoothed_at(&selector.matchers, &refs, grid, sink),
             RangeMode::Anchored => {
@@ -99,16 +106,35 @@ impl Eval<'_> {
         stamps: bool,
         sink: Sink<'_>,
     ) -> Result<(), QueryError> {
+        self.newest_at(matchers, refs, refs, grid, stamps, sink)
+    }
+
+    /// The same as seen from `refs`, of the samples within the lookback of the times `fetched` only.
+    fn newest_at(
+        &self,
+        matchers: &[Matcher],
+        fetched: &Grid,
+        refs: &Grid,
+        grid: &Grid,
+        stamps: bool,
+        sink: Sink<'_>,
+    ) -> Result<(), QueryError> {
         let lookback = self.query.options.lookback_ms;
         let Some(last) = grid.n.checked_sub(1) else { return Ok(()) };
-        let range = TimeRange { mint: refs.t(0).saturating_sub(lookback).saturating_add(1), maxt: refs.t(last) };
+        let range = TimeRange { mint: fetched.t(0).saturating_sub(lookback).saturating_add(1), maxt: fetched.t(last) };
+        // What the first step sees of that.
+        let oldest = refs.t(0).saturating_sub(lookback).saturating_add(1);
+        let seen = TimeRange { mint: range.mint.max(oldest), maxt: range.maxt.min(refs.t(0)) };
+        if grid.n == 1 && seen.mint > seen.maxt {
+            return Ok(());
+        }
         let set = self.select(matchers, range)?;
         let set = &*set;
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             let col = &mut read.series.col;
             col.clear(grid.n);
             if grid.n == 1 {
-                if let Some((t, v)) = set.last(idx, range)?.filter(|(_, v)| !is_stale(*v)) {
+                if let Some((t, v)) = set.last(idx, seen)?.filter(|(_, v)| !is_stale(*v)) {
                     col.set(0, if stamps { t as f64 / 1000.0 } else { v });
                 }
             } else {
@@ -150,6 +176,7 @@ impl Eval<'_> {
         let counting = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             work(scratch, idx, read)?;
             read.samples = read.series.col.ok.count() as u64;
+            read.distinct = read.samples;
             read.held = read.samples as usize;
             Ok(())
         };
@@ -196,7 +223,7 @@ impl Eval<'_> {
                 return Ok(());
             }
             plan.update(windows, &samples.t);
-            read.samples = plan.total();
+            (read.samples, read.distinct) = (plan.total(), plan.distinct());
             if wants_steps
                 && let Ok(mut counts) = per_step.lock()
                 && let Some(counts) = counts.as_mut()
@@ -229,7 +256,7 @@ impl Eval<'_> {
             set.read(idx, range, &mut samples)?;
             remove_stale(&mut samples);
             if !samples.is_empty() {
-                self.stats.borrow_mut().samples_total += samples.len() as u64;
+                self.count(samples.len() as u64, samples.len() as u64);
                 self.count_steps([(0, samples.len() as u64)], &windows.eval);
                 sink(set.labels(idx), &samples)?;
             }
@@ -242,7 +269,7 @@ impl Eval<'_> {
         let control = self.control();
         let threads = self.threads(set.len());
         let mut hand_on = |read: &mut Read| {
-            self.stats.borrow_mut().samples_total += read.samples;
+            self.count(read.samples, read.distinct);
             self.touch(read.held)?;
             if read.series.col.ok.is_empty() { Ok(()) } else { sink(&mut read.series) }
         };
@@ -315,7 +342,7 @@ fn read_one(
     read: &mut Read,
 ) -> Result<(), QueryError> {
     control.check()?;
-    read.samples = 0;
+    (read.samples, read.distinct) = (0, 0);
     work(scratch, idx, read)?;
     read.series.drop_name = false;
     if !read.series.col.ok.is_empty() {

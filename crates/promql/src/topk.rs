@@ -103,8 +103,10 @@ impl Eval<'_> {
         grid: &Grid,
         sink: Sink<'_>,
     ) -> Result<(), QueryError> {
-        let Some(counts) = counts(&self.scalar(param, grid)?, grid.n)? else { return Ok(()) };
+        let param = self.scalar(param, grid)?;
+        // Even where nothing is wanted the vector is evaluated, since that may fail.
         let (mut held, groups) = self.grouped(aggregate, grid)?;
+        let Some(counts) = counts(&param, grid.n)? else { return Ok(()) };
         let mut chosen: Vec<Bits> = held.series.iter().map(|_| Bits::none(grid.n)).collect();
         // The order of an instant vector.
         let mut order: Vec<usize> = Vec::new();
@@ -155,7 +157,8 @@ impl Eval<'_> {
         let most = ratio.iter(grid.n).fold(f64::NEG_INFINITY, f64::max);
         let least = ratio.iter(grid.n).fold(f64::INFINITY, f64::min);
         if most == 0.0 && least == 0.0 {
-            return Ok(());
+            // Evaluated all the same, since that may fail.
+            return self.vector(&aggregate.expr, grid, &mut |_| Ok(()));
         }
         if most > 1.0 {
             self.notes.borrow_mut().invalid_ratio(most, 1.0, param.pos);

@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     bounds: Vec<Bounds>,
     /// Samples in all windows, counted once for each window.
     total: u64,
+    /// The same, each sample counted once.
+    distinct: u64,
     valid: bool,
     extrapolation: OnceCell<Vec<Extrapolation>>,
 }
@@ -96,10 +98,11 @@ impl Plan {
         self.times.clear();
         self.times.extend_from_slice(t);
         self.bounds.clear();
-        self.total = 0;
+        (self.total, self.distinct) = (0, 0);
         let (mut lo, mut hi) = (0, 0);
         for i in 0..windows.eval.n {
             let (start, end) = (windows.start(i), windows.end(i));
+            let seen = hi;
             while hi < t.len() && t[hi] <= end {
                 hi += 1;
             }
@@ -108,6 +111,7 @@ impl Plan {
             }
             self.bounds.push((lo as u32, hi as u32));
             self.total += (hi - lo) as u64;
+            self.distinct += (hi - seen.max(lo)) as u64;
         }
     }
 
@@ -127,6 +131,10 @@ impl Plan {
 
     pub(crate) fn total(&self) -> u64 {
         self.total
+    }
+
+    pub(crate) fn distinct(&self) -> u64 {
+        self.distinct
     }
 }
 
@@ -230,7 +238,7 @@ mod tests {
         let windows = Windows { eval, refs: eval, range_ms: 20, beyond_ms: 0 };
         let mut plan = Plan::default();
         plan.update(&windows, &[0, 10, 20, 40]);
-        assert_eq!((plan.bounds(), plan.total()), (&[(1, 3), (2, 3), (3, 4), (3, 4)][..], 5));
+        assert_eq!((plan.bounds(), plan.total(), plan.distinct()), (&[(1, 3), (2, 3), (3, 4), (3, 4)][..], 5, 3));
         plan.update(&windows, &[100]);
         assert_eq!((plan.bounds(), plan.total()), (&[(0, 0); 4][..], 0));
     }

@@ -285,8 +285,8 @@ fn write_stats(out: &mut Vec<u8>, answer: &Answer, request: &Request, times: &Ti
         out.extend_from_slice(b"],");
     }
     let totals = format!(
-        "\"totalQueryableSamples\":{},\"peakSamples\":{}}}}}",
-        stats.samples_total, stats.samples_peak
+        "\"totalQueryableSamples\":{},\"samplesRead\":{},\"peakSamples\":{}}}}}",
+        stats.samples_total, stats.samples_read, stats.samples_peak
     );
     out.extend_from_slice(totals.as_bytes());
 }

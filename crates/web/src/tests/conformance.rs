@@ -154,7 +154,13 @@ fn statistics_have_the_keys_of_prometheus() {
         value: PromValue::Scalar { t_ms: 1000, v: 1.0 },
         warnings: Vec::new(),
         infos: Vec::new(),
-        stats: QueryStats { samples_total: 5, samples_per_step: vec![2, 3], samples_peak: 4, series_total: 1 },
+        stats: QueryStats {
+            samples_total: 5,
+            samples_read: 5,
+            samples_per_step: vec![2, 3],
+            samples_peak: 4,
+            series_total: 1,
+        },
     };
     let text = crate::query_run::answer_for_tests(answer, 1000, 15_000, Stats::All);
     let json: Value = serde_json::from_str(&text).unwrap();
@@ -165,7 +171,7 @@ fn statistics_have_the_keys_of_prometheus() {
         ["evalTotalTime", "execQueueTime", "execTotalTime", "innerEvalTime", "queryPreparationTime", "resultSortTime"]
     );
     let expected = serde_json::json!({
-        "totalQueryableSamplesPerStep": [[1, 2], [16, 3]], "totalQueryableSamples": 5, "peakSamples": 4,
+        "totalQueryableSamplesPerStep": [[1, 2], [16, 3]], "totalQueryableSamples": 5, "samplesRead": 5, "peakSamples": 4,
     });
     assert_eq!(stats["samples"], expected);
 }
