@@ -28,10 +28,16 @@ use crate::messages::scrape::{EndTarget, JobSpec, UpdateJob};
 thread_local! {
     /// Batch and report of whoever ingests on this thread.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// Memory of bodies that were ingested, for the next fetch on this thread: bodies of one fleet have about one size, and
+    /// growing a fresh buffer to it would copy it several times.
+    static BODIES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Bodies up to this size leave their memory to the next scrape of the target.
-const BODY_BYTES_KEPT: usize = 16 << 10;
+/// Body buffers kept per thread: about as many as requests are under way at a time when scrapes are spread evenly.
+const BODIES_KEPT: usize = 8;
+
+/// A body buffer that has grown beyond this is not kept.
+const BODY_BYTES_KEPT: usize = 1 << 20;
 
 /// How long a loop that was told to end waits beyond two ticks, as a share of the interval.
 const END_SLACK: f64 = 0.1;
@@ -257,8 +263,6 @@ pub struct ScrapeLoop {
     /// The client of the target's own socket, or why there is none; `None`: the job's client.
     socket: Option<Result<Client, String>>,
     fetching: bool,
-    /// Memory for bodies, reused while they stay small.
-    body: Vec<u8>,
     ending: bool,
     /// Wakes a drain that waits for the scrape under way.
     idle: Arc<tokio::sync::Notify>,
@@ -282,7 +286,6 @@ impl ScrapeLoop {
             timer: 0,
             socket,
             fetching: false,
-            body: Vec::new(),
             ending: false,
             idle,
         }
@@ -342,7 +345,7 @@ impl ScrapeLoop {
         };
         let (target, config) = (Arc::clone(&self.params.target), Arc::clone(&self.params.spec.config));
         let (accept, user_agent) = (Arc::clone(&self.accept), self.params.settings.user_agent.clone());
-        let mut body = std::mem::take(&mut self.body);
+        let mut body = BODIES.with_borrow_mut(Vec::pop).unwrap_or_default();
         let fetch = async move {
             let request = ScrapeRequest {
                 url: &target.url,
@@ -360,21 +363,13 @@ impl ScrapeLoop {
         self.fetching = true;
         ctx.spawn(fetch.into_actor(self).map(move |(fetched, body), this, ctx| {
             this.ingest(fetched, &body, ts_ms, began);
-            this.keep(body);
+            keep(body);
             this.fetching = false;
             this.idle.notify_waiters();
             if this.timer == 0 {
                 ctx.stop();
             }
         }));
-    }
-
-    /// Keeps the memory of a body for the next scrape, unless that would hold a lot between scrapes.
-    fn keep(&mut self, mut body: Vec<u8>) {
-        if body.capacity() <= BODY_BYTES_KEPT {
-            body.clear();
-            self.body = body;
-        }
     }
 
     fn ingest(&mut self, fetched: Result<String, (String, bool)>, body: &[u8], ts_ms: i64, began: Instant) {
@@ -401,6 +396,15 @@ impl ScrapeLoop {
         let error = outcome.error.map(|error| error.to_string());
         *self.params.status.last.lock() = LastScrape { at_ms: Some(ts_ms), duration_s: outcome.duration_s, error };
     }
+}
+
+/// Keeps the memory of a body for the next fetch on this thread.
+fn keep(body: Vec<u8>) {
+    BODIES.with_borrow_mut(|bodies| {
+        if bodies.len() < BODIES_KEPT && body.capacity() <= BODY_BYTES_KEPT {
+            bodies.push(body);
+        }
+    });
 }
 
 /// The client of a target that is reached through a socket (`__unix_socket__`).
