@@ -220,6 +220,36 @@ fn the_panic_of_one_scrape_loop_is_its_own() {
     }
 }
 
+/// A panic in the middle of a reload may make it fail, but never leaves half of it: the next one puts all in force.
+#[test]
+fn reloads_survive_the_panic_of_any_participant() {
+    let scene = Scene::new("reloads");
+    let server = Server::start(&scene.home, FLAGS);
+    let server = &server;
+    let rule =
+        |record: &str| format!("groups:\n  - name: g\n    rules:\n      - record: {record}\n        expr: vector(1)\n");
+    for (round, kind) in
+        ["config_reloader", "discovery_manager", "notifier", "rule_manager", "scrape_manager"].iter().enumerate()
+    {
+        let (job, record) = (format!("job{round}"), format!("record{round}"));
+        scene.home.write("rules.yml", &rule(&record));
+        scene.home.configure(&(scene.config() + &format!("  - job_name: {job}\n")));
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(server.post(&format!("/api/v1/ext/chaos/{kind}")).status(), 200));
+            wait_until("a reload", || server.post("/-/reload").status() == 200);
+        });
+        wait_until(&format!("the configuration of {job} in force in spite of {kind}"), || {
+            let rules = server.api("/api/v1/rules");
+            let pools = server.api("/api/v1/scrape_pools")["scrapePools"].take();
+            let yaml = server.api("/api/v1/status/config");
+            rules["groups"][0]["rules"][0]["name"] == record.as_str()
+                && pools == json!(["fixed", job, "listed"])
+                && yaml["yaml"].as_str().is_some_and(|yaml| yaml.contains(&job))
+        });
+    }
+    server.wait_value("count(up == 1)", 3.0);
+}
+
 #[test]
 fn an_actor_that_keeps_panicking_ends_the_server_in_order() {
     let scene = Scene::new("escalation");

@@ -1,6 +1,8 @@
 //! Power cuts: what was acknowledged, or seen by a query, is still there after `kill -9`.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::{FakeTarget, Home, Server, http, remote_write, wait_until};
@@ -11,12 +13,16 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_millis() as i64
 }
 
-/// Pushes samples of the series `pushed{run="..."}` and expects them to be acknowledged.
-fn push(server: &Server, run: &str, samples: &[(i64, f64)]) {
+/// Pushes samples of the series `pushed{run="..."}`. Whether they were acknowledged; an error if the server is gone.
+fn try_push(port: u16, run: &str, samples: &[(i64, f64)]) -> std::io::Result<bool> {
     let body = remote_write::body(&[("__name__", "pushed"), ("run", run)], samples);
-    let answer =
-        http::request(server.port, "POST", "/api/v1/write", remote_write::HEADERS, &body).expect("the server answers");
-    assert_eq!(answer.status(), 204, "{}", answer.text());
+    let answer = http::request(port, "POST", "/api/v1/write", remote_write::HEADERS, &body)?;
+    Ok(answer.status() == 204)
+}
+
+/// Pushes samples and expects them to be acknowledged.
+fn push(server: &Server, run: &str, samples: &[(i64, f64)]) {
+    assert!(try_push(server.port, run, samples).expect("the server answers"), "{run}: not acknowledged");
 }
 
 /// Checks that exactly these samples of `pushed{run="..."}` are stored.
@@ -45,6 +51,46 @@ fn acknowledged_pushes_survive() {
     server.kill();
     let server = Server::start(&home, PUSHED);
     check_pushed(&server, "batch", &[samples.as_slice(), &[(start + 55_000, 1.0)]].concat());
+}
+
+/// The cut comes while requests are under way: each of them is stored as a whole, or was not acknowledged.
+#[test]
+fn a_cut_under_load_costs_nothing_that_was_acknowledged() {
+    let home = Home::new("under-load", "");
+    let start = now_ms() - 300_000;
+    let server = Server::start(&home, PUSHED);
+    let acknowledged: Arc<[AtomicUsize; 3]> = Arc::default();
+    let writers: Vec<_> = (0..acknowledged.len())
+        .map(|writer| {
+            let (port, acknowledged) = (server.port, Arc::clone(&acknowledged));
+            std::thread::spawn(move || {
+                for n in 0.. {
+                    let pair = [(start + 20 * n, n as f64), (start + 20 * n + 10, n as f64 + 0.5)];
+                    if !try_push(port, &writer.to_string(), &pair).unwrap_or(false) {
+                        break;
+                    }
+                    acknowledged[writer].fetch_add(1, SeqCst);
+                }
+            })
+        })
+        .collect();
+    wait_until("writers at work", || acknowledged.iter().all(|count| count.load(SeqCst) >= 50));
+    server.kill();
+    for writer in writers {
+        writer.join().expect("the writer ends with the server");
+    }
+
+    let server = Server::start(&home, PUSHED);
+    for (writer, count) in acknowledged.iter().enumerate() {
+        let count = count.load(SeqCst);
+        let stored = server.samples(&format!("pushed{{run='{writer}'}}[1h]")).remove(0);
+        let expected: Vec<(i64, String)> =
+            (0..stored.len() as i64).map(|n| (start + 10 * n, (n as f64 / 2.0).to_string())).collect();
+        assert_eq!(stored, expected);
+        assert!(stored.len() % 2 == 0, "half a request is stored");
+        // The last request may have been stored without anybody hearing of it.
+        assert!((2 * count..=2 * count + 2).contains(&stored.len()), "{} samples of {count} requests", stored.len());
+    }
 }
 
 #[test]

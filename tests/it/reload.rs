@@ -63,6 +63,22 @@ fn a_good_configuration_is_taken_by_request_and_by_signal() {
 }
 
 #[test]
+fn changed_files_are_taken_without_being_asked_if_a_flag_says_so() {
+    let target = FakeTarget::serving("x 1\n");
+    let home = Home::new("automatic", &jobs(&[("a", &target)]));
+    home.write("rules.yml", &rules("before"));
+    let server = Server::start(&home, &["--config.auto-reload", "--config.auto-reload-interval=1s"]);
+    server.wait_value("before", 1.0);
+    home.write("rules.yml", &rules("after"));
+    server.wait_value("after", 1.0);
+    home.configure("scrape_configs: [");
+    wait_until("a complaint", || server.log.has("Error reloading config"));
+    assert_eq!(pools(&server), json!(["a"]));
+    home.configure(&jobs(&[("a", &target), ("b", &target)]));
+    wait_until("the new job", || pools(&server) == json!(["a", "b"]));
+}
+
+#[test]
 fn a_bad_part_refuses_the_whole() {
     let (a, b) = (FakeTarget::serving("x 1\n"), FakeTarget::serving("x 2\n"));
     let home = Home::new("refused", &jobs(&[("a", &a)]));

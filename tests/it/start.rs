@@ -128,6 +128,18 @@ fn sigterm_and_sigint_stop_in_order() {
 }
 
 #[test]
+fn a_signal_while_starting_stops_in_order() {
+    let home = Home::new("early-signal", NO_JOBS);
+    let mut server = Server::spawn(&home, &[]);
+    wait_until("the start to begin", || server.log.has("Starting Prometheus Server"));
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_status().code(), Some(0));
+    wait_until("the last line of the log", || server.log.has("See you next time!"));
+    // The directory is free and whole: the next server starts in it.
+    Server::start(&home, &[]);
+}
+
+#[test]
 fn quit_stops_in_order() {
     let home = Home::new("quit", NO_JOBS);
     let server = Server::start(&home, &["--web.enable-lifecycle"]);

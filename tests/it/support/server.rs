@@ -124,7 +124,8 @@ impl Server {
         panic!("no port stays free");
     }
 
-    fn spawn(home: &Home, flags: &[&str]) -> Server {
+    /// Starts a server without waiting for it.
+    pub fn spawn(home: &Home, flags: &[&str]) -> Server {
         let port = free_port();
         let mut child = program(flags)
             .arg(format!("--config.file={}", home.path("prometheus.yml").display()))
