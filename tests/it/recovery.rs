@@ -87,7 +87,7 @@ fn a_cut_under_load_costs_nothing_that_was_acknowledged() {
         let expected: Vec<(i64, String)> =
             (0..stored.len() as i64).map(|n| (start + 10 * n, (n as f64 / 2.0).to_string())).collect();
         assert_eq!(stored, expected);
-        assert!(stored.len() % 2 == 0, "half a request is stored");
+        assert!(stored.len().is_multiple_of(2), "half a request is stored");
         // The last request may have been stored without anybody hearing of it.
         assert!((2 * count..=2 * count + 2).contains(&stored.len()), "{} samples of {count} requests", stored.len());
     }
