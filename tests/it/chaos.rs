@@ -84,15 +84,11 @@ impl Scene {
 
 /// All actors of a kind: name, state, restarts.
 fn actors(server: &Server, kind: &str) -> BTreeMap<String, (String, u64)> {
-    let (mut found, mut open) = (BTreeMap::new(), vec![server.api("/api/v1/ext/actors")]);
-    while let Some(node) = open.pop() {
-        let text = |key: &str| node[key].as_str().unwrap_or("").to_owned();
-        if node["kind"] == kind {
-            found.insert(text("name"), (text("state"), node["restarts"].as_u64().unwrap_or(0)));
-        }
-        open.extend(node["children"].as_array().cloned().unwrap_or_default());
-    }
-    found
+    let entry = |actor: serde_json::Value| {
+        let text = |key: &str| actor[key].as_str().unwrap_or("").to_owned();
+        (text("name"), (text("state"), actor["restarts"].as_u64().unwrap_or(0)))
+    };
+    server.actors(kind).into_iter().map(entry).collect()
 }
 
 /// Makes all actors of a kind panic, or the one with this name, and waits until they are back.

@@ -131,6 +131,13 @@ fn jobs_that_do_not_change_do_not_notice() {
         wait_until("the next scrape", || stays.scrapes().len() >= more);
     }
     assert_even_pace("the job that stays", &stays.scrapes(), INTERVAL);
+    // It is still the same loop: a new one would have begun to count anew.
+    let scrapes = stays.scrapes().len() as u64 - 1;
+    let loops = server.actors("scrape_loop");
+    let address = stays.address();
+    let mut loops = loops.iter().filter(|one| one["name"].as_str().is_some_and(|name| name.contains(&address)));
+    let handled = loops.next().and_then(|one| one["handled"].as_u64());
+    assert!(handled >= Some(scrapes) && loops.next().is_none(), "{handled:?} messages in {scrapes} scrapes");
     // As seen by queries: every slot has its sample, none is a staleness marker.
     let samples = server.samples("x[5m]").remove(0);
     let gaps: Vec<i64> = samples.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();

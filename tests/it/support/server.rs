@@ -219,6 +219,20 @@ impl Server {
         series.iter().map(|one| one["values"].as_array().expect("values").iter().map(sample).collect()).collect()
     }
 
+    /// All actors of a kind, as the API shows them.
+    pub fn actors(&self, kind: &str) -> Vec<Value> {
+        let (mut found, mut open) = (Vec::new(), vec![self.api("/api/v1/ext/actors")]);
+        while let Some(mut node) = open.pop() {
+            if let Value::Array(children) = node["children"].take() {
+                open.extend(children);
+            }
+            if node["kind"] == kind {
+                found.push(node);
+            }
+        }
+        found
+    }
+
     /// A line of `/metrics`: the value of one series, by its exact name and labels.
     pub fn own_metric(&self, series: &str) -> Option<f64> {
         let text = self.get("/metrics").expect("/metrics answers").text();
