@@ -277,7 +277,7 @@ fn every_message_is_in_the_table() {
 
 #[test]
 fn every_actor_is_in_the_tables() {
-    let architecture = read("ARCHITECTURE.md");
+    let (architecture, chaos) = (read("ARCHITECTURE.md"), read("tests/it/chaos.rs"));
     let mut declared = BTreeSet::new();
     let mut offenders = Vec::new();
     for path in rust_files("src/actors") {
@@ -295,6 +295,9 @@ fn every_actor_is_in_the_tables() {
         }
         if !architecture.contains(&name) {
             offenders.push(format!("{name}: ARCHITECTURE.md does not know it"));
+        }
+        if !chaos.contains(&format!("\"{name}\",")) {
+            offenders.push(format!("{name}: tests/it/chaos.rs does not make it panic"));
         }
         declared.insert(name);
     }
