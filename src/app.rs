@@ -13,7 +13,7 @@ use fk_instrument::{Gauge, Registry};
 use parking_lot::Mutex;
 
 use crate::actors::config_reloader::{self, ConfigReloader};
-use crate::actors::discovery_manager::{self, DiscoveryManager, Sections};
+use crate::actors::discovery_manager::{self, DiscoveryManager, SdMetrics, Sections};
 use crate::actors::lifecycle::Lifecycle;
 use crate::actors::notifier::{self, Notifier, NotifierState};
 use crate::actors::query_gate::{self, GateState, QueryGate};
@@ -276,11 +276,7 @@ impl App {
         };
         let scrape = board.spawn(spec("scrape"), |_| ScrapeManager::new(params));
 
-        let discovered = self.registry.gauges(
-            "prometheus_sd_discovered_targets",
-            "Current number of discovered targets.",
-            &["name", "config"],
-        );
+        let sd_metrics = SdMetrics::new(&self.registry);
         let discovery = |name: &'static str, sections: Sections, groups, receiver: Recipient<TargetGroups>| {
             let params = discovery_manager::Params {
                 name,
@@ -289,7 +285,7 @@ impl App {
                 groups,
                 receiver,
                 board: board.clone(),
-                discovered: discovered.clone(),
+                metrics: sd_metrics.clone(),
             };
             board.spawn(spec(name), |_| DiscoveryManager::new(params))
         };

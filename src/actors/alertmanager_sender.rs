@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use fk_actorkit::{Managed, ManagedActor};
 use fk_http::Client;
-use fk_instrument::Histogram;
+use fk_instrument::{Histogram, Summary};
 use fk_notify::{SendCounters, SendOutcome, SendQueue};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -56,7 +56,9 @@ pub struct Params {
     /// Whether the queue is emptied before the sender ends (`--alertmanager.drain-notification-queue-on-shutdown`).
     pub drain: bool,
     /// Length of posts in seconds.
-    pub latency: Histogram,
+    pub latency: Summary,
+    /// The same in buckets.
+    pub latencies: Histogram,
 }
 
 /// The actor.
@@ -89,7 +91,9 @@ impl AlertmanagerSender {
         let (began, count) = (Instant::now(), batch.len());
         let post = async move { client.post_json(&url, USER_AGENT, fk_notify::payload(&batch).into(), timeout).await };
         ctx.spawn(post.into_actor(self).map(move |result, this, ctx| {
-            this.params.latency.observe(began.elapsed().as_secs_f64());
+            let seconds = began.elapsed().as_secs_f64();
+            this.params.latency.observe(seconds);
+            this.params.latencies.observe(seconds);
             let outcome = match result {
                 Ok(()) => SendOutcome::Delivered,
                 Err(error) => {

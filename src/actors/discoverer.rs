@@ -9,12 +9,13 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use fk_actorkit::{Managed, ManagedActor};
 use fk_config::DiscoveryConfig;
 use fk_discovery::Provider;
+use fk_instrument::{Counter, Registry, Summary};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::task::spawn_blocking;
 
@@ -25,6 +26,32 @@ use crate::messages::lifecycle::Drain;
 /// Pause between the first notice of a change and reading.
 const SETTLE: Duration = Duration::from_millis(50);
 
+/// `prometheus_sd_file_*`
+#[derive(Clone, Debug)]
+pub struct FileMetrics {
+    read_errors: Counter,
+    watcher_errors: Counter,
+    scan_duration: Summary,
+}
+
+impl FileMetrics {
+    /// Registers them.
+    pub fn new(registry: &Registry) -> FileMetrics {
+        FileMetrics {
+            read_errors: registry.counter("prometheus_sd_file_read_errors_total", "The number of File-SD read errors."),
+            watcher_errors: registry.counter(
+                "prometheus_sd_file_watcher_errors_total",
+                "The number of File-SD errors caused by filesystem watch failures.",
+            ),
+            scan_duration: registry.summary(
+                "prometheus_sd_file_scan_duration_seconds",
+                "The duration of the File-SD scan in seconds.",
+                &[0.5, 0.9, 0.99],
+            ),
+        }
+    }
+}
+
 /// What a discoverer is made from.
 #[derive(Clone, Debug)]
 pub struct Params {
@@ -34,6 +61,8 @@ pub struct Params {
     pub config: DiscoveryConfig,
     /// Who hears of changes.
     pub found: Recipient<GroupsFound>,
+    /// Metrics of file discovery.
+    pub metrics: FileMetrics,
 }
 
 /// A watched folder changed. Sent by the watcher's thread.
@@ -67,11 +96,16 @@ impl Discoverer {
             return;
         };
         let work = spawn_blocking(move || {
+            let began = Instant::now();
             let refresh = provider.refresh();
-            (provider, refresh)
+            (provider, refresh, began.elapsed())
         });
         ctx.spawn(work.into_actor(self).map(|done, this, ctx| match done {
-            Ok((provider, refresh)) => {
+            Ok((provider, refresh, took)) => {
+                if matches!(this.params.config, DiscoveryConfig::File(_)) {
+                    this.params.metrics.scan_duration.observe(took.as_secs_f64());
+                    this.params.metrics.read_errors.add(refresh.errors.len() as u64);
+                }
                 for error in &refresh.errors {
                     log::error!(component = "discovery", err = error.to_string().as_str(); "reading targets failed, the last good ones stay");
                 }
@@ -125,6 +159,7 @@ impl Discoverer {
                     watched.insert(path.clone());
                 }
                 Err(error) => {
+                    self.params.metrics.watcher_errors.inc();
                     let shown = path.display().to_string();
                     log::debug!(component = "discovery", path = shown.as_str(), err = error.to_string().as_str(); "folder cannot be watched");
                 }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use arc_swap::ArcSwap;
+use chrono::Utc;
 use fk_actorkit::{Board, Managed, ManagedActor, Spec};
 use fk_config::{DiscoveryConfig, Loaded};
-use fk_instrument::{Family, Gauge};
+use fk_instrument::{Counter, Family, Gauge, Registry};
 use fk_model::TargetGroup;
 use parking_lot::Mutex;
 
-use crate::actors::discoverer::{self, Discoverer};
+use crate::actors::discoverer::{self, Discoverer, FileMetrics};
 use crate::messages::config::{ApplyConfig, Refusal};
 use crate::messages::discovery::{GroupsFound, TargetGroups};
 use crate::messages::lifecycle::Drain;
@@ -41,6 +42,53 @@ pub struct Children {
     running: BTreeMap<u64, Child>,
 }
 
+/// `prometheus_sd_*`
+#[derive(Clone, Debug)]
+pub struct SdMetrics {
+    discovered: Family<Gauge>,
+    received: Family<Counter>,
+    updates: Family<Counter>,
+    last_update: Family<Gauge>,
+    failed_configs: Family<Gauge>,
+    /// Metrics of file discovery.
+    pub file: FileMetrics,
+}
+
+impl SdMetrics {
+    /// Registers them.
+    pub fn new(registry: &Registry) -> SdMetrics {
+        const NAME: &[&str] = &["name"];
+        SdMetrics {
+            discovered: registry.gauges(
+                "prometheus_sd_discovered_targets",
+                "Current number of discovered targets.",
+                &["name", "config"],
+            ),
+            received: registry.counters(
+                "prometheus_sd_received_updates_total",
+                "Total number of update events received from the SD providers.",
+                NAME,
+            ),
+            updates: registry.counters(
+                "prometheus_sd_updates_total",
+                "Total number of update events sent to the SD consumers.",
+                NAME,
+            ),
+            last_update: registry.gauges(
+                "prometheus_sd_last_update_timestamp_seconds",
+                "Timestamp of the last update sent to the SD consumers.",
+                &["name", "config"],
+            ),
+            failed_configs: registry.gauges(
+                "prometheus_sd_failed_configs",
+                "Current number of service discovery configurations that failed to load.",
+                NAME,
+            ),
+            file: FileMetrics::new(registry),
+        }
+    }
+}
+
 /// What the manager is made from.
 #[derive(Clone)]
 pub struct Params {
@@ -56,8 +104,8 @@ pub struct Params {
     pub receiver: Recipient<TargetGroups>,
     /// For starting discoverers.
     pub board: Board,
-    /// `prometheus_sd_discovered_targets{name, config}`
-    pub discovered: Family<Gauge>,
+    /// Metrics.
+    pub metrics: SdMetrics,
 }
 
 /// The actor.
@@ -69,6 +117,8 @@ pub struct DiscoveryManager {
 impl DiscoveryManager {
     /// A manager without discoverers.
     pub fn new(params: Params) -> DiscoveryManager {
+        // A configuration whose discovery cannot be made is refused as a whole, so none that runs has failed.
+        params.metrics.failed_configs.get(&[params.name]).set(0.0);
         DiscoveryManager { params, prepared: None }
     }
 
@@ -101,13 +151,16 @@ impl DiscoveryManager {
         for (job, config) in wanted {
             children.next += 1;
             let id = children.next;
-            let params = discoverer::Params { id, config: config.clone(), found: ctx.address().recipient() };
+            let file = self.params.metrics.file.clone();
+            let params =
+                discoverer::Params { id, config: config.clone(), found: ctx.address().recipient(), metrics: file };
             let spec = Spec::named(format!("{}/{job}/{id}", self.params.name)).child_of(ctx.id());
             let address = self.params.board.spawn(spec, |_| Discoverer::new(params));
             children.running.insert(id, Child { job, config, address, groups: BTreeMap::new() });
         }
         for job in self.params.groups.load().keys().filter(|job| !jobs.contains(*job)) {
-            self.params.discovered.remove(&[self.params.name, job.as_str()]);
+            self.params.metrics.discovered.remove(&[self.params.name, job.as_str()]);
+            self.params.metrics.last_update.remove(&[self.params.name, job.as_str()]);
         }
         self.params.groups.rcu(|groups| {
             let mut groups = GroupsByJob::clone(groups);
@@ -124,7 +177,10 @@ impl DiscoveryManager {
         let of_job = children.running.values().filter(|child| child.job == job);
         let groups: Arc<Vec<TargetGroup>> = Arc::new(of_job.flat_map(|child| child.groups.values().cloned()).collect());
         let targets: usize = groups.iter().map(|group| group.targets.len()).sum();
-        self.params.discovered.get(&[self.params.name, job]).set(targets as f64);
+        let (metrics, name) = (&self.params.metrics, self.params.name);
+        metrics.discovered.get(&[name, job]).set(targets as f64);
+        metrics.updates.get(&[name]).inc();
+        metrics.last_update.get(&[name, job]).set(Utc::now().timestamp_millis() as f64 / 1000.0);
         self.params.groups.rcu(|all| {
             let mut all = GroupsByJob::clone(all);
             all.insert(job.to_owned(), Arc::clone(&groups));
@@ -170,6 +226,7 @@ impl Handler<GroupsFound> for DiscoveryManager {
     type Result = ();
 
     fn handle(&mut self, found: GroupsFound, _: &mut Self::Context) {
+        self.params.metrics.received.get(&[self.params.name]).inc();
         let mut children = self.params.children.lock();
         // A discoverer that was stopped meanwhile is no longer heard.
         let Some(child) = children.running.get_mut(&found.discoverer) else { return };

@@ -42,6 +42,9 @@ impl Lifecycle {
         let gone = |error: MailboxError| format!("config reloader: {error}");
         let early = app.early().ok_or("the first actors were not started")?;
         let loaded = early.reloader.send(LoadInitial).await.map_err(gone)?.map_err(|error| error.to_string())?;
+        if app.slots.stage() != Stage::Starting {
+            return Ok(()); // Told to stop meanwhile: nothing more is started.
+        }
         for receiver in early.reload_ready() {
             receiver.do_send(ReloadReady);
         }

@@ -13,7 +13,7 @@ use actix::prelude::*;
 use fk_actorkit::{Board, Managed, ManagedActor, Spec};
 use fk_config::{AlertmanagerConfig, Loaded};
 use fk_http::Client;
-use fk_instrument::{Counter, Family, Gauge, Histogram, Kind, Registry};
+use fk_instrument::{Counter, Family, Gauge, Histogram, Kind, Registry, Summary};
 use fk_notify::{Alert, AlertRelabeling, Alertmanagers};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -57,7 +57,9 @@ impl NotifierState {
 #[derive(Clone, Debug)]
 pub struct NotifyMetrics {
     /// Length of one post in seconds, by Alertmanager.
-    pub latency: Family<Histogram>,
+    pub latency: Family<Summary>,
+    /// The same in buckets.
+    pub latencies: Family<Histogram>,
     discovered: Gauge,
     capacity: Gauge,
     dropped_without_receiver: Counter,
@@ -67,7 +69,13 @@ impl NotifyMetrics {
     /// Registers what does not hang on a sender's queue.
     pub fn new(registry: &Registry) -> NotifyMetrics {
         NotifyMetrics {
-            latency: registry.histograms(
+            latency: registry.summaries(
+                "prometheus_notifications_latency_seconds",
+                "Latency quantiles for sending alert notifications.",
+                &["alertmanager"],
+                &[0.5, 0.9, 0.99],
+            ),
+            latencies: registry.histograms(
                 "prometheus_notifications_latency_histogram_seconds",
                 "Latency histogram for sending alert notifications.",
                 &["alertmanager"],
@@ -225,6 +233,7 @@ impl Notifier {
             if !keep {
                 sender.address.do_send(Drain);
                 self.params.metrics.latency.remove(&[url]);
+                self.params.metrics.latencies.remove(&[url]);
             }
             keep
         });
@@ -241,6 +250,7 @@ impl Notifier {
                 outbox: Arc::clone(&outbox),
                 drain: self.params.drain_on_shutdown,
                 latency: self.params.metrics.latency.get(&[url]),
+                latencies: self.params.metrics.latencies.get(&[url]),
             };
             let spec = Spec::named(url).child_of(ctx.id());
             let address = self.params.board.spawn(spec, |_| AlertmanagerSender::new(params));

@@ -13,7 +13,7 @@ use actix::prelude::*;
 use arc_swap::ArcSwap;
 use chrono::Utc;
 use fk_actorkit::{Managed, ManagedActor};
-use fk_instrument::{Counter, Family, Gauge, Registry};
+use fk_instrument::{Counter, Family, Gauge, Histogram, Registry, Summary};
 use fk_rules::{EvalContext, Group, GroupReport, GroupSnapshot, GroupSpec};
 use fk_storage::Control;
 use parking_lot::Mutex;
@@ -75,12 +75,19 @@ pub struct RuleMetrics {
     last_time: Family<Gauge>,
     last_samples: Family<Gauge>,
     rules: Family<Gauge>,
+    last_rule_sum: Family<Gauge>,
+    last_restore: Family<Gauge>,
+    rule_duration: Summary,
+    rule_durations: Histogram,
+    group_duration: Summary,
+    group_durations: Histogram,
 }
 
 impl RuleMetrics {
     /// Registers them.
     pub fn new(registry: &Registry) -> RuleMetrics {
         const GROUP: &[&str] = &["rule_group"];
+        const SECONDS: &[f64] = &[0.01, 0.1, 1.0, 10.0];
         RuleMetrics {
             evaluations: registry.counters(
                 "prometheus_rule_evaluations_total",
@@ -119,6 +126,36 @@ impl RuleMetrics {
                 GROUP,
             ),
             rules: registry.gauges("prometheus_rule_group_rules", "The number of rules.", GROUP),
+            last_rule_sum: registry.gauges(
+                "prometheus_rule_group_last_rule_duration_sum_seconds",
+                "The sum of time in seconds it took to evaluate each rule in the group regardless of concurrency.",
+                GROUP,
+            ),
+            last_restore: registry.gauges(
+                "prometheus_rule_group_last_restore_duration_seconds",
+                "The duration of the last alert rules alerts restoration using the `ALERTS_FOR_STATE` series.",
+                GROUP,
+            ),
+            rule_duration: registry.summary(
+                "prometheus_rule_evaluation_duration_seconds",
+                "The duration for a rule to execute.",
+                &[0.5, 0.9, 0.99],
+            ),
+            rule_durations: registry.histogram(
+                "prometheus_rule_evaluation_duration_histogram_seconds",
+                "The duration for a rule to execute.",
+                SECONDS,
+            ),
+            group_duration: registry.summary(
+                "prometheus_rule_group_duration_seconds",
+                "The duration of rule group evaluations.",
+                &[0.01, 0.05, 0.5, 0.9, 0.99],
+            ),
+            group_durations: registry.histogram(
+                "prometheus_rule_group_duration_histogram_seconds",
+                "The duration of rule group evaluations.",
+                SECONDS,
+            ),
         }
     }
 
@@ -137,6 +174,16 @@ impl RuleMetrics {
         self.last_duration.get(&[key]).set(report.duration_s);
         self.last_time.get(&[key]).set(Utc::now().timestamp_micros() as f64 / 1e6);
         self.last_samples.get(&[key]).set(report.n_samples as f64);
+        self.last_rule_sum.get(&[key]).set(report.rules.iter().map(|rule| rule.duration_s).sum());
+        if let Some(seconds) = report.restore_s {
+            self.last_restore.get(&[key]).set(seconds);
+        }
+        for rule in &report.rules {
+            self.rule_duration.observe(rule.duration_s);
+            self.rule_durations.observe(rule.duration_s);
+        }
+        self.group_duration.observe(report.duration_s);
+        self.group_durations.observe(report.duration_s);
     }
 
     /// Forgets a group.
@@ -144,7 +191,15 @@ impl RuleMetrics {
         for family in [&self.evaluations, &self.failures, &self.iterations, &self.missed] {
             family.remove(&[key]);
         }
-        for family in [&self.interval, &self.last_duration, &self.last_time, &self.last_samples, &self.rules] {
+        for family in [
+            &self.interval,
+            &self.last_duration,
+            &self.last_time,
+            &self.last_samples,
+            &self.rules,
+            &self.last_rule_sum,
+            &self.last_restore,
+        ] {
             family.remove(&[key]);
         }
     }

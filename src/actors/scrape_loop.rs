@@ -14,7 +14,7 @@ use actix::prelude::*;
 use chrono::Utc;
 use fk_actorkit::{Managed, ManagedActor};
 use fk_http::{Client, ScrapeRequest};
-use fk_instrument::{Counter, Family, Gauge, Histogram, Registry};
+use fk_instrument::{Counter, Family, Gauge, Histogram, Registry, Summary};
 use fk_scrape::timing::{ALIGN_TOLERANCE_NS, aligned_timestamp};
 use fk_scrape::{Fetched, MetadataHandle, ScrapeError, ScrapeOutcome, Scratch, Target, accept_header};
 use fk_tsdb::Db;
@@ -77,8 +77,20 @@ impl Default for ScrapeSettings {
 /// `prometheus_target_*`
 #[derive(Clone, Debug)]
 pub struct ScrapeMetrics {
-    /// Pools that run.
-    pub pools: Gauge,
+    /// Pools made since the start.
+    pub pools: Counter,
+    /// Pools whose client could not be made.
+    pub pools_failed: Counter,
+    /// Changes of a running job.
+    pub reloads: Counter,
+    /// Changes of a running job that were refused.
+    pub reloads_failed: Counter,
+    /// `target_limit` of each pool.
+    pub target_limit: Family<Gauge>,
+    /// How long comparing targets took, by pool.
+    pub sync_length: Family<Summary>,
+    /// The same in buckets.
+    pub sync_lengths: Family<Histogram>,
     /// Targets of each pool.
     pub pool_targets: Family<Gauge>,
     /// Times the targets of a pool were compared.
@@ -95,15 +107,64 @@ pub struct ScrapeMetrics {
     out_of_bounds: Counter,
     cache_flush_forced: Counter,
     late: Histogram,
+    interval_length: Family<Summary>,
+    interval_lengths: Family<Histogram>,
+    exceeded_label_limits: Counter,
 }
 
 impl ScrapeMetrics {
     /// Registers them.
     pub fn new(registry: &Registry) -> ScrapeMetrics {
         const POOL: &[&str] = &["scrape_job"];
+        const QUANTILES: &[f64] = &[0.01, 0.05, 0.5, 0.9, 0.99];
+        const COARSE: &[f64] = &[0.01, 0.1, 1.0, 10.0];
         const SECONDS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
         ScrapeMetrics {
-            pools: registry.gauge("prometheus_target_scrape_pools_total", "Total number of scrape pools running."),
+            pools: registry
+                .counter("prometheus_target_scrape_pools_total", "Total number of scrape pool creation attempts."),
+            pools_failed: registry.counter(
+                "prometheus_target_scrape_pools_failed_total",
+                "Total number of scrape pool creations that failed.",
+            ),
+            reloads: registry
+                .counter("prometheus_target_scrape_pool_reloads_total", "Total number of scrape pool reloads."),
+            reloads_failed: registry.counter(
+                "prometheus_target_scrape_pool_reloads_failed_total",
+                "Total number of failed scrape pool reloads.",
+            ),
+            target_limit: registry.gauges(
+                "prometheus_target_scrape_pool_target_limit",
+                "Maximum number of targets allowed in this scrape pool.",
+                POOL,
+            ),
+            sync_length: registry.summaries(
+                "prometheus_target_sync_length_seconds",
+                "Actual interval to sync the scrape pool.",
+                POOL,
+                QUANTILES,
+            ),
+            sync_lengths: registry.histograms(
+                "prometheus_target_sync_length_histogram_seconds",
+                "Actual interval to sync the scrape pool.",
+                POOL,
+                COARSE,
+            ),
+            interval_length: registry.summaries(
+                "prometheus_target_interval_length_seconds",
+                "Actual intervals between scrapes.",
+                &["interval"],
+                QUANTILES,
+            ),
+            interval_lengths: registry.histograms(
+                "prometheus_target_interval_length_histogram_seconds",
+                "Actual intervals between scrapes.",
+                &["interval"],
+                COARSE,
+            ),
+            exceeded_label_limits: registry.counter(
+                "prometheus_target_scrape_pool_exceeded_label_limits_total",
+                "Total number of times scrape pools hit the label limits, during sync or config reload.",
+            ),
             pool_targets: registry.gauges(
                 "prometheus_target_scrape_pool_targets",
                 "Current number of targets in this scrape pool.",
@@ -165,6 +226,9 @@ impl ScrapeMetrics {
         self.pool_targets.remove(&[job]);
         self.pool_syncs.remove(&[job]);
         self.sync_failed.remove(&[job]);
+        self.target_limit.remove(&[job]);
+        self.sync_length.remove(&[job]);
+        self.sync_lengths.remove(&[job]);
     }
 
     fn scraped(&self, outcome: &ScrapeOutcome) {
@@ -175,6 +239,8 @@ impl ScrapeMetrics {
         self.exceeded_body_size.add(u64::from(outcome.body_bytes < 0));
         self.exceeded_sample_limit.add(u64::from(matches!(outcome.error, Some(ScrapeError::SampleLimit))));
         self.cache_flush_forced.add(u64::from(outcome.cache_flush_forced));
+        let label_limit = matches!(&outcome.error, Some(ScrapeError::Series(error)) if error.is_limit());
+        self.exceeded_label_limits.add(u64::from(label_limit));
     }
 }
 
@@ -263,6 +329,9 @@ pub struct ScrapeLoop {
     /// The client of the target's own socket, or why there is none; `None`: the job's client.
     socket: Option<Result<Client, String>>,
     fetching: bool,
+    /// When the last scrape began, and where the time between two scrapes is noted.
+    last_began: Option<Instant>,
+    interval_length: (Summary, Histogram),
     ending: bool,
     /// Wakes a drain that waits for the scrape under way.
     idle: Arc<tokio::sync::Notify>,
@@ -276,6 +345,9 @@ impl ScrapeLoop {
         let accept = accept_header(&params.spec.config).into();
         let (first, idle) = (Instant::now(), Arc::default());
         let socket = socket_client(&params);
+        let interval = params.target.interval.to_string();
+        let metrics = &params.metrics;
+        let interval_length = (metrics.interval_length.get(&[&interval]), metrics.interval_lengths.get(&[&interval]));
         ScrapeLoop {
             params,
             engine: Some(engine),
@@ -286,6 +358,8 @@ impl ScrapeLoop {
             timer: 0,
             socket,
             fetching: false,
+            last_began: None,
+            interval_length,
             ending: false,
             idle,
         }
@@ -327,6 +401,11 @@ impl ScrapeLoop {
     fn scrape(&mut self, ctx: &mut Managed<Self>) {
         let (now_ns, began) = (now_ns(), Instant::now());
         let ts_ms = self.params.settings.timestamp_ms(now_ns, self.first_ns, self.interval_ns());
+        if let Some(last) = self.last_began.replace(began) {
+            let seconds = (began - last).as_secs_f64();
+            self.interval_length.0.observe(seconds);
+            self.interval_length.1.observe(seconds);
+        }
         let slot_began = self.first + self.interval() * self.slot;
         self.params.metrics.late.observe(began.saturating_duration_since(slot_began).as_secs_f64());
         let limit_error = self.params.status.limit_error.lock().clone();

@@ -111,7 +111,15 @@ impl ScrapeManager {
                     let seed = old.map_or(seed, |old| old.seed);
                     specs.push(JobSpec { config: Arc::clone(config), client, seed });
                 }
-                Err(error) => reasons.push(format!("job {}: {error}", config.job_name)),
+                Err(error) => {
+                    let failed = if old.is_some() {
+                        &self.params.metrics.reloads_failed
+                    } else {
+                        &self.params.metrics.pools_failed
+                    };
+                    failed.inc();
+                    reasons.push(format!("job {}: {error}", config.job_name));
+                }
             }
         }
         if !reasons.is_empty() {
@@ -134,9 +142,12 @@ impl ScrapeManager {
         for spec in specs {
             let job = spec.config.job_name.clone();
             if let Some(pool) = pools.get(&job) {
+                self.params.metrics.reloads.inc();
                 pool.address.do_send(UpdateJob(spec));
                 continue;
             }
+            self.params.metrics.pools.inc();
+            self.params.metrics.target_limit.get(&[&job]).set(spec.config.target_limit as f64);
             let state = PoolState::new(spec);
             let index = pools.len() % self.params.arbiters.len().max(1);
             let Some(arbiter) = self.params.arbiters.get(index) else { continue };
@@ -154,7 +165,6 @@ impl ScrapeManager {
                 .spawn_on(arbiter, Spec::named(job.clone()).child_of(ctx.id()), move |_| ScrapePool::new(params));
             pools.insert(job, Pool { state, address });
         }
-        self.params.metrics.pools.set(pools.len() as f64);
     }
 
     /// Hands waiting groups on where the interval is over, and sets the timer for the others.

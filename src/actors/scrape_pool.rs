@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::prelude::*;
 use fk_actorkit::{Board, Managed, ManagedActor, Spec};
@@ -126,6 +127,7 @@ impl ScrapePool {
         let mut inner = self.params.state.0.lock();
         let inner = &mut *inner;
         let job = inner.spec.config.job_name.clone();
+        let began = Instant::now();
         let set = TargetSet::from_groups(&inner.spec.config, &inner.groups);
         for error in &set.errors {
             self.params.metrics.sync_failed.get(&[&job]).inc();
@@ -153,6 +155,10 @@ impl ScrapePool {
         }
         self.params.metrics.pool_targets.get(&[&job]).set(inner.loops.len() as f64);
         self.params.metrics.pool_syncs.get(&[&job]).inc();
+        self.params.metrics.target_limit.get(&[&job]).set(inner.spec.config.target_limit as f64);
+        let seconds = began.elapsed().as_secs_f64();
+        self.params.metrics.sync_length.get(&[&job]).observe(seconds);
+        self.params.metrics.sync_lengths.get(&[&job]).observe(seconds);
         inner.dropped = Arc::new(set.dropped);
         inner.dropped_count = set.dropped_count;
     }

@@ -8,6 +8,7 @@
 
 mod encoder;
 mod metric;
+mod summary;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 
 pub use encoder::{Encoder, Kind};
 pub use metric::{Counter, Family, Gauge, Histogram, Metric};
+pub use summary::Summary;
 
 type Collector = Box<dyn Fn(&mut Encoder) + Send + Sync>;
 
@@ -63,6 +65,22 @@ impl Registry {
         bounds: &'static [f64],
     ) -> Family<Histogram> {
         self.family(name, help, Family::new(labels, move || Histogram::new(bounds)))
+    }
+
+    /// Registers and returns a summary with these quantiles (ascending, each in [0, 1]).
+    pub fn summary(&self, name: &'static str, help: &'static str, quantiles: &'static [f64]) -> Summary {
+        self.register(name, help, Summary::new(quantiles))
+    }
+
+    /// Registers and returns summaries that differ in the values of `labels`.
+    pub fn summaries(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &'static [&'static str],
+        quantiles: &'static [f64],
+    ) -> Family<Summary> {
+        self.family(name, help, Family::new(labels, move || Summary::new(quantiles)))
     }
 
     /// Registers a metric that exists already.
@@ -134,6 +152,21 @@ mod tests {
             text,
             "# HELP h_seconds help\n# TYPE h_seconds histogram\nh_seconds_bucket{le=\"0.1\"} 2\nh_seconds_bucket{le=\"1\"} 3\n\
              h_seconds_bucket{le=\"+Inf\"} 4\nh_seconds_sum 7.65\nh_seconds_count 4\n"
+        );
+    }
+
+    #[test]
+    fn summaries_show_quantiles_of_what_is_recent() {
+        let registry = Registry::new();
+        let summary = registry.summary("s_seconds", "help", &[0.5, 0.9]);
+        assert!(registry.text(|_| true).contains("s_seconds{quantile=\"0.5\"} NaN\n"));
+        for v in 1..=100 {
+            summary.observe(f64::from(v));
+        }
+        assert_eq!(
+            registry.text(|_| true),
+            "# HELP s_seconds help\n# TYPE s_seconds summary\ns_seconds{quantile=\"0.5\"} 50\n\
+             s_seconds{quantile=\"0.9\"} 90\ns_seconds_sum 5050\ns_seconds_count 100\n"
         );
     }
 
