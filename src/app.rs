@@ -25,7 +25,7 @@ use crate::actors::scrape_manager::{self, ScrapeManager, ScrapeState};
 use crate::actors::signals::{self, Signals, Streams};
 use crate::actors::storage_keeper::{self, StorageKeeper};
 use crate::actors::web_server::{self, WebServer};
-use crate::evaluation::{EngineFlags, RuleQueries};
+use crate::evaluation::{EngineFlags, EngineMetrics, RuleQueries};
 use crate::messages::config::Participant;
 use crate::messages::discovery::TargetGroups;
 use crate::messages::lifecycle::{Drain, Fatal, ReloadReady};
@@ -103,6 +103,8 @@ pub struct App {
     pub notify: Arc<NotifierState>,
     /// Flags about queries.
     pub engine: EngineFlags,
+    /// Metrics of queries.
+    pub engine_metrics: EngineMetrics,
     reloader: Arc<config_reloader::ReloaderState>,
     signals: Arc<Mutex<Option<Streams>>>,
     listeners: Mutex<Vec<TcpListener>>,
@@ -132,6 +134,7 @@ impl App {
             scrape: Arc::default(),
             notify: Arc::default(),
             engine,
+            engine_metrics: EngineMetrics::new(&registry),
             reloader: Arc::default(),
             signals: Arc::new(Mutex::new(Some(signals))),
             listeners: Mutex::new(listeners),
@@ -254,7 +257,12 @@ impl App {
             slots: Arc::clone(slots),
             board: board.clone(),
             arbiter: self.arbiter(),
-            queries: Arc::new(RuleQueries::new(Arc::clone(&db), Arc::clone(slots), self.engine.clone())),
+            queries: Arc::new(RuleQueries::new(
+                Arc::clone(&db),
+                Arc::clone(slots),
+                self.engine.clone(),
+                self.engine_metrics.clone(),
+            )),
             gate: early.gate.clone().recipient(),
             notifier: notifier.clone().recipient(),
             external_url: Arc::clone(&settings.external_url),
@@ -264,6 +272,7 @@ impl App {
         let rules = board.spawn(spec("rules"), |_| RuleManager::new(params));
 
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(SCRAPE_THREADS_MAX);
+        scrape_manager::register(&self.scrape, &self.registry);
         let params = scrape_manager::Params {
             state: Arc::clone(&self.scrape),
             slots: Arc::clone(slots),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fk_instrument::{Counter, Family, Histogram, Registry, Summary};
 use fk_model::Duration;
 use fk_promql::{Query, QueryError, QueryOptions, Value};
 use fk_promql_syntax::ParserOptions;
@@ -46,18 +47,60 @@ pub fn default_subquery_step(slots: &Slots) -> Duration {
     slots.config.load().as_ref().map_or(Duration(60_000), |loaded| loaded.config.global.evaluation_interval)
 }
 
+/// `prometheus_engine_query_*`
+#[derive(Clone, Debug)]
+pub struct EngineMetrics {
+    durations: Family<Summary>,
+    duration_buckets: Family<Histogram>,
+    samples: Counter,
+}
+
+impl EngineMetrics {
+    /// Registers them.
+    pub fn new(registry: &Registry) -> EngineMetrics {
+        EngineMetrics {
+            durations: registry.summaries(
+                "prometheus_engine_query_duration_seconds",
+                "Query timings.",
+                &["slice"],
+                &[0.5, 0.9, 0.99],
+            ),
+            duration_buckets: registry.histograms(
+                "prometheus_engine_query_duration_histogram_seconds",
+                "The duration of various parts of PromQL query execution.",
+                &["slice"],
+                &[0.01, 0.1, 1.0, 10.0],
+            ),
+            samples: registry
+                .counter("prometheus_engine_query_samples_total", "The total number of samples loaded by all queries."),
+        }
+    }
+
+    /// Notes an evaluation. Selecting series and sorting are part of the evaluation here and have no slice of their own.
+    pub fn evaluated(&self, queued: Option<std::time::Duration>, took: std::time::Duration, samples: u64) {
+        for (slice, duration) in [("queue_time", queued), ("inner_eval", Some(took))] {
+            if let Some(duration) = duration {
+                self.durations.get(&[slice]).observe(duration.as_secs_f64());
+                self.duration_buckets.get(&[slice]).observe(duration.as_secs_f64());
+            }
+        }
+        self.samples.add(samples);
+    }
+}
+
 /// Answers the queries of rules and gives their results a home.
 #[derive(Debug)]
 pub struct RuleQueries {
     db: Arc<Db>,
     slots: Arc<Slots>,
     flags: EngineFlags,
+    metrics: EngineMetrics,
 }
 
 impl RuleQueries {
     /// On this storage.
-    pub fn new(db: Arc<Db>, slots: Arc<Slots>, flags: EngineFlags) -> RuleQueries {
-        RuleQueries { db, slots, flags }
+    pub fn new(db: Arc<Db>, slots: Arc<Slots>, flags: EngineFlags, metrics: EngineMetrics) -> RuleQueries {
+        RuleQueries { db, slots, flags, metrics }
     }
 
     /// The storage rules read and write.
@@ -80,13 +123,17 @@ pub struct ControlledQueries<'a> {
 
 impl Evaluate for ControlledQueries<'_> {
     fn query(&self, expr: &Expr, ts_ms: i64) -> Result<QueryResult, EvaluateError> {
-        let RuleQueries { db, slots, flags } = self.queries;
+        let RuleQueries { db, slots, flags, metrics } = self.queries;
         let mut control = self.control.clone();
         control.deadline = Some(Instant::now() + flags.timeout);
         let options = flags.query_options(slots);
         let query =
             Query { expr, text: "", start_ms: ts_ms, end_ms: ts_ms, step_ms: 0, options: &options, control: &control };
-        match fk_promql::evaluate(&**db, &query) {
+        let began = Instant::now();
+        let evaluated = fk_promql::evaluate(&**db, &query);
+        let samples = evaluated.as_ref().map_or(0, |answer| answer.stats.samples_total);
+        metrics.evaluated(None, began.elapsed(), samples);
+        match evaluated {
             Ok(answer) => Ok(match answer.value {
                 Value::Vector(samples) => QueryResult::Vector(
                     samples.into_iter().map(|s| ResultSample { labels: s.labels, v: s.v }).collect(),

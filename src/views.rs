@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use chrono::Utc;
@@ -80,6 +81,10 @@ impl Queries for View {
             parser: engine.parser,
             per_step_stats: false,
         }
+    }
+
+    fn evaluated(&self, queued: Duration, took: Duration, samples: u64) {
+        self.app.engine_metrics.evaluated(Some(queued), took, samples);
     }
 }
 

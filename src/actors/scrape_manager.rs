@@ -13,6 +13,7 @@ use actix::prelude::*;
 use fk_actorkit::{Board, Managed, ManagedActor, Spec};
 use fk_config::Loaded;
 use fk_http::Client;
+use fk_instrument::{Kind, Registry};
 use fk_model::TargetGroup;
 use fk_scrape::timing::offset_seed;
 use fk_tsdb::Db;
@@ -47,6 +48,38 @@ impl ScrapeState {
     pub fn pools(&self) -> Vec<Arc<PoolState>> {
         self.pools.lock().values().map(|pool| Arc::clone(&pool.state)).collect()
     }
+}
+
+/// Registers how much metadata the targets of each job have.
+pub fn register(state: &Arc<ScrapeState>, registry: &Registry) {
+    let state = Arc::clone(state);
+    registry.collect(move |out| {
+        for pool in state.pools() {
+            let view = pool.view();
+            let (mut entries, mut bytes) = (0, 0);
+            for metadata in view.targets.iter().filter_map(|(_, status)| status.metadata()) {
+                let families = metadata.snapshot();
+                entries += families.len();
+                bytes += families.iter().map(|(name, m)| name.len() + m.help.len() + m.unit.len()).sum::<usize>();
+            }
+            let labels = [("scrape_job", view.spec.config.job_name.as_str())];
+            for (name, help, value) in [
+                (
+                    "prometheus_target_metadata_cache_entries",
+                    "Total number of metric metadata entries in the cache.",
+                    entries,
+                ),
+                (
+                    "prometheus_target_metadata_cache_bytes",
+                    "The number of bytes that are currently used for storing metric metadata in the cache.",
+                    bytes,
+                ),
+            ] {
+                out.family(name, help, Kind::Gauge);
+                out.sample(name, &labels, value as f64);
+            }
+        }
+    });
 }
 
 /// What the manager is made from.

@@ -1,5 +1,6 @@
 //! Running a query: parse, wait for admission, evaluate on a blocking thread, write the result there as well.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::web;
@@ -77,6 +78,7 @@ pub(crate) async fn run(call: &Call, request: Request) -> Reply {
         per_step_stats: request.stats == Stats::All && settings.per_step_stats,
         ..QueryOptions::default()
     };
+    let queries = Arc::clone(&call.state().queries);
     let work = web::block(move || -> Result<Chunks, ApiError> {
         let evaluated = Instant::now();
         let answer = fk_promql::evaluate(
@@ -92,6 +94,8 @@ pub(crate) async fn run(call: &Call, request: Request) -> Reply {
             },
         );
         let times = Times { queued, evaluated: evaluated.elapsed() };
+        let samples = answer.as_ref().map_or(0, |answer| answer.stats.samples_total);
+        queries.evaluated(times.queued, times.evaluated, samples);
         // The slot is for the evaluation; its result is written out without it.
         drop(permit);
         write_answer(answer?, &request, &times, &control)

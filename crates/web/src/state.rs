@@ -145,6 +145,9 @@ pub trait Queries: Send + Sync {
 
     /// How queries are evaluated at present; some of it follows the configuration file.
     fn settings(&self) -> QuerySettings;
+
+    /// Notes an evaluation that has ended, well or not, for the engine's metrics. `samples` is what it read.
+    fn evaluated(&self, queued: Duration, took: Duration, samples: u64);
 }
 
 /// A slot of the query gate. Dropping it frees the slot.

@@ -24,6 +24,7 @@ pub(super) struct Fake {
     pub(super) admission: Mutex<Option<AdmissionError>>,
     pub(super) settings: Mutex<QuerySettings>,
     pub(super) slots_taken: Arc<AtomicUsize>,
+    pub(super) samples_read: AtomicUsize,
     /// Makes the view of Alertmanagers panic.
     pub(super) broken: AtomicBool,
     quit: AtomicBool,
@@ -62,6 +63,10 @@ impl Queries for Fake {
 
     fn settings(&self) -> QuerySettings {
         self.settings.lock().clone()
+    }
+
+    fn evaluated(&self, _: Duration, _: Duration, samples: u64) {
+        self.samples_read.fetch_add(samples as usize, Ordering::SeqCst);
     }
 }
 
@@ -293,6 +298,7 @@ impl World {
             admission: Mutex::new(None),
             settings: Mutex::new(QuerySettings { timeout: Duration::from_secs(20), ..QuerySettings::default() }),
             slots_taken: Arc::default(),
+            samples_read: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             quit: AtomicBool::new(false),
         });

@@ -136,6 +136,8 @@ async fn instant_queries_give_every_type() {
         assert_eq!(got.header("content-type"), "application/json");
     }
     assert_eq!(world.fake.slots_taken.load(Ordering::SeqCst), 0, "every slot has been given back");
+    // One sample for "up" and two for its range: what the evaluations report is handed on.
+    assert_eq!(world.fake.samples_read.load(Ordering::SeqCst), 3);
 }
 
 #[actix_web::test]
