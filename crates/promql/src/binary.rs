@@ -26,7 +26,7 @@ fn operator(op: BinaryOp) -> Result<Operator, QueryError> {
         BinaryOp::Mul => Operator::Value(|a, b| a * b),
         BinaryOp::Div => Operator::Value(|a, b| a / b),
         BinaryOp::Mod => Operator::Value(|a, b| a % b),
-        BinaryOp::Pow => Operator::Value(f64::powf),
+        BinaryOp::Pow => Operator::Value(crate::instant::pow),
         BinaryOp::Atan2 => Operator::Value(f64::atan2),
         BinaryOp::Eq => Operator::Filter(|a, b| a == b),
         BinaryOp::Ne => Operator::Filter(|a, b| a != b),

@@ -2,7 +2,7 @@
 //! vectors), `instant.rs` and `date.rs` (values), `histogram.rs` and `relabel.rs`.
 
 use fk_model::{Labels, LabelsBuilder, METRIC_NAME, MatchKind, Matcher};
-use fk_promql_syntax::ast::{Call, Expr, ExprKind, RangeMode, ValueType};
+use fk_promql_syntax::ast::{Call, Expr, ExprKind, Pos, RangeMode, ValueType};
 use fk_storage::Samples;
 
 use crate::column::{Bits, Column, Grid, Series};
@@ -223,13 +223,15 @@ impl Eval<'_> {
         if name.is_empty() {
             return;
         }
+        // Of a subquery Prometheus has lost the position when it gets here, and shows the start of the query.
+        let pos = if matches!(arg.kind, ExprKind::Subquery(_)) { Pos::default() } else { arg.pos };
         if self.query.options.type_and_unit_labels {
             let type_label = labels.value("__type__");
             if type_label != "counter" && type_label != "histogram" {
-                self.notes.borrow_mut().possible_non_counter_type(name, type_label, arg.pos);
+                self.notes.borrow_mut().possible_non_counter_type(name, type_label, pos);
             }
         } else if !COUNTER_ENDINGS.iter().any(|ending| name.ends_with(ending)) {
-            self.notes.borrow_mut().possible_non_counter(name, arg.pos);
+            self.notes.borrow_mut().possible_non_counter(name, pos);
         }
     }
 
@@ -244,18 +246,22 @@ impl Eval<'_> {
             ExprKind::Subquery(subquery) => {
                 let (windows, inner) = self.subquery_windows(subquery, grid)?;
                 let (mut samples, mut plan, control) = (Samples::default(), Plan::default(), self.control());
+                // What takes part in the steps of the query is what the windows hold; what is below is only read.
+                let mut total = self.stats.borrow().samples_total;
                 self.vector(&subquery.expr, &inner, &mut |series| {
                     samples.clear();
                     series.col.iter().for_each(|(step, v)| samples.push(inner.t(step), v));
                     self.touch(samples.len())?;
                     plan.update(&windows, &samples.t);
-                    self.stats.borrow_mut().samples_total += plan.total();
+                    total += plan.total();
                     let input = Input { windows: &windows, t: &samples.t, v: &samples.v, plan: &plan, control };
                     series.col.clear(grid.n);
                     kernel(&input, &mut series.col);
                     control.check()?;
                     if series.col.ok.is_empty() { Ok(()) } else { sink(series) }
-                })
+                })?;
+                self.stats.borrow_mut().samples_total = total;
+                Ok(())
             }
             _ => Err(unexpected(arg, "range vector")),
         }

@@ -10,9 +10,9 @@ pub(crate) fn find(name: &str) -> Option<fn(f64) -> f64> {
         "floor" => f64::floor,
         "exp" => f64::exp,
         "sqrt" => f64::sqrt,
-        "ln" => f64::ln,
-        "log2" => f64::log2,
-        "log10" => f64::log10,
+        "ln" => ln,
+        "log2" => log2,
+        "log10" => log10,
         "sin" => f64::sin,
         "cos" => f64::cos,
         "tan" => f64::tan,
@@ -40,6 +40,137 @@ pub(crate) fn find(name: &str) -> Option<fn(f64) -> f64> {
     })
 }
 
+/// Splits a positive finite number into a fraction of at least 0.5 and less than 1, and a power of two.
+fn frexp(v: f64) -> (f64, i32) {
+    const FRACTION_BITS: u32 = 52;
+    /// Of the exponent, so that the fraction is in [0.5, 1).
+    const BIAS: i32 = 1022;
+    // Subnormal numbers are scaled up first.
+    let (v, shift) = if v < f64::MIN_POSITIVE { (v * 2f64.powi(54), 54) } else { (v, 0) };
+    let bits = v.to_bits();
+    let exponent = (bits >> FRACTION_BITS & 0x7ff) as i32 - BIAS;
+    let fraction = bits & !(0x7ff << FRACTION_BITS) | (BIAS as u64) << FRACTION_BITS;
+    (f64::from_bits(fraction), exponent - shift)
+}
+
+/// The natural logarithm by the method of fdlibm, as in Go: up to one unit in the last place from that of the C library.
+fn ln(v: f64) -> f64 {
+    const LN2_HI: f64 = 6.931_471_803_691_238e-1;
+    const LN2_LO: f64 = 1.908_214_929_270_587_7e-10;
+    const L: [f64; 7] = [
+        6.666_666_666_666_735e-1,
+        3.999_999_999_940_942e-1,
+        2.857_142_874_366_239e-1,
+        2.222_219_843_214_978_4e-1,
+        1.818_357_216_161_805e-1,
+        1.531_383_769_920_937_3e-1,
+        1.479_819_860_511_658_6e-1,
+    ];
+    if v.is_nan() || v == f64::INFINITY {
+        return v;
+    }
+    if v <= 0.0 {
+        return if v == 0.0 { f64::NEG_INFINITY } else { f64::NAN };
+    }
+    // v = 2^k * (1 + f), with 1 + f between the roots of 1/2 and 2.
+    let (mut fraction, mut exponent) = frexp(v);
+    if fraction < std::f64::consts::SQRT_2 / 2.0 {
+        fraction *= 2.0;
+        exponent -= 1;
+    }
+    let (f, k) = (fraction - 1.0, f64::from(exponent));
+    let s = f / (2.0 + f);
+    let s2 = s * s;
+    let s4 = s2 * s2;
+    let odd = s2 * (L[0] + s4 * (L[2] + s4 * (L[4] + s4 * L[6])));
+    let even = s4 * (L[1] + s4 * (L[3] + s4 * L[5]));
+    let half_square = 0.5 * f * f;
+    k * LN2_HI - ((half_square - (s * (half_square + (odd + even)) + k * LN2_LO)) - f)
+}
+
+/// Go's `math.Log2`: exact for powers of two.
+fn log2(v: f64) -> f64 {
+    if v.is_nan() || v == f64::INFINITY || v <= 0.0 {
+        return ln(v);
+    }
+    let (fraction, exponent) = frexp(v);
+    if fraction == 0.5 {
+        return f64::from(exponent - 1);
+    }
+    ln(fraction) * std::f64::consts::LOG2_E + f64::from(exponent)
+}
+
+/// Go's `math.Log10`.
+fn log10(v: f64) -> f64 {
+    log2(v) * std::f64::consts::LOG10_2
+}
+
+/// Go's `math.Pow`: integer powers by repeated squaring, the rest through the logarithm.
+pub(crate) fn pow(x: f64, y: f64) -> f64 {
+    /// Beyond this exponent of two the result is infinite or zero.
+    const EXPONENT_MAX: i64 = 1 << 12;
+    let (whole, part) = (y.abs().trunc(), y.abs().fract());
+    let special = x == 0.0 || !x.is_finite() || !y.is_finite() || whole >= 2f64.powi(63) || (part != 0.0 && x < 0.0);
+    // Where Go and C agree to the bit.
+    if special || y == 0.0 || y == 1.0 || x == 1.0 {
+        return x.powf(y);
+    }
+    if y.abs() == 0.5 {
+        return if y > 0.0 { x.sqrt() } else { 1.0 / x.sqrt() };
+    }
+    let (mut result, mut exponent) = (1.0, 0i64);
+    let (mut whole, mut part) = (whole as i64, part);
+    if part != 0.0 {
+        if part > 0.5 {
+            part -= 1.0;
+            whole = whole.saturating_add(1);
+        }
+        result = (part * ln(x)).exp();
+    }
+    let (fraction, power) = frexp(x.abs());
+    let (mut square, mut power) = (fraction.copysign(x), i64::from(power));
+    while whole != 0 {
+        if power.abs() > EXPONENT_MAX {
+            exponent += power;
+            break;
+        }
+        if whole & 1 == 1 {
+            result *= square;
+            exponent += power;
+        }
+        square *= square;
+        power *= 2;
+        if square < 0.5 {
+            square += square;
+            power -= 1;
+        }
+        whole >>= 1;
+    }
+    if y < 0.0 {
+        result = 1.0 / result;
+        exponent = -exponent;
+    }
+    ldexp(result, exponent)
+}
+
+/// `v * 2^exponent`, rounded once.
+fn ldexp(v: f64, exponent: i64) -> f64 {
+    if v == 0.0 || !v.is_finite() {
+        return v;
+    }
+    // Brought to [0.5, 1) first, so that only the last of the factors can leave the normal numbers.
+    let (fraction, own) = frexp(v.abs());
+    let exponent = exponent.saturating_add(i64::from(own)).clamp(-1200, 1200) as i32;
+    let scaled = if exponent > 1000 {
+        fraction * 2f64.powi(1000) * 2f64.powi(exponent - 1000)
+    } else if exponent < -1000 {
+        fraction * 2f64.powi(-1000) * 2f64.powi(exponent + 1000)
+    } else {
+        fraction * 2f64.powi(exponent)
+    };
+    scaled.copysign(v)
+}
+
 /// From here on Go takes the half of `exp` for both, which overflows a little earlier than the function itself.
 const HALF_EXP_FROM: f64 = 21.0;
 
@@ -60,9 +191,9 @@ fn asinh(v: f64) -> f64 {
     }
     let x = v.abs();
     let result = if x > 268_435_456.0 {
-        x.ln() + std::f64::consts::LN_2
+        ln(x) + std::f64::consts::LN_2
     } else if x > 2.0 {
-        (2.0 * x + 1.0 / ((x * x + 1.0).sqrt() + x)).ln()
+        ln(2.0 * x + 1.0 / ((x * x + 1.0).sqrt() + x))
     } else if x < 1.0 / 268_435_456.0 {
         x
     } else {
@@ -78,9 +209,9 @@ fn acosh(v: f64) -> f64 {
     } else if v == 1.0 {
         0.0
     } else if v >= 268_435_456.0 {
-        v.ln() + std::f64::consts::LN_2
+        ln(v) + std::f64::consts::LN_2
     } else if v > 2.0 {
-        (2.0 * v - 1.0 / (v + (v * v - 1.0).sqrt())).ln()
+        ln(2.0 * v - 1.0 / (v + (v * v - 1.0).sqrt()))
     } else {
         let t = v - 1.0;
         (t + (2.0 * t + t * t).sqrt()).ln_1p()
@@ -124,6 +255,58 @@ mod tests {
             assert!(v < 1.0 || (acosh(v) - v.acosh()).abs() < 1e-12, "{v}");
         }
         assert!(find("sgn").unwrap()(f64::NAN).is_nan() && acosh(0.5).is_nan());
+    }
+
+    fn close(a: f64, b: f64) -> bool {
+        a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-14 * b.abs().max(f64::MIN_POSITIVE)
+    }
+
+    #[test]
+    fn logarithms_and_powers_are_those_of_go_to_the_bit() {
+        for (name, v, want) in [
+            ("ln", 0.09_f64, -2.407945608651872),
+            ("log2", 8.0, 3.0),
+            ("log2", 5e-324, -1074.0),
+            ("log10", 1000.0, 3.0),
+            ("ln", 0.0, f64::NEG_INFINITY),
+            ("log10", f64::INFINITY, f64::INFINITY),
+        ] {
+            assert_eq!(find(name).unwrap()(v), want, "{name}({v})");
+        }
+        assert!(ln(-1.0).is_nan() && log2(-1.0).is_nan() && log10(f64::NAN).is_nan());
+        for (x, y, want) in [
+            (2.0, 10.0, 1024.0),
+            (2.0, -1074.0, 5e-324),
+            (2.0, -1075.0, 0.0),
+            (2.0, 1024.0, f64::INFINITY),
+            (-2.0, 3.0, -8.0),
+            (-2.0, -1073.0, -1e-323),
+            (-8.0, 1.0 / 3.0, f64::NAN),
+            (0.0, -1.0, f64::INFINITY),
+            (-1.0, f64::INFINITY, 1.0),
+            (1.0, f64::NAN, 1.0),
+            (9.0, 0.5, 3.0),
+            (1.7, -13.0, 0.0010096341274486453),
+            (1.0000000000000002, 1e18, 2.7086066226946625e96),
+        ] {
+            let got = pow(x, y);
+            assert!(got == want || (got.is_nan() && want.is_nan()) || close(got, want), "{x}^{y}: {got}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn logarithms_and_powers_are_close_to_those_of_the_library(bits: u64, x in -1e3..1e3f64, y in -60.0..60f64, n in -70i32..70) {
+            let v = f64::from_bits(bits);
+            proptest::prop_assert!(close(ln(v), v.ln()), "ln({v:e})");
+            proptest::prop_assert!(close(log2(v), v.log2()) || (v - 1.0).abs() < 1e-3, "log2({v:e})");
+            proptest::prop_assert!(close(log10(v), v.log10()) || (v - 1.0).abs() < 1e-3, "log10({v:e})");
+            for (x, y) in [(x, f64::from(n)), (x.abs(), y), (x, y)] {
+                let (got, want) = (pow(x, y), x.powf(y));
+                let same = got == want || (got.is_nan() && want.is_nan()) || (got - want).abs() <= 1e-12 * want.abs();
+                proptest::prop_assert!(same, "{x:e}^{y:e}: {got:e} instead of {want:e}");
+            }
+        }
     }
 
     #[test]

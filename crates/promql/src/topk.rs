@@ -82,14 +82,14 @@ fn counts(param: &Scalar, n: usize) -> Result<Option<Vec<usize>>, QueryError> {
     }
     let most = param.iter(n).fold(f64::NEG_INFINITY, f64::max);
     let least = param.iter(n).fold(f64::INFINITY, f64::min);
+    if most < 1.0 {
+        return Ok(None);
+    }
     if least <= i64::MIN as f64 {
         return Err(QueryError::execution(format!("Scalar value {} underflows int64", crate::math::format_g(least))));
     }
     if most >= i64::MAX as f64 {
         return Err(QueryError::execution(format!("Scalar value {} overflows int64", crate::math::format_g(most))));
-    }
-    if most < 1.0 {
-        return Ok(None);
     }
     Ok(Some(param.iter(n).map(|k| if k < 1.0 { 0 } else { k as usize }).collect()))
 }
@@ -203,6 +203,9 @@ mod tests {
     fn counts_are_checked() {
         let check = |v: f64| counts(&Scalar::Constant(v), 1);
         assert_eq!(check(0.9).unwrap(), None);
+        assert_eq!(check(-1e300).unwrap(), None);
+        let steps = counts(&Scalar::Steps(vec![-1e300, 1.0]), 2);
+        assert_eq!(steps.unwrap_err().to_string(), "Scalar value -1e+300 underflows int64");
         assert_eq!(check(2.7).unwrap(), Some(vec![2]));
         assert_eq!(check(f64::NAN).unwrap_err().to_string(), "Parameter value is NaN");
         assert_eq!(check(1e19).unwrap_err().to_string(), "Scalar value 1e+19 overflows int64");

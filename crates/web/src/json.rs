@@ -323,6 +323,33 @@ pub(crate) fn write_labels(out: &mut Vec<u8>, labels: &Labels) {
     out.push(b'}');
 }
 
+/// A float without an exponent, however long that gets (`strconv.FormatFloat` with `f` in Go).
+pub(crate) fn plain_float(v: f64) -> String {
+    match v {
+        f64::INFINITY => "+Inf".to_owned(),
+        f64::NEG_INFINITY => "-Inf".to_owned(),
+        v => v.to_string(),
+    }
+}
+
+/// `[time,"value"]` of a scalar. Unlike samples its time has no zeros at the end, and its value no exponent.
+pub(crate) fn write_scalar(out: &mut Vec<u8>, t_ms: i64, v: f64) {
+    out.push(b'[');
+    write_float(out, t_ms as f64 / 1000.0);
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(plain_float(v).as_bytes());
+    out.extend_from_slice(b"\"]");
+}
+
+/// `[time,"text"]` of a string, its time like that of a scalar.
+pub(crate) fn write_string_value(out: &mut Vec<u8>, t_ms: i64, text: &str) {
+    out.push(b'[');
+    write_float(out, t_ms as f64 / 1000.0);
+    out.push(b',');
+    write_text(out, text);
+    out.push(b']');
+}
+
 /// `[time,"value"]`
 pub(crate) fn write_point(out: &mut Vec<u8>, t_ms: i64, v: f64) {
     out.push(b'[');
@@ -425,6 +452,21 @@ mod tests {
         ] {
             assert_eq!(text(|out| write_timestamp(out, t)), expected);
         }
+    }
+
+    #[test]
+    fn scalars_and_strings_are_not_written_like_samples() {
+        for (t, v, expected) in [
+            (1500, 1e-7, r#"[1.5,"0.0000001"]"#),
+            (0, 1e22, r#"[0,"10000000000000000000000"]"#),
+            (-1250, f64::NEG_INFINITY, r#"[-1.25,"-Inf"]"#),
+            (1_795_255_185_100, f64::NAN, r#"[1795255185.1,"NaN"]"#),
+            (1, -0.0, r#"[0.001,"-0"]"#),
+        ] {
+            assert_eq!(text(|out| write_scalar(out, t, v)), expected);
+        }
+        assert_eq!(text(|out| write_string_value(out, 1500, "a")), r#"[1.5,"a"]"#);
+        assert_eq!(text(|out| write_point(out, 1500, 1e-7)), r#"[1.500,"1e-07"]"#);
     }
 
     #[test]

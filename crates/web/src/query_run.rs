@@ -189,14 +189,8 @@ pub(crate) fn write_value(out: &mut ChunkWriter, value: &Value, control: &Contro
     buffer.extend_from_slice(kind.as_bytes());
     buffer.extend_from_slice(b"\",\"result\":");
     match value {
-        Value::Scalar { t_ms, v } => json::write_point(buffer, *t_ms, *v),
-        Value::String { t_ms, v } => {
-            buffer.push(b'[');
-            json::write_timestamp(buffer, *t_ms);
-            buffer.push(b',');
-            json::write_text(buffer, v);
-            buffer.push(b']');
-        }
+        Value::Scalar { t_ms, v } => json::write_scalar(buffer, *t_ms, *v),
+        Value::String { t_ms, v } => json::write_string_value(buffer, *t_ms, v),
         Value::Vector(samples) => write_list(out, samples, control, write_vector_sample)?,
         Value::Matrix(series) => write_list(out, series, control, write_matrix_series)?,
     }

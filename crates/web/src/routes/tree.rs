@@ -7,12 +7,12 @@ use fk_promql_syntax::ast::{
 };
 use serde_json::{Value, json};
 
-use crate::json::write_float;
+use crate::json::plain_float;
 
 /// The tree below `expr`. The parser bounds its depth.
 pub(crate) fn tree(expr: &Expr) -> Value {
     match &expr.kind {
-        ExprKind::Number(v) | ExprKind::Duration(v) => json!({"type": "numberLiteral", "val": float(*v)}),
+        ExprKind::Number(v) | ExprKind::Duration(v) => json!({"type": "numberLiteral", "val": plain_float(*v)}),
         ExprKind::String(text) => json!({"type": "stringLiteral", "val": text}),
         ExprKind::VectorSelector(selector) => vector_selector(selector),
         ExprKind::MatrixSelector(matrix) => {
@@ -143,7 +143,7 @@ fn duration_node(node: &DurationNode, wrapped: bool) -> Value {
         let side = |node: Option<&DurationNode>| node.map_or(Value::Null, |node| duration_node(node, false));
         json!({"type": "durationExpr", "op": op, "lhs": side(lhs), "rhs": side(rhs), "wrapped": wrapped})
     };
-    let number = |v: f64, duration: bool| json!({"type": "numberLiteral", "val": float(v), "duration": duration});
+    let number = |v: f64, duration: bool| json!({"type": "numberLiteral", "val": plain_float(v), "duration": duration});
     match node {
         DurationNode::Number(v) => number(*v, false),
         DurationNode::Duration(v) => number(*v, true),
@@ -164,12 +164,6 @@ fn type_name(ty: ValueType) -> &'static str {
         ValueType::Matrix => "matrix",
         ValueType::String => "string",
     }
-}
-
-fn float(v: f64) -> String {
-    let mut text = Vec::with_capacity(24);
-    write_float(&mut text, v);
-    String::from_utf8_lossy(&text).into_owned()
 }
 
 #[cfg(test)]
@@ -197,6 +191,10 @@ mod tests {
             json!({"type": "unaryExpr", "op": "-", "expr": {"type": "parenExpr", "expr": {"type": "numberLiteral", "val": "1.5"}}}),
         );
         check("\"a\"", json!({"type": "stringLiteral", "val": "a"}));
+        for (text, val) in [("1e22", "10000000000000000000000"), ("1e-7", "0.0000001"), ("Inf", "+Inf"), ("NaN", "NaN")]
+        {
+            check(text, json!({"type": "numberLiteral", "val": val}));
+        }
         let mut matrix = selector("x");
         matrix["type"] = "matrixSelector".into();
         matrix["range"] = 300_000.into();
