@@ -102,7 +102,7 @@ fn log2(v: f64) -> f64 {
 
 /// Go's `math.Log10`.
 fn log10(v: f64) -> f64 {
-    log2(v) * std::f64::consts::LOG10_2
+    ln(v) * std::f64::consts::LOG10_E
 }
 
 /// Go's `math.Pow`: integer powers by repeated squaring, the rest through the logarithm.
