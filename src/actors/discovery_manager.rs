@@ -132,8 +132,9 @@ impl DiscoveryManager {
             wanted.extend(sections.into_iter().map(|config| (job.clone(), config)));
             jobs.insert(job);
         }
-        let mut changed: BTreeSet<String> =
-            jobs.iter().filter(|j| !self.params.groups.load().contains_key(*j)).cloned().collect();
+        // Jobs that lose a discoverer. A new job says nothing until its discoverers have looked: an empty first set would only
+        // delay the real one.
+        let mut changed: BTreeSet<String> = BTreeSet::new();
         children.running.retain(|_, child| {
             let at = wanted.iter().position(|(job, config)| *job == child.job && *config == child.config);
             match at {

@@ -28,7 +28,7 @@ pub struct Fatal {
 #[rtype(result = "()")]
 pub struct DbOpen(pub Arc<Db>);
 
-/// lifecycle -> storage keeper, remote storage, query gate, config reloader: broadcast, once. The storage is open and the
+/// lifecycle -> remote storage, query gate, config reloader: broadcast, once. The storage is open and the
 /// configuration loaded: doors may open, reloads are served, and the scrape, rule and notifier actors come next.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

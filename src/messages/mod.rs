@@ -5,7 +5,7 @@
 //! | [`lifecycle::Shutdown`] | signals, web -> lifecycle | - | tell; repeats force |
 //! | [`lifecycle::Fatal`] | any -> lifecycle | - | tell |
 //! | [`lifecycle::DbOpen`] | storage keeper -> lifecycle | - | tell, once |
-//! | [`lifecycle::ReloadReady`] | lifecycle -> storage keeper, remote storage, query gate, config reloader | - | broadcast, once |
+//! | [`lifecycle::ReloadReady`] | lifecycle -> remote storage, query gate, config reloader | - | broadcast, once |
 //! | [`lifecycle::Drain`] | lifecycle -> every subsystem; managers -> their children | when drained | ask with a deadline |
 //! | [`config::LoadInitial`] | lifecycle -> config reloader | the loaded configuration | ask, once |
 //! | [`config::ApplyInitial`] | lifecycle -> config reloader | all prepared and committed | ask, once |

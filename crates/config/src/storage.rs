@@ -69,6 +69,7 @@ fn read_tsdb(reader: &mut Reader<'_>, node: &Node, shown: &mut ShownMap) -> Opti
 
 fn read_retention(reader: &mut Reader<'_>, node: &Node, shown: &mut ShownMap) -> StorageConfig {
     let mut fields = Fields::new(reader, node, "config.plain");
+    reader.warn("storage.tsdb.retention has no effect yet: there are no blocks whose retention it could limit");
     let retention_time = fields.duration_or(reader, "time", Duration::ZERO);
     let size_node = fields.take("size");
     let size = size_node.map_or(0, |node| reader.size(node));

@@ -1,6 +1,7 @@
 //! Firekeeper's own metrics: counters, gauges, histograms, and the registry behind `/metrics`.
 //!
-//! A metric is a plain handle (`Arc` inside, atomics below) that the code it describes keeps and updates without a lock.
+//! A metric is a plain handle (`Arc` inside, atomics below) that the code it describes keeps and updates without a lock
+//! (only a [`Summary`] has one: it remembers what it saw).
 //! Labelled metrics are [`Family`]s: look the member up once and keep it. What is cheaper to compute when somebody asks
 //! is a collector, see [`Registry::collect`].
 //!
