@@ -274,7 +274,8 @@ impl StatusView for View {
             hostname: self.app.settings.host_name.clone(),
             server_time: Utc::now().timestamp_millis(),
             reload_config_success: reload.successful,
-            last_config_time: reload.last_success.map_or(0, |time| time.timestamp_millis()),
+            // As in Prometheus, which keeps it as a metric in seconds.
+            last_config_time: reload.last_success.map_or(0, |time| time.timestamp() * 1000),
             corruption_count: slots.db.load().as_ref().map_or(0, |db| db.replayed().log.damages.len() as u64),
             goroutine_count: crate::process_metrics::threads(),
             gomaxprocs: cores,

@@ -43,8 +43,7 @@ struct RuleJson<'a> {
     duration: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_firing_for: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    labels: Option<LabelsJson<'a>>,
+    labels: LabelsJson<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     annotations: Option<LabelsJson<'a>>,
     /// Outer: alerting rules only. Inner: `null` with `exclude_alerts`.
@@ -67,7 +66,7 @@ impl<'a> RuleJson<'a> {
             query: &rule.query,
             duration: alerting.map(|a| a.hold_s),
             keep_firing_for: alerting.map(|a| a.keep_firing_for_s),
-            labels: (alerting.is_some() || !rule.labels.is_empty()).then_some(LabelsJson(&rule.labels)),
+            labels: LabelsJson(&rule.labels),
             annotations: alerting.map(|a| LabelsJson(&a.annotations)),
             alerts: alerting.map(|a| (!exclude_alerts).then_some(&a.alerts[..])),
             health: rule.health,

@@ -292,7 +292,7 @@ async fn rules_and_alerts_have_the_fields_of_prometheus() {
     check_json("/api/v1/rules?type=alert", group(alerting(json!([alert])))).await;
     check_json("/api/v1/rules?type=alert&exclude_alerts=true", group(alerting(Value::Null))).await;
     let recording = json!({
-        "name": "r1", "query": "sum(up)", "health": "ok", "evaluationTime": 0.5, "lastEvaluation": "1970-01-01T00:01:00Z",
+        "name": "r1", "query": "sum(up)", "labels": {}, "health": "ok", "evaluationTime": 0.5, "lastEvaluation": "1970-01-01T00:01:00Z",
         "type": "recording",
     });
     check_json("/api/v1/rules?rule_name[]=r1&file[]=f1", group(recording)).await;
