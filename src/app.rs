@@ -230,7 +230,7 @@ impl App {
 
     /// Starts the scrape, rule and notifier actors and both discoveries. The participants of reloads, in the order of commits: users
     /// of targets before the discovery that hands them out.
-    pub fn start_late(self: &Arc<App>, _: &Addr<Lifecycle>, loaded: &Loaded) -> Result<Vec<Participant>, String> {
+    pub fn start_late(&self) -> Result<Vec<Participant>, String> {
         let (board, slots, settings) = (&self.board, &self.slots, &self.settings);
         let options = &settings.options;
         let early = self.early().ok_or("the first actors were not started")?;
@@ -238,7 +238,6 @@ impl App {
         let parent = board.actors().iter().find(|actor| actor.parent.is_none()).map(|actor| actor.id);
         let spec = |name: &str| Spec { parent, ..Spec::named(name) };
         self.web_storage.set(Arc::new(Front::new(Arc::clone(&db), Arc::clone(&self.door))));
-        log::debug!(jobs = loaded.config.scrape_configs.len(); "starting the scrape, rule and notifier actors");
 
         notifier::register(&self.notify, &self.registry);
         let params = notifier::Params {

@@ -223,14 +223,14 @@ impl ManagedActor for ConfigReloader {
 }
 
 impl Handler<LoadInitial> for ConfigReloader {
-    type Result = ResponseFuture<Result<Arc<Loaded>, ReloadError>>;
+    type Result = ResponseFuture<Result<(), ReloadError>>;
 
     fn handle(&mut self, _: LoadInitial, _: &mut Self::Context) -> Self::Result {
         let params = self.params.clone();
         Box::pin(async move {
             let loaded = params.read().await?;
-            params.slots.config.store(Some(Arc::clone(&loaded)));
-            Ok(loaded)
+            params.slots.config.store(Some(loaded));
+            Ok(())
         })
     }
 }

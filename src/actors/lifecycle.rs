@@ -38,17 +38,17 @@ impl Lifecycle {
     }
 
     /// From the open storage to ready.
-    async fn bring_up(app: Arc<App>, this: Addr<Lifecycle>) -> Result<(), String> {
+    async fn bring_up(app: Arc<App>) -> Result<(), String> {
         let gone = |error: MailboxError| format!("config reloader: {error}");
         let early = app.early().ok_or("the first actors were not started")?;
-        let loaded = early.reloader.send(LoadInitial).await.map_err(gone)?.map_err(|error| error.to_string())?;
+        early.reloader.send(LoadInitial).await.map_err(gone)?.map_err(|error| error.to_string())?;
         if app.slots.stage() != Stage::Starting {
             return Ok(()); // Told to stop meanwhile: nothing more is started.
         }
         for receiver in early.reload_ready() {
             receiver.do_send(ReloadReady);
         }
-        let participants = app.start_late(&this, &loaded)?;
+        let participants = app.start_late()?;
         early.reloader.send(ApplyInitial(participants)).await.map_err(gone)?.map_err(|error| error.to_string())
     }
 
@@ -138,7 +138,7 @@ impl Handler<DbOpen> for Lifecycle {
         if self.app.slots.stage() != Stage::Starting {
             return;
         }
-        let up = Lifecycle::bring_up(Arc::clone(&self.app), ctx.address());
+        let up = Lifecycle::bring_up(Arc::clone(&self.app));
         ctx.spawn(up.into_actor(self).map(|outcome, this, ctx| match outcome {
             Ok(()) if this.app.slots.stage() == Stage::Starting => {
                 this.app.slots.set_stage(Stage::Ready);

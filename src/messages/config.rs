@@ -8,7 +8,7 @@ use fk_config::Loaded;
 
 /// lifecycle -> config reloader: ask, once. Reads and checks the configuration without applying it.
 #[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Result<Arc<Loaded>, ReloadError>")]
+#[rtype(result = "Result<(), ReloadError>")]
 pub struct LoadInitial;
 
 /// lifecycle -> config reloader: ask, once. Applies what [`LoadInitial`] read to these subsystems, in this order; they take

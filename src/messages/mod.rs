@@ -7,7 +7,7 @@
 //! | [`lifecycle::DbOpen`] | storage keeper -> lifecycle | - | tell, once |
 //! | [`lifecycle::ReloadReady`] | lifecycle -> remote storage, query gate, config reloader | - | broadcast, once |
 //! | [`lifecycle::Drain`] | lifecycle -> every subsystem; managers -> their children | when drained | ask with a deadline |
-//! | [`config::LoadInitial`] | lifecycle -> config reloader | the loaded configuration | ask, once |
+//! | [`config::LoadInitial`] | lifecycle -> config reloader | read and checked, or why not | ask, once |
 //! | [`config::ApplyInitial`] | lifecycle -> config reloader | all prepared and committed | ask, once |
 //! | [`config::Reload`] | signals, web, file watch -> config reloader | outcome with every error | ask; one at a time |
 //! | [`config::ApplyConfig`] | config reloader -> every subsystem that has configuration | prepared, or refused | ask: prepare all, then commit or abort all |
