@@ -237,7 +237,7 @@ impl Eval<'_> {
             let mut alone = series.col.ok.clone();
             if let Some(group) = group {
                 for other in groups[group].members.iter().map(|at| &one.series[*at]) {
-                    if let Some(out) = join.pair(series, &series.labels, &series.col, &other.labels, &other.col) {
+                    if let Some(out) = join.pair(&series.labels, &series.col, &other.labels, &other.col) {
                         results.add(group, out)?;
                     }
                 }
@@ -251,7 +251,7 @@ impl Eval<'_> {
             {
                 let col = Column { v: series.col.v.clone(), ok: alone };
                 let labels = join.choice.labels(&series.labels);
-                if let Some(out) = join.pair(series, &series.labels, &col, &labels, &filler(fill)) {
+                if let Some(out) = join.pair(&series.labels, &col, &labels, &filler(fill)) {
                     // A group of its own: the other side has no series for it at these steps.
                     let (group, _) = keys.number(&join.choice, &series.labels);
                     results.add(group, out)?;
@@ -264,7 +264,7 @@ impl Eval<'_> {
                     let mut col = other.col.clone();
                     col.ok.and_not(covered);
                     let labels = join.choice.labels(&other.labels);
-                    if let Some(out) = join.pair(other, &labels, &filler(fill), &other.labels, &col) {
+                    if let Some(out) = join.pair(&labels, &filler(fill), &other.labels, &col) {
                         results.add(group, out)?;
                     }
                 }
@@ -351,16 +351,8 @@ impl Join<'_> {
         ))
     }
 
-    /// The result where both columns have a value; `None` if that is nowhere. `origin` tells whether the name is still
-    /// to be dropped.
-    fn pair(
-        &self,
-        origin: &Series,
-        many: &Labels,
-        many_col: &Column,
-        one: &Labels,
-        one_col: &Column,
-    ) -> Option<Paired> {
+    /// The result where both columns have a value; `None` if that is nowhere.
+    fn pair(&self, many: &Labels, many_col: &Column, one: &Labels, one_col: &Column) -> Option<Paired> {
         let mut ok = many_col.ok.clone();
         ok.and(&one_col.ok);
         if ok.is_empty() {
@@ -384,7 +376,8 @@ impl Join<'_> {
             Operator::Histograms => return None,
         };
         let filters = matches!(self.op, Operator::Filter(_));
-        let drop_name = filters && (origin.drop_name || (self.return_bool && self.delayed));
+        // As in Prometheus: where a comparison keeps the name, it comes back even if it was to be dropped.
+        let drop_name = filters && self.return_bool && self.delayed;
         let series = Series { labels: self.result_labels(many, one), drop_name, col: Column { v, ok } };
         Some(Paired { series, matched })
     }
