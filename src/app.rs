@@ -10,6 +10,7 @@ use actix::prelude::*;
 use fk_actorkit::{Board, Spec};
 use fk_config::{DiscoveryConfig, Loaded};
 use fk_instrument::{Gauge, Registry};
+use fk_web::state::StorageSlot;
 use parking_lot::Mutex;
 
 use crate::actors::config_reloader::{self, ConfigReloader};
@@ -32,7 +33,6 @@ use crate::messages::lifecycle::{Drain, Fatal, ReloadReady};
 use crate::settings::Settings;
 use crate::slots::Slots;
 use crate::views;
-use fk_web::state::StorageSlot;
 
 /// Threads that scrape. Parsing and appending a scrape takes well under a millisecond, so a few serve thousands of targets.
 const SCRAPE_THREADS_MAX: usize = 4;
