@@ -51,14 +51,18 @@ pub struct ScrapeSettings {
     pub host_name: String,
     /// `--scrape.adjust-timestamps`
     pub align_timestamps: bool,
-    /// `--scrape.timestamp-tolerance`, nanoseconds
+    /// `--scrape.timestamp-tolerance`, nanoseconds; at most one percent of an interval counts.
     pub tolerance_ns: i64,
 }
 
 impl ScrapeSettings {
     /// The timestamp in ms of a scrape that starts at `now_ns`.
     fn timestamp_ms(&self, now_ns: i64, first_ns: i64, interval_ns: i64) -> i64 {
-        let aligned = if self.align_timestamps { aligned_timestamp(now_ns, first_ns, interval_ns) } else { now_ns };
+        let aligned = if self.align_timestamps {
+            aligned_timestamp(now_ns, first_ns, interval_ns, self.tolerance_ns)
+        } else {
+            now_ns
+        };
         aligned.div_euclid(1_000_000)
     }
 }

@@ -1,6 +1,6 @@
 //! When a target is scraped, and which timestamp its samples get. All in nanoseconds since the Unix epoch.
 
-/// How late a scrape may start and still get the timestamp of its slot: 2 ms, or one percent of the interval if less.
+/// How late a scrape may start and still get the timestamp of its slot, unless configured (`--scrape.timestamp-tolerance`).
 pub const ALIGN_TOLERANCE_NS: i64 = 2_000_000;
 
 /// FNV-1a, 64 bits.
@@ -39,15 +39,15 @@ pub fn first_scrape_in(now_ns: i64, interval_ns: i64, identity: u64, seed: u64) 
 }
 
 /// The timestamp of a scrape that starts at `now_ns`: the time of its slot (`first_ns` plus whole intervals) if it starts
-/// only a little late, else `now_ns`. Equal distances of timestamps compress far better.
-pub fn aligned_timestamp(now_ns: i64, first_ns: i64, interval_ns: i64) -> i64 {
+/// at most `tolerance_ns` and one percent of the interval late, else `now_ns`. Equal distances of timestamps compress far better.
+pub fn aligned_timestamp(now_ns: i64, first_ns: i64, interval_ns: i64, tolerance_ns: i64) -> i64 {
     let interval = interval_ns.max(1);
     let late = now_ns.saturating_sub(first_ns);
     if late < 0 {
         return now_ns;
     }
     let late = late % interval;
-    if late <= (interval / 100).min(ALIGN_TOLERANCE_NS) { now_ns - late } else { now_ns }
+    if late <= (interval / 100).min(tolerance_ns) { now_ns - late } else { now_ns }
 }
 
 #[cfg(test)]
@@ -99,8 +99,12 @@ mod tests {
             (s + 1_000_000, 100 * ms, s),
             (s + 1_000_001, 100 * ms, s + 1_000_001),
         ] {
-            assert_eq!(aligned_timestamp(now, 0, interval), expected);
+            assert_eq!(aligned_timestamp(now, 0, interval, ALIGN_TOLERANCE_NS), expected);
         }
-        assert_eq!(aligned_timestamp(-5, 0, s), -5);
+        assert_eq!(aligned_timestamp(-5, 0, s, ALIGN_TOLERANCE_NS), -5);
+        // A wider tolerance still ends at one percent of the interval; none at all aligns nothing late.
+        assert_eq!(aligned_timestamp(5 * s + 9 * ms, 0, s, 20 * ms), 5 * s);
+        assert_eq!(aligned_timestamp(5 * s + 11 * ms, 0, s, 20 * ms), 5 * s + 11 * ms);
+        assert_eq!(aligned_timestamp(5 * s + ms, 0, s, 0), 5 * s + ms);
     }
 }
