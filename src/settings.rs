@@ -8,7 +8,7 @@ use fk_model::Duration;
 use fk_promql_syntax::ParserOptions;
 use fk_rules::RuleOptions;
 use fk_tsdb::DbOptions;
-use fk_tsdb::wal::{Compression, WalOptions};
+use fk_wal::{Compression, WalOptions};
 use fk_web::state::WebOptions;
 use url::Url;
 

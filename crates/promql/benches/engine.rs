@@ -75,8 +75,11 @@ fn storage(series: usize) -> Columns {
                 [("__name__", name), ("instance", &instance), ("job", "api"), ("path", &path), ("zone", "eu-west-1a")];
             let value =
                 |i: i64| if name == "limit" { 1000.0 + (i % 7) as f64 } else { (i * (1 + at as i64 % 13)) as f64 };
-            let samples =
-                Samples { t: (0..SAMPLES).map(|i| i * INTERVAL_MS).collect(), v: (0..SAMPLES).map(value).collect() };
+            let samples = Samples {
+                t: (0..SAMPLES).map(|i| i * INTERVAL_MS).collect(),
+                v: (0..SAMPLES).map(value).collect(),
+                ..Samples::default()
+            };
             all.push((Labels::from_pairs(labels), samples));
         }
     }

@@ -246,8 +246,8 @@ mod tests {
     #[test]
     fn staleness_markers_go() {
         let stale = fk_model::stale_nan();
-        let mut samples = Samples { t: vec![1, 2, 3, 4], v: vec![1.0, stale, 3.0, stale] };
+        let mut samples = Samples { t: vec![1, 2, 3, 4], v: vec![1.0, stale, 3.0, stale], ..Samples::default() };
         remove_stale(&mut samples);
-        assert_eq!(samples, Samples { t: vec![1, 3], v: vec![1.0, 3.0] });
+        assert_eq!(samples, Samples { t: vec![1, 3], v: vec![1.0, 3.0], ..Samples::default() });
     }
 }

@@ -522,7 +522,8 @@ fn query(rule: &RuleRuntime, ts_ms: i64, ctx: &EvalContext<'_>) -> Result<Vec<Re
 
 /// Staleness markers at `at_ms`; that some are rejected does not matter.
 fn append_markers(series: &[SeriesRef], at_ms: i64, appender: &dyn Appender) -> Result<(), StorageError> {
-    let mut batch = Batch { samples: Vec::with_capacity(series.len()), out_of_order: OutOfOrder::Reject };
+    let mut batch =
+        Batch { samples: Vec::with_capacity(series.len()), out_of_order: OutOfOrder::Reject, ..Batch::default() };
     for &series in series {
         batch.push(series, at_ms, stale_nan());
     }

@@ -143,7 +143,7 @@ impl Written {
         if self.report.rejected.is_empty() {
             return Ok(rejected);
         }
-        let mut again = Batch { samples: Vec::new(), out_of_order: OutOfOrder::Reject };
+        let mut again = Batch { out_of_order: OutOfOrder::Reject, ..Batch::default() };
         let mut again_idx = Vec::new();
         for &(idx, reason) in self.report.rejected.iter().filter(|(idx, _)| *idx < n_results) {
             let entry = &mut self.entries[idx];

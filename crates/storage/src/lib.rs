@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use fk_model::{Labels, Matcher};
+use fk_model::{FloatHistogram, Histogram, Labels, Matcher, Metadata};
 
 /// Names a series of the local storage while the process runs (and in its write-ahead log). Never reused for another series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +27,57 @@ pub struct BatchSample {
     pub t: i64,
     /// Value; a staleness marker is [`fk_model::stale_nan`].
     pub v: f64,
+}
+
+/// The value of a histogram sample.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HistogramValue {
+    /// With integer counts.
+    Int(Arc<Histogram>),
+    /// With float counts.
+    Float(Arc<FloatHistogram>),
+}
+
+impl HistogramValue {
+    /// Whether this marks the end of a series.
+    pub fn is_stale(&self) -> bool {
+        match self {
+            HistogramValue::Int(h) => h.is_stale(),
+            HistogramValue::Float(h) => h.is_stale(),
+        }
+    }
+
+    /// With float counts, whatever it has.
+    pub fn to_float(&self) -> Arc<FloatHistogram> {
+        match self {
+            HistogramValue::Int(h) => Arc::new(h.to_float()),
+            HistogramValue::Float(h) => Arc::clone(h),
+        }
+    }
+}
+
+/// One histogram sample of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchHistogram {
+    /// The series, from [`Appender::resolve`].
+    pub series: SeriesRef,
+    /// Time, ms.
+    pub t: i64,
+    /// Start timestamp, ms; 0 if not known.
+    pub start: i64,
+    /// The histogram.
+    pub h: HistogramValue,
+}
+
+/// An example of what a series has counted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exemplar {
+    /// Its labels, such as a trace id.
+    pub labels: Labels,
+    /// Value observed.
+    pub v: f64,
+    /// Time, ms.
+    pub t: i64,
 }
 
 /// What a batch does with samples that are older than the newest of their series.
@@ -44,14 +95,31 @@ pub enum OutOfOrder {
 pub struct Batch {
     /// The samples, in the order they were found; a series may occur several times.
     pub samples: Vec<BatchSample>,
+    /// Start timestamps of the samples, ms, 0 where not known: as many as samples, or none at all.
+    pub starts: Vec<i64>,
+    /// Histogram samples.
+    pub histograms: Vec<BatchHistogram>,
+    /// Exemplars. One that cannot be stored fails nothing else.
+    pub exemplars: Vec<(SeriesRef, Exemplar)>,
+    /// Metadata that is new or has changed.
+    pub metadata: Vec<(SeriesRef, Arc<Metadata>)>,
     /// See [`OutOfOrder`].
     pub out_of_order: OutOfOrder,
 }
 
 impl Batch {
-    /// Forgets the samples and keeps the memory.
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty() && self.histograms.is_empty() && self.exemplars.is_empty() && self.metadata.is_empty()
+    }
+
+    /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
         self.samples.clear();
+        self.starts.clear();
+        self.histograms.clear();
+        self.exemplars.clear();
+        self.metadata.clear();
         self.out_of_order = OutOfOrder::Accept;
     }
 
@@ -89,6 +157,20 @@ pub struct AppendReport {
     pub accepted: usize,
     /// Index into [`Batch::samples`] and reason, ascending by index.
     pub rejected: Vec<(usize, Rejection)>,
+    /// Index into [`Batch::histograms`] and reason, ascending by index.
+    pub rejected_histograms: Vec<(usize, Rejection)>,
+    /// Index into [`Batch::exemplars`] and reason, ascending by index.
+    pub rejected_exemplars: Vec<(usize, Rejection)>,
+}
+
+impl AppendReport {
+    /// Forgets everything and keeps the memory.
+    pub fn clear(&mut self) {
+        self.accepted = 0;
+        self.rejected.clear();
+        self.rejected_histograms.clear();
+        self.rejected_exemplars.clear();
+    }
 }
 
 /// Why a whole call failed. Nothing of the batch is stored then.
@@ -213,8 +295,12 @@ pub struct SelectParams {
 pub struct Samples {
     /// Times, ms.
     pub t: Vec<i64>,
-    /// Values; staleness markers included.
+    /// Values; staleness markers included. Of a histogram sample, its sum.
     pub v: Vec<f64>,
+    /// The histogram samples among them: index into `t`, ascending, and histogram.
+    pub histograms: Vec<(u32, Arc<FloatHistogram>)>,
+    /// Start timestamps, ms, 0 where not known: as many as samples, or none at all.
+    pub starts: Vec<i64>,
 }
 
 impl Samples {
@@ -222,6 +308,8 @@ impl Samples {
     pub fn clear(&mut self) {
         self.t.clear();
         self.v.clear();
+        self.histograms.clear();
+        self.starts.clear();
     }
 
     /// How many samples there are.

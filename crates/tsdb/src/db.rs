@@ -22,10 +22,10 @@ use fk_storage::{
 use crate::head::{Head, HeadOptions, HeadStats, HeadStatus};
 use crate::lockfile::{LockError, Lockfile};
 use crate::metrics::DbMetrics;
-use crate::vfs::{self, OsVfs, Vfs, VfsError};
-use crate::wal::record::{Record, encode_samples, encode_series, kind};
-use crate::wal::{
-    self, Compression, Listing, ReplayError, ReplayReport, SegmentId, Wal, WalError, WalOptions, WalStats,
+use fk_vfs::{self as vfs, OsVfs, Vfs, VfsError};
+use fk_wal::record::{Record, encode_samples, encode_series, kind};
+use fk_wal::{
+    self as wal, Compression, Listing, ReplayError, ReplayReport, SegmentId, Wal, WalError, WalOptions, WalStats,
 };
 
 /// The log's directory within the data directory.

@@ -6,13 +6,10 @@
 //!
 //! Invariant: nothing here knows actors; time comes in as sample times.
 
-pub mod chunk;
 pub mod db;
 pub mod head;
 pub mod lockfile;
 pub mod metrics;
-pub mod vfs;
-pub mod wal;
 
 pub use db::{Db, DbError, DbOptions, ReplayProgress, Replayed};
 pub use head::{HeadStats, HeadStatus};

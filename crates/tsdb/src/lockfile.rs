@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::vfs::{Vfs, VfsError, VfsLock};
+use fk_vfs::{Vfs, VfsError, VfsLock};
 
 /// The name of the file.
 pub const LOCK_FILE: &str = "lock";
@@ -53,8 +53,8 @@ impl Lockfile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vfs::OsVfs;
-    use crate::vfs::sim::SimVfs;
+    use fk_vfs::OsVfs;
+    use fk_vfs::sim::SimVfs;
 
     fn check(vfs: &dyn Vfs, dir: &Path) {
         let first = Lockfile::acquire(vfs, dir).expect("free");

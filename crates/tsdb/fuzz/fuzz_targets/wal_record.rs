@@ -1,7 +1,7 @@
 //! Any bytes as a record: decoded or refused, and what is decoded can be read to its end.
 #![no_main]
 
-use fk_tsdb::wal::record::Record;
+use fk_wal::record::Record;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -7,9 +7,9 @@
 use std::convert::Infallible;
 use std::path::Path;
 
-use fk_tsdb::vfs::sim::SimVfs;
-use fk_tsdb::wal::page::{PAGE_BYTES, lay_out};
-use fk_tsdb::wal::{recover, replay, segment_path};
+use fk_vfs::sim::SimVfs;
+use fk_wal::page::{PAGE_BYTES, lay_out};
+use fk_wal::{recover, replay, segment_path};
 use libfuzzer_sys::fuzz_target;
 
 fn segment(bytes: &[u8]) -> Vec<u8> {

@@ -9,7 +9,7 @@ use fk_storage::{Rejection, Samples};
 use fk_testkit::{MemoryStorage, TempDir};
 
 use super::*;
-use crate::vfs::sim::SimVfs;
+use fk_vfs::sim::SimVfs;
 
 const ALL: TimeRange = TimeRange { mint: i64::MIN, maxt: i64::MAX };
 

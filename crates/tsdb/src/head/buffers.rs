@@ -8,7 +8,7 @@
 //! A constant run in an equal rhythm is not stored as bytes at all: open it needs no buffer, completed it takes 32 bytes
 //! whatever its length.
 
-use crate::chunk::xor;
+use fk_chunk::xor;
 
 /// "No buffer", "no chunk".
 pub(crate) const NONE: u32 = 0;

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use fk_model::{Labels, Matcher};
 use fk_storage::{Control, Samples, SelectParams, SeriesSet, StorageError, TimeRange};
 
-use crate::chunk::{ChunkError, xor};
+use fk_chunk::{ChunkError, xor};
 
 use super::buffers::{ChunkData, NONE, Run};
 use super::matching::Plan;

@@ -12,7 +12,7 @@
 //! commit away again ([`Slot::visible`]), which works for the last commit; two newer ones are a conflict, and the reader
 //! then looks again with all shards held.
 
-use crate::chunk::xor::{self, XorState};
+use fk_chunk::xor::{self, XorState};
 
 use super::buffers::{self, Arena, ChunkData, NONE, OPEN_BYTES_MAX, Run, Slabs};
 

@@ -9,9 +9,9 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 
 use fk_storage::{BatchSample, SeriesRef};
 use fk_testkit::TempDir;
-use fk_tsdb::vfs::OsVfs;
-use fk_tsdb::wal::record::{Record, encode_samples};
-use fk_tsdb::wal::{Compression, Wal, WalOptions, replay};
+use fk_vfs::OsVfs;
+use fk_wal::record::{Record, encode_samples};
+use fk_wal::{Compression, Wal, WalOptions, replay};
 
 /// Samples of one scrape.
 const BATCH: usize = 1000;

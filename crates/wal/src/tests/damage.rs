@@ -6,9 +6,9 @@ use std::ops::Range;
 use proptest::prelude::*;
 
 use super::*;
-use crate::vfs::sim::Fault;
-use crate::wal::page::{HEADER_BYTES, PAGE_BYTES};
-use crate::wal::scan::{Item, Reason, Scanner};
+use crate::page::{HEADER_BYTES, PAGE_BYTES};
+use crate::scan::{Item, Reason, Scanner};
+use fk_vfs::sim::Fault;
 
 /// A log of one segment: its bytes, and where each record lies in it.
 fn segment(compression: Compression, counts: &[usize]) -> (Vec<u8>, Vec<Range<usize>>) {

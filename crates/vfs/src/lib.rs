@@ -4,8 +4,9 @@
 //! bytes would survive a power cut, and fails on demand; tests sweep it over every operation of an engine. Because of the
 //! second one the trait is kept to what the engines need, and every error carries the operation and the path.
 //!
-//! Files are addressed by offset (`pread`, `pwrite`), so a handle has no position and can be used by several threads. There
-//! is no memory mapping: a mapped file that somebody truncates ends the process, a failed read does not.
+//! Files are addressed by offset (`pread`, `pwrite`), so a handle has no position and can be used by several threads. Only
+//! files that nobody changes any more may be mapped ([`Vfs::map`]): a mapped file that somebody truncates ends the process, a
+//! failed read does not.
 
 mod os;
 pub mod sim;
@@ -13,6 +14,8 @@ pub mod sim;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
 
 pub use os::OsVfs;
 
@@ -93,6 +96,10 @@ pub trait Vfs: Send + Sync + fmt::Debug {
     /// Opens a file for reading and writing, made if it does not exist, emptied if it does. The directory needs a
     /// [`Vfs::sync_dir`] before a new file survives a power cut.
     fn create(&self, path: &Path) -> Result<Box<dyn VfsFile>>;
+
+    /// The whole of a file as bytes, mapped into memory where the system can. Only for files that are complete and are
+    /// never written, cut or extended again; removing them is fine.
+    fn map(&self, path: &Path) -> Result<Bytes>;
 
     /// Gives a file another name; a file that has that name is replaced. Directories can be renamed, not replaced.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
@@ -339,6 +346,18 @@ mod tests {
             remove_dir_all(vfs, &dir.join("d")).expect("nothing left to remove");
             assert_eq!(vfs.metadata(&dir.join("d")).expect("stat"), None);
             assert!(vfs.free_bytes(dir).expect("free") > 0);
+        });
+    }
+
+    #[test]
+    fn a_map_has_the_bytes_of_the_file_and_survives_its_name() {
+        check(|vfs, dir| {
+            let path = dir.join("a");
+            write_file_atomic(vfs, &path, b"hello").expect("write");
+            let map = vfs.map(&path).expect("map");
+            vfs.remove_file(&path).expect("remove");
+            assert_eq!(&map[1..4], b"ell");
+            assert!(vfs.map(&path).expect_err("missing").is_not_found());
         });
     }
 

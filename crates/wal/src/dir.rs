@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::vfs::{self, Vfs};
+use fk_vfs::{self as vfs, Vfs};
 
 /// How the name of a checkpoint's directory begins.
 const CHECKPOINT_PREFIX: &str = "checkpoint.";
@@ -69,7 +69,7 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vfs::sim::SimVfs;
+    use fk_vfs::sim::SimVfs;
 
     #[test]
     fn only_proper_names_count() {

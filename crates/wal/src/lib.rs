@@ -36,7 +36,7 @@ pub use dir::{Listing, checkpoint_path, segment_path};
 pub use repair::{RepairReport, recover, repair, restore_leftovers};
 pub use replay::{Damage, Gap, Position, ReplayError, ReplayReport, SegmentId, replay};
 
-use crate::vfs::{self, Vfs, VfsError, VfsFile};
+use fk_vfs::{self as vfs, Vfs, VfsError, VfsFile};
 use page::PAGE_BYTES;
 
 /// Most bytes that are kept in memory because no sync has made them durable; more make [`Wal::log`] sync by itself. At 4

@@ -6,7 +6,7 @@
 
 use super::compress::RECORD_BYTES_MAX;
 use super::page::{COMPRESSION_MASK, HEADER_BYTES, PAGE_BYTES, Part};
-use crate::vfs::{self, VfsFile};
+use fk_vfs::{self as vfs, VfsFile};
 
 /// How much is read with one call: 16 pages.
 const BLOCK_BYTES: usize = 16 * PAGE_BYTES;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::vfs::sim::Fault;
+use fk_vfs::sim::Fault;
 
 /// What a run of the script was told.
 #[derive(Clone, Debug, Default)]

@@ -10,8 +10,8 @@ use fk_storage::{BatchSample, SeriesRef};
 
 use super::record::{Record, encode_samples};
 use super::*;
-use crate::vfs::OsVfs;
-use crate::vfs::sim::SimVfs;
+use fk_vfs::OsVfs;
+use fk_vfs::sim::SimVfs;
 
 const DIR: &str = "/data/wal";
 

@@ -5,7 +5,9 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{DirEntry, Metadata, Result, Vfs, VfsError, VfsFile, VfsLock};
+use bytes::Bytes;
+
+use crate::{DirEntry, Metadata, Result, Vfs, VfsError, VfsFile, VfsLock};
 
 /// How often [`Vfs::lock`] starts again because the file it locked is no longer the one at the path.
 const LOCK_TRIES_MAX: usize = 16;
@@ -44,6 +46,11 @@ impl Vfs for OsVfs {
 
     fn create(&self, path: &Path) -> Result<Box<dyn VfsFile>> {
         open("create", path, OpenOptions::new().read(true).write(true).create(true).truncate(true))
+    }
+
+    fn map(&self, path: &Path) -> Result<Bytes> {
+        let file = File::open(path).map_err(|e| VfsError::new("open", path, e))?;
+        fk_mmap::map(&file).map_err(|e| VfsError::new("map", path, e))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {

@@ -20,7 +20,7 @@
 //! and a byte buffer that somebody else owns, so the head can keep the state inside its series slots and the bytes in
 //! slabs. Reading appends to flat columns; damaged bytes end in an error, never in a panic.
 
-use super::ChunkError;
+use crate::ChunkError;
 
 /// Bytes of the header: the sample count.
 pub const HEADER_BYTES: usize = 2;

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
-use super::{DirEntry, Metadata, Result, Vfs, VfsError, VfsFile, VfsLock};
+use bytes::Bytes;
+
+use crate::{DirEntry, Metadata, Result, Vfs, VfsError, VfsFile, VfsLock};
 
 /// What goes wrong with an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -365,6 +367,10 @@ impl Vfs for SimVfs {
 
     fn open_rw(&self, path: &Path) -> Result<Box<dyn VfsFile>> {
         self.op("open", path, |s| Ok(self.handle(path, s, s.file(path)?, true)))
+    }
+
+    fn map(&self, path: &Path) -> Result<Bytes> {
+        self.op("map", path, |s| Ok(Bytes::copy_from_slice(&s.inodes[s.file(path)?].current)))
     }
 
     fn create(&self, path: &Path) -> Result<Box<dyn VfsFile>> {

@@ -11,7 +11,7 @@ use super::page::lay_out;
 use super::record::Record;
 use super::replay::{self, Position, ReplayError, ReplayReport};
 use super::scan::{self, Item, Reason, Span};
-use crate::vfs::{self, Vfs, VfsError, VfsFile};
+use fk_vfs::{self as vfs, Vfs, VfsError, VfsFile};
 
 /// Missing segments are made up for by empty ones; a gap that is longer has another cause than a lost file.
 const GAP_SEGMENTS_MAX: u32 = 1000;

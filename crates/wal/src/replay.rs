@@ -10,7 +10,7 @@ use super::compress::Decompressor;
 use super::dir::{Listing, checkpoint_path, segment_path};
 use super::record::Record;
 use super::scan::{self, Item, Reason, Span};
-use crate::vfs::{Vfs, VfsError};
+use fk_vfs::{Vfs, VfsError};
 
 /// So many damages are listed one by one; more are only counted.
 pub const DAMAGES_MAX: usize = 1000;
