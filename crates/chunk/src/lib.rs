@@ -1,9 +1,15 @@
 //! Chunks: runs of samples of one series in the encodings of Prometheus, byte for byte, so that a chunk is produced once
-//! and from then on only copied (into head chunk files, into blocks, over the wire).
+//! and from then on only copied (into head chunk files, into blocks, over the wire). See `docs/format/chunks.md`.
 //!
 //! A chunk here is the payload without the framing of the files: no length, no encoding byte, no checksum.
+//!
+//! Reading: [`decode_range`] appends the samples of any chunk to the columns that queries work on; [`decode_exact`] hands
+//! them over one by one as they were appended.
 
+mod bits;
 pub mod xor;
+
+use fk_storage::{HistogramValue, Samples};
 
 /// How a chunk is encoded: the byte in front of its data in all files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,6 +20,12 @@ pub enum Encoding {
     Histogram,
     /// Histograms with float counts.
     FloatHistogram,
+    /// Floats with start timestamps.
+    Xor2,
+    /// Histograms with integer counts and start timestamps.
+    HistogramSt,
+    /// Histograms with float counts and start timestamps.
+    FloatHistogramSt,
 }
 
 impl Encoding {
@@ -23,6 +35,9 @@ impl Encoding {
             1 => Encoding::Xor,
             2 => Encoding::Histogram,
             3 => Encoding::FloatHistogram,
+            4 => Encoding::Xor2,
+            5 => Encoding::HistogramSt,
+            6 => Encoding::FloatHistogramSt,
             _ => return None,
         })
     }
@@ -33,7 +48,54 @@ impl Encoding {
             Encoding::Xor => 1,
             Encoding::Histogram => 2,
             Encoding::FloatHistogram => 3,
+            Encoding::Xor2 => 4,
+            Encoding::HistogramSt => 5,
+            Encoding::FloatHistogramSt => 6,
         }
+    }
+
+    /// Its name, as Prometheus prints it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Encoding::Xor => "XOR",
+            Encoding::Histogram => "histogram",
+            Encoding::FloatHistogram => "floathistogram",
+            Encoding::Xor2 => "XOR2",
+            Encoding::HistogramSt => "histogramST",
+            Encoding::FloatHistogramSt => "floathistogramST",
+        }
+    }
+
+    /// Whether the samples are floats, not histograms.
+    pub fn is_float(self) -> bool {
+        matches!(self, Encoding::Xor | Encoding::Xor2)
+    }
+
+    /// Whether samples may have start timestamps.
+    pub fn has_starts(self) -> bool {
+        matches!(self, Encoding::Xor2 | Encoding::HistogramSt | Encoding::FloatHistogramSt)
+    }
+
+    /// Bytes in front of the first sample.
+    pub fn header_bytes(self) -> usize {
+        match self {
+            Encoding::Xor => xor::HEADER_BYTES,
+            _ => 3,
+        }
+    }
+
+    /// Most samples that a chunk can hold, by the width of its header.
+    pub fn samples_max(self) -> usize {
+        match self {
+            Encoding::HistogramSt | Encoding::FloatHistogramSt => 0x3fff,
+            _ => 0xffff,
+        }
+    }
+
+    /// How many samples the header of a chunk promises; `None` if there is no header.
+    pub fn count(self, bytes: &[u8]) -> Option<usize> {
+        let &[a, b, ..] = bytes else { return None };
+        (bytes.len() >= self.header_bytes()).then_some(usize::from(u16::from_be_bytes([a, b])) & self.samples_max())
     }
 }
 
@@ -56,4 +118,66 @@ pub enum ChunkError {
         /// Which sample, from 0.
         sample: usize,
     },
+    /// The encoding is not read.
+    #[error("chunks of encoding {} are not supported", .0.name())]
+    Unsupported(Encoding),
+}
+
+/// The value of a sample, as it was appended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SampleValue {
+    /// A float.
+    Float(f64),
+    /// A histogram.
+    Histogram(HistogramValue),
+}
+
+/// A sample, as it was appended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Time, ms.
+    pub t: i64,
+    /// Start timestamp, ms; 0 if not known.
+    pub start: i64,
+    /// Its value.
+    pub v: SampleValue,
+}
+
+/// Appends the samples with times in `mint..=maxt` among the first `samples_max` ones of a chunk to `out`. Stops reading
+/// at the first sample past `maxt`. Histograms come with float counts and with what the chunk says about counter resets.
+/// After an error `out` has the samples in front of the damage.
+pub fn decode_range(
+    encoding: Encoding,
+    bytes: &[u8],
+    samples_max: usize,
+    mint: i64,
+    maxt: i64,
+    out: &mut Samples,
+) -> Result<(), ChunkError> {
+    match encoding {
+        Encoding::Xor => xor::decode_range(bytes, samples_max, mint, maxt, &mut out.t, &mut out.v),
+        other => Err(ChunkError::Unsupported(other)),
+    }
+}
+
+/// Calls `each` with the samples of a chunk one by one, among the first `samples_max` ones, until it returns `false`.
+pub fn decode_exact(
+    encoding: Encoding,
+    bytes: &[u8],
+    samples_max: usize,
+    each: &mut dyn FnMut(Sample) -> bool,
+) -> Result<(), ChunkError> {
+    match encoding {
+        Encoding::Xor => {
+            let (mut t, mut v) = (Vec::new(), Vec::new());
+            let result = xor::decode_range(bytes, samples_max, i64::MIN, i64::MAX, &mut t, &mut v);
+            for (t, v) in t.into_iter().zip(v) {
+                if !each(Sample { t, start: 0, v: SampleValue::Float(v) }) {
+                    return Ok(());
+                }
+            }
+            result
+        }
+        other => Err(ChunkError::Unsupported(other)),
+    }
 }

@@ -21,6 +21,7 @@
 //! slabs. Reading appends to flat columns; damaged bytes end in an error, never in a panic.
 
 use crate::ChunkError;
+use crate::bits::BitReader;
 
 /// Bytes of the header: the sample count.
 pub const HEADER_BYTES: usize = 2;
@@ -324,8 +325,7 @@ pub fn first_time(bytes: &[u8]) -> Option<i64> {
     if count(bytes)? == 0 {
         return None;
     }
-    let mut reader = Bits { bytes, at: HEADER_BYTES * 8 };
-    reader.varint()
+    BitReader::new(bytes, HEADER_BYTES).varint()
 }
 
 /// Appends all samples to `t` and `v`.
@@ -353,7 +353,7 @@ pub fn decode_range(
     let plausible = wanted.min(1 + bytes.len() * 4);
     ts.reserve(plausible);
     vs.reserve(plausible);
-    let mut reader = Bits { bytes, at: HEADER_BYTES * 8 };
+    let mut reader = BitReader::new(bytes, HEADER_BYTES);
     let mut t = reader.varint().ok_or(truncated(0))?;
     let mut value = reader.bits(64).ok_or(truncated(0))?;
     let mut push = |t: i64, value: u64| {
@@ -371,7 +371,7 @@ pub fn decode_range(
     let end = bytes.len() * 8;
     for sample in 1..wanted {
         if sample > 1 {
-            delta = delta.wrapping_add(reader.dod().ok_or(truncated(sample))? as u64);
+            delta = delta.wrapping_add(dod(&mut reader).ok_or(truncated(sample))? as u64);
         }
         t = t.wrapping_add(delta as i64);
         let control = reader.peek();
@@ -407,92 +407,26 @@ pub fn decode_range(
     Ok(())
 }
 
-/// Reads bits from the top of each byte down. Past the end there are zeros; who reads them finds `at` beyond the end.
-struct Bits<'a> {
-    bytes: &'a [u8],
-    /// Position in bits.
-    at: usize,
-}
-
-impl Bits<'_> {
-    /// The next bits, left-aligned; at least 57 of them are valid.
-    #[inline]
-    fn peek(&self) -> u64 {
-        let byte = self.at >> 3;
-        let word = match self.bytes.get(byte..byte + 8) {
-            Some(word) => u64::from_be_bytes(*word.first_chunk().expect("8 bytes")),
-            None => self.peek_tail(byte),
-        };
-        word << (self.at & 7)
-    }
-
-    #[cold]
-    fn peek_tail(&self, byte: usize) -> u64 {
-        let mut word = [0; 8];
-        for (to, from) in word.iter_mut().zip(self.bytes.get(byte..).unwrap_or(&[])) {
-            *to = *from;
+/// A delta of deltas; `None` past the end.
+#[inline]
+fn dod(reader: &mut BitReader<'_>) -> Option<i64> {
+    let word = reader.peek();
+    let (prefix, n) = match (!word).leading_zeros() {
+        0 => {
+            reader.at += 1;
+            return Some(0);
         }
-        u64::from_be_bytes(word)
-    }
-
-    /// `n` bits, `1..=64`; `None` past the end.
-    #[inline]
-    fn bits(&mut self, n: u32) -> Option<u64> {
-        let mut value = self.peek() >> (64 - n);
-        if n > 57 {
-            let rest = n - 57;
-            self.at += 57;
-            let low = self.peek() >> (64 - rest);
-            self.at += rest as usize;
-            // The last bits of the first look may have been beyond its word; they are read again here.
-            value = value >> rest << rest | low;
-        } else {
-            self.at += n as usize;
+        1 => (2, 14u32),
+        2 => (3, 17),
+        3 => (4, 20),
+        _ => {
+            reader.at += 4;
+            return reader.bits(64).map(|dod| dod as i64);
         }
-        (self.at <= self.bytes.len() * 8).then_some(value)
-    }
-
-    /// A delta of deltas; `None` past the end.
-    #[inline]
-    fn dod(&mut self) -> Option<i64> {
-        let word = self.peek();
-        let (prefix, n) = match (!word).leading_zeros() {
-            0 => {
-                self.at += 1;
-                return Some(0);
-            }
-            1 => (2, 14u32),
-            2 => (3, 17),
-            3 => (4, 20),
-            _ => {
-                self.at += 4;
-                return self.bits(64).map(|dod| dod as i64);
-            }
-        };
-        self.at += (prefix + n) as usize;
-        let bits = (word << prefix >> (64 - n)) as i64;
-        Some(if bits > 1 << (n - 1) { bits - (1 << n) } else { bits })
-    }
-
-    fn uvarint(&mut self) -> Option<u64> {
-        let mut value = 0u64;
-        for shift in (0..70).step_by(7) {
-            let byte = self.bits(8)?;
-            if shift == 63 && byte > 1 {
-                return None;
-            }
-            value |= (byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn varint(&mut self) -> Option<i64> {
-        let value = self.uvarint()?;
-        Some((value >> 1) as i64 ^ -((value & 1) as i64))
-    }
+    };
+    reader.at += (prefix + n) as usize;
+    let bits = (word << prefix >> (64 - n)) as i64;
+    Some(if bits > 1 << (n - 1) { bits - (1 << n) } else { bits })
 }
 
 #[cfg(test)]
