@@ -15,11 +15,10 @@ use parking_lot::Mutex;
 
 use fk_model::{Labels, Matcher};
 use fk_storage::{
-    AppendReport, Appender, Batch, BatchSample, Control, Queryable, SelectParams, SeriesRef, SeriesSet, StorageError,
-    TimeRange,
+    AppendReport, Appender, Batch, Control, Queryable, SelectParams, SeriesRef, SeriesSet, StorageError, TimeRange,
 };
 
-use crate::head::{Head, HeadOptions, HeadStats, HeadStatus};
+use crate::head::{Head, HeadOptions, HeadStats, HeadStatus, LogEntry};
 use crate::lockfile::{LockError, Lockfile};
 use crate::metrics::DbMetrics;
 use fk_vfs::{self as vfs, OsVfs, Vfs, VfsError};
@@ -275,14 +274,14 @@ impl Db {
     }
 
     /// Logs what a batch adds: one write.
-    fn log(&self, new: &[(SeriesRef, Labels)], samples: &[BatchSample]) -> Result<(), StorageError> {
+    fn log(&self, entry: &LogEntry<'_>) -> Result<(), StorageError> {
         let mut records = self.buffers.lock().pop().unwrap_or_default();
         records.series.clear();
         records.samples.clear();
-        if !new.is_empty() {
-            encode_series(new.iter().map(|(series, labels)| (*series, labels)), &mut records.series);
+        if !entry.series.is_empty() {
+            encode_series(entry.series.iter().map(|(series, labels)| (*series, labels)), &mut records.series);
         }
-        encode_samples(samples, &mut records.samples);
+        encode_samples(entry.samples, &mut records.samples);
         // Empty records are left out.
         let result = self.wal.log(&[&records.series, &records.samples]);
         if records.series.capacity() + records.samples.capacity() <= RECORD_BYTES_KEPT {
@@ -310,7 +309,7 @@ impl Appender for Db {
 
     fn append(&self, batch: &Batch, report: &mut AppendReport) -> Result<(), StorageError> {
         self.check_open()?;
-        self.head.append(batch, report, &|new, samples| self.log(new, samples))
+        self.head.append(batch, report, &|entry| self.log(entry))
     }
 }
 

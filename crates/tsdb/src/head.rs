@@ -62,7 +62,7 @@ use shard::Shard;
 use slot::CutRules;
 use symbols::Symbols;
 
-pub use append::{BATCH_SAMPLES_MAX, Log};
+pub use append::{BATCH_SAMPLES_MAX, Log, LogEntry};
 pub use stats::{HeadStats, HeadStatus, MemoryUse, NameCount};
 
 /// Most labels of one series.

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use proptest::prelude::*;
 
 use fk_model::stale_nan;
-use fk_storage::{Rejection, Samples};
+use fk_storage::{BatchSample, Rejection, Samples};
 use fk_testkit::{MemoryStorage, TempDir};
 
 use super::*;

@@ -17,9 +17,20 @@ pub const BATCH_SAMPLES_MAX: usize = 1 << 20;
 /// Scratches kept for reuse: about as many as appends run at the same time.
 const SCRATCHES_MAX: usize = 16;
 
-/// Takes what a batch adds to the log: new series first, then samples. Everything is durable against the end of the
-/// process when it returns.
-pub type Log<'a> = dyn Fn(&[(SeriesRef, Labels)], &[BatchSample]) -> Result<(), StorageError> + 'a;
+/// What an append adds to a log with one write, in this order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogEntry<'a> {
+    /// Series that the log does not know yet. Never in the out-of-order log.
+    pub series: &'a [(SeriesRef, Labels)],
+    /// Float samples.
+    pub samples: &'a [BatchSample],
+    /// Whether this goes to the log of out-of-order samples (`wbl/`) instead of the write-ahead log.
+    pub out_of_order: bool,
+}
+
+/// Takes what a batch adds to the logs: at most one call for the write-ahead log, then at most one for the log of
+/// out-of-order samples. What a successful call was given survives the end of the process.
+pub type Log<'a> = dyn Fn(&LogEntry<'_>) -> Result<(), StorageError> + 'a;
 
 /// Memory of one append.
 #[derive(Debug, Default)]
@@ -107,7 +118,8 @@ impl Head {
             self.check(scratch, batch, report, &mut gates, &data)?;
         }
         if !scratch.accepted.is_empty() {
-            log(&self.new_labels(scratch), &scratch.accepted)?;
+            let series = self.new_labels(scratch);
+            log(&LogEntry { series: &series, samples: &scratch.accepted, out_of_order: false })?;
             self.publish(scratch);
         }
         self.count(report, scratch.accepted.len());

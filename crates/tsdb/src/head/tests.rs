@@ -14,7 +14,7 @@ use fk_storage::{
 };
 use fk_testkit::MemoryStorage;
 
-use super::{Head, HeadOptions};
+use super::{Head, HeadOptions, LogEntry};
 
 const ALL: TimeRange = TimeRange { mint: i64::MIN, maxt: i64::MAX };
 
@@ -28,7 +28,7 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 
 fn append(head: &Head, batch: &Batch) -> AppendReport {
     let mut report = AppendReport::default();
-    head.append(batch, &mut report, &|_, _| Ok(())).unwrap();
+    head.append(batch, &mut report, &|_| Ok(())).unwrap();
     report
 }
 
@@ -203,15 +203,14 @@ fn a_failed_log_leaves_nothing_behind() {
     let mut batch = Batch::default();
     batch.push(series, 10, 1.0);
     let mut report = AppendReport::default();
-    let refuse =
-        |_: &[(SeriesRef, Labels)], _: &[fk_storage::BatchSample]| Err(StorageError::ReadOnly("full".to_owned()));
+    let refuse = |_: &LogEntry<'_>| Err(StorageError::ReadOnly("full".to_owned()));
     assert!(head.append(&batch, &mut report, &refuse).is_err());
     assert_eq!(report, AppendReport::default());
     assert_eq!(select(&head, &[], ALL), []);
     // The series has not reached the log, so the next batch logs it again.
     let logged = std::cell::Cell::new(0);
-    let log = |new: &[(SeriesRef, Labels)], _: &[fk_storage::BatchSample]| {
-        logged.set(logged.get() + new.len());
+    let log = |entry: &LogEntry<'_>| {
+        logged.set(logged.get() + entry.series.len());
         Ok(())
     };
     head.append(&batch, &mut report, &log).unwrap();
