@@ -1,8 +1,37 @@
 //! Blocks: immutable directories of series, chunks and postings, in the format of Prometheus (`docs/format/`).
 //!
-//! What passes between readers, the head, compaction and the writer of blocks is a [`SeriesStream`]: series in order of
-//! labels, each with its encoded chunks.
+//! ```text
+//! 01DXXFZDYD1MQW6079WK0K6EDQ/     a ULID
+//!   meta.json                     time range, sizes, origin (`meta`)
+//!   index                         symbols, series, postings (`index`)
+//!   chunks/000001 ...             chunks, in order of series (`segments`)
+//!   tombstones                    what has been deleted since (`tombstones`)
+//! ```
+//!
+//! [`Block`] reads one, [`BlockWriter`] makes one, [`dir`] knows their names in a data directory. What passes between
+//! readers, the head, compaction and the writer is a [`SeriesStream`]: series in order of labels, each with its encoded
+//! chunks. [`BlockStream`] is a block as a stream, [`MergeStream`] several streams as one.
+//!
+//! Nothing here has a clock, a thread or a cache that grows. Files are mapped; every section's and every chunk's checksum
+//! is checked when it is used, and damage is an error of whoever asked for the damaged part.
 
+mod block;
+mod block_stream;
+mod codec;
+pub mod dir;
+pub mod index;
+mod merge;
+pub mod meta;
 pub mod stream;
+pub mod tombstones;
+mod ulid;
+mod writer;
 
+pub use block::{Block, Deletion};
+pub use block_stream::BlockStream;
+pub use merge::MergeStream;
+pub use meta::{BlockDesc, BlockMeta, BlockStats, Compaction};
 pub use stream::{ChunkPart, SeriesChunks, SeriesStream};
+pub use tombstones::Tombstones;
+pub use ulid::{NotAUlid, Ulid};
+pub use writer::{BlockSpec, BlockWriter, Pace, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
