@@ -10,6 +10,8 @@ pub mod db;
 pub mod head;
 pub mod lockfile;
 pub mod metrics;
+pub mod view;
 
 pub use db::{Db, DbError, DbOptions, ReplayProgress, Replayed};
 pub use head::{HeadStats, HeadStatus};
+pub use view::{View, Views};
