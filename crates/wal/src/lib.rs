@@ -16,6 +16,7 @@
 //!   that was acknowledged is forgotten meanwhile.
 //! - A segment is durable before the next one begins. So a power cut loses the end of the log, and never its middle.
 
+mod ahead;
 mod compress;
 mod dir;
 pub mod page;
@@ -33,8 +34,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub use compress::{Compression, Compressor, DecompressError, Decompressor, RECORD_BYTES_MAX};
 pub use dir::{Listing, checkpoint_path, segment_path};
-pub use repair::{RepairReport, recover, repair, restore_leftovers};
-pub use replay::{Damage, Gap, Position, ReplayError, ReplayReport, SegmentId, replay};
+pub use repair::{RepairReport, recover, recover_from, repair, restore_leftovers};
+pub use replay::{Damage, Gap, Position, ReplayError, ReplayReport, SegmentId, Start, replay, replay_from};
 
 use fk_vfs::{self as vfs, Vfs, VfsError, VfsFile};
 use page::PAGE_BYTES;

@@ -102,33 +102,42 @@ pub enum Record<'a> {
 impl<'a> Record<'a> {
     /// Reads a record and checks all of it.
     pub fn decode(bytes: &'a [u8]) -> Result<Record<'a>, RecordError> {
+        Record::read(bytes, true)
+    }
+
+    /// A record that [`Record::decode`] has checked before, without a second walk over its entries.
+    pub(crate) fn checked(bytes: &'a [u8]) -> Record<'a> {
+        Record::read(bytes, false).unwrap_or(Record::Unsupported { kind: bytes.first().copied().unwrap_or(0) })
+    }
+
+    fn read(bytes: &'a [u8], look: bool) -> Result<Record<'a>, RecordError> {
         let (&kind, body) = bytes.split_first().ok_or(RecordError::Empty)?;
         // The walk is the check. What it yields is small, copies nothing, and mostly disappears in compilation.
-        fn check<T>(kind: u8, mut walk: impl Walk<Item = T>) -> Result<(), RecordError> {
-            while walk.step().map_err(|fault| fault.of(kind))?.is_some() {}
+        fn check<T>(look: bool, kind: u8, mut walk: impl Walk<Item = T>) -> Result<(), RecordError> {
+            while look && walk.step().map_err(|fault| fault.of(kind))?.is_some() {}
             Ok(())
         }
         Ok(match kind {
             kind::SERIES => {
-                check(kind, SeriesIter { dec: Decoder(body) })?;
+                check(look, kind, SeriesIter { dec: Decoder(body) })?;
                 Record::Series(SeriesRecord { body })
             }
             kind::SAMPLES => {
                 let base = Base::take(body).map_err(|fault| fault.of(kind))?;
-                check(kind, base.samples())?;
+                check(look, kind, base.samples())?;
                 Record::Samples(SamplesRecord { base })
             }
             kind::TOMBSTONES => {
-                check(kind, TombstonesIter { dec: Decoder(body) })?;
+                check(look, kind, TombstonesIter { dec: Decoder(body) })?;
                 Record::Tombstones(TombstonesRecord { body })
             }
             kind::EXEMPLARS => {
                 let base = Base::take(body).map_err(|fault| fault.of(kind))?;
-                check(kind, base.exemplars())?;
+                check(look, kind, base.exemplars())?;
                 Record::Exemplars(ExemplarsRecord { base })
             }
             kind::METADATA => {
-                check(kind, MetadataIter { dec: Decoder(body) })?;
+                check(look, kind, MetadataIter { dec: Decoder(body) })?;
                 Record::Metadata(MetadataRecord { body })
             }
             kind => Record::Unsupported { kind },

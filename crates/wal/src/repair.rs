@@ -9,7 +9,7 @@ use super::compress::Decompressor;
 use super::dir::{DAMAGED_SUFFIX, Listing, REPAIR_SUFFIX, SALVAGE_SUFFIX, segment_number, segment_path};
 use super::page::lay_out;
 use super::record::Record;
-use super::replay::{self, Position, ReplayError, ReplayReport};
+use super::replay::{self, Position, ReplayError, ReplayReport, Start};
 use super::scan::{self, Item, Reason, Span};
 use fk_vfs::{self as vfs, Vfs, VfsError, VfsFile};
 
@@ -127,8 +127,18 @@ pub fn recover<E>(
     dir: &Path,
     on_record: &mut dyn FnMut(Position, Record<'_>) -> Result<(), E>,
 ) -> Result<(ReplayReport, RepairReport), ReplayError<E>> {
+    recover_from(vfs, dir, Start::Checkpoint, on_record)
+}
+
+/// As [`recover`], from `start` on. Damage before `start` is not looked for.
+pub fn recover_from<E>(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    start: Start,
+    on_record: &mut dyn FnMut(Position, Record<'_>) -> Result<(), E>,
+) -> Result<(ReplayReport, RepairReport), ReplayError<E>> {
     restore_leftovers(vfs, dir)?;
-    let report = replay::replay(vfs, dir, on_record)?;
+    let report = replay::replay_from(vfs, dir, start, on_record)?;
     let repaired = repair(vfs, dir, &report);
     Ok((report, repaired))
 }

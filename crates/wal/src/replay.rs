@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::ahead;
 use super::compress::Decompressor;
 use super::dir::{Listing, checkpoint_path, segment_path};
 use super::record::Record;
@@ -133,12 +134,50 @@ pub enum ReplayError<E> {
     Stopped(E),
 }
 
+/// Where a replay begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With the newest checkpoint.
+    #[default]
+    Checkpoint,
+    /// In a segment of the log, at an offset between two records. What is before is known from elsewhere.
+    At {
+        /// The segment.
+        segment: u32,
+        /// Offset in it, in bytes.
+        offset: u64,
+    },
+}
+
 /// Reads the log at `dir` and hands every record to `on_record`, in the order they were logged. Changes nothing on disk;
-/// see [`super::repair`].
+/// see [`super::repair`]. The files are read by another thread, at most a few MiB ahead.
 pub fn replay<E>(
     vfs: &dyn Vfs,
     dir: &Path,
     on_record: &mut dyn FnMut(Position, Record<'_>) -> Result<(), E>,
+) -> Result<ReplayReport, ReplayError<E>> {
+    replay_from(vfs, dir, Start::Checkpoint, on_record)
+}
+
+/// As [`replay`], from `start` on.
+pub fn replay_from<E>(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    start: Start,
+    on_record: &mut dyn FnMut(Position, Record<'_>) -> Result<(), E>,
+) -> Result<ReplayReport, ReplayError<E>> {
+    ahead::replay(vfs, dir, start, on_record)
+}
+
+/// What takes the records of a walk: where one is, its bytes, what they say.
+pub(crate) type Sink<'a, E> = dyn FnMut(Position, &[u8], Record<'_>) -> Result<(), E> + 'a;
+
+/// Reads the log in one thread.
+pub(crate) fn walk<E>(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    start: Start,
+    sink: &mut Sink<'_, E>,
 ) -> Result<ReplayReport, ReplayError<E>> {
     let listing = Listing::read(vfs, dir)?;
     let mut replay = Replay { vfs, dir, report: ReplayReport::default(), decompressor: Decompressor::default() };
@@ -146,7 +185,8 @@ pub fn replay<E>(
     // The newest checkpoint has all that older ones have. An empty one is what is left of an accident, and then an older
     // one with the segments after it is better than nothing.
     let mut segments_after = None;
-    for &checkpoint in listing.checkpoints.iter().rev() {
+    let checkpoints = if start == Start::Checkpoint { &listing.checkpoints[..] } else { &[] };
+    for &checkpoint in checkpoints.iter().rev() {
         let path = checkpoint_path(dir, checkpoint);
         let inner = Listing::read(vfs, &path)?.segments;
         if inner.is_empty() {
@@ -159,7 +199,7 @@ pub fn replay<E>(
         }
         for segment in inner {
             let id = SegmentId::Checkpoint { checkpoint, segment };
-            if let Some(tail) = replay.segment(id, on_record)? {
+            if let Some(tail) = replay.segment(id, 0, sink)? {
                 replay.report.damage(tail);
             }
         }
@@ -169,8 +209,14 @@ pub fn replay<E>(
     }
 
     let after = replay.report.checkpoint;
-    let segments: Vec<u32> = listing.segments.into_iter().filter(|s| after.is_none_or(|c| *s > c)).collect();
-    let mut expected = segments_after.map(|c| c.saturating_add(1)).or(segments.first().copied()).unwrap_or(0);
+    let (first, first_offset) = match start {
+        Start::Checkpoint => (None, 0),
+        Start::At { segment, offset } => (Some(segment), offset),
+    };
+    let is_wanted = |s: &u32| after.is_none_or(|c| *s > c) && first.is_none_or(|first| *s >= first);
+    let segments: Vec<u32> = listing.segments.into_iter().filter(is_wanted).collect();
+    let expected = segments_after.map(|c| c.saturating_add(1)).or(first).or(segments.first().copied());
+    let mut expected = expected.unwrap_or(0);
     // Damage at the end of a segment that has only empty ones after it is the torn end of the log.
     let mut tail: Option<Damage> = None;
     for segment in segments {
@@ -181,7 +227,8 @@ pub fn replay<E>(
         }
         expected = segment.saturating_add(1);
         let bytes = replay.report.bytes;
-        let found = replay.segment(SegmentId::Log(segment), on_record)?;
+        let offset = if Some(segment) == first { first_offset } else { 0 };
+        let found = replay.segment(SegmentId::Log(segment), offset, sink)?;
         if replay.report.bytes > bytes
             && let Some(earlier) = tail.take()
         {
@@ -213,26 +260,27 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Reads one segment. Returns what could not be used at its end.
+    /// Reads one segment from `start` on. Returns what could not be used at its end.
     fn segment<E>(
         &mut self,
         segment: SegmentId,
-        on_record: &mut dyn FnMut(Position, Record<'_>) -> Result<(), E>,
+        start: u64,
+        sink: &mut Sink<'_, E>,
     ) -> Result<Option<Damage>, ReplayError<E>> {
         let path = segment.path(self.dir);
         let file = self.vfs.open(&path)?;
-        self.report.bytes += file.len()?;
-        let tail = scan::scan_file(&*file, &mut |item| {
+        self.report.bytes += file.len()?.saturating_sub(start);
+        let tail = scan::scan_file_from(&*file, start, &mut |item| {
             let span = match item {
                 Item::Damage(span) => span,
                 Item::Record { offset, end, compression, payload } => {
-                    match decode(&mut self.decompressor, compression, payload) {
-                        Ok(record) => {
+                    match decode_with_bytes(&mut self.decompressor, compression, payload) {
+                        Ok((bytes, record)) => {
                             self.report.records += 1;
                             if let Record::Unsupported { kind } = record {
                                 *self.report.unsupported.entry(kind).or_default() += 1;
                             }
-                            return on_record(Position { segment, offset }, record).map_err(ReplayError::Stopped);
+                            return sink(Position { segment, offset }, bytes, record).map_err(ReplayError::Stopped);
                         }
                         Err(reason) => Span { offset, bytes: end - offset, reason },
                     }
@@ -251,6 +299,14 @@ pub fn decode<'a>(
     compression: u8,
     payload: &'a [u8],
 ) -> Result<Record<'a>, Reason> {
-    let record = decompressor.decompress(compression, payload).map_err(|_| Reason::NotDecompressed)?;
-    Record::decode(record).map_err(|_| Reason::Malformed)
+    decode_with_bytes(decompressor, compression, payload).map(|(_, record)| record)
+}
+
+fn decode_with_bytes<'a>(
+    decompressor: &'a mut Decompressor,
+    compression: u8,
+    payload: &'a [u8],
+) -> Result<(&'a [u8], Record<'a>), Reason> {
+    let bytes = decompressor.decompress(compression, payload).map_err(|_| Reason::NotDecompressed)?;
+    Ok((bytes, Record::decode(bytes).map_err(|_| Reason::Malformed)?))
 }

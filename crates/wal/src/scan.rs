@@ -203,7 +203,17 @@ impl Scanner {
         page: &[u8],
         sink: &mut dyn FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut at = 0;
+        self.page_from(base, page, 0, sink)
+    }
+
+    /// As [`Scanner::page`], from byte `at` of the page on.
+    fn page_from<E>(
+        &mut self,
+        base: u64,
+        page: &[u8],
+        mut at: usize,
+        sink: &mut dyn FnMut(Item<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         while at < page.len() {
             if PAGE_BYTES - at < HEADER_BYTES {
                 if page[at..].iter().any(|b| *b != 0) {
@@ -332,11 +342,21 @@ pub fn scan_file<E: From<vfs::VfsError>>(
     file: &dyn VfsFile,
     sink: &mut dyn FnMut(Item<'_>) -> Result<(), E>,
 ) -> Result<Option<Span>, E> {
+    scan_file_from(file, 0, sink)
+}
+
+/// As [`scan_file`], from offset `start` on, which lies between two records.
+pub fn scan_file_from<E: From<vfs::VfsError>>(
+    file: &dyn VfsFile,
+    start: u64,
+    sink: &mut dyn FnMut(Item<'_>) -> Result<(), E>,
+) -> Result<Option<Span>, E> {
     let len = retry(|| file.len())?;
     let mut scanner = Scanner::default();
     let mut block = vec![0; BLOCK_BYTES.min(usize::try_from(len).unwrap_or(BLOCK_BYTES))];
     let mut unreadable = 0;
-    let mut base = 0;
+    let mut in_page = (start % PAGE_BYTES as u64) as usize;
+    let mut base = start - in_page as u64;
     while base < len {
         let size = (len - base).min(BLOCK_BYTES as u64) as usize;
         let block = &mut block[..size];
@@ -354,7 +374,8 @@ pub fn scan_file<E: From<vfs::VfsError>>(
                 scanner.damage(base, Reason::Unreadable);
                 continue;
             }
-            scanner.page(base, page, sink)?;
+            scanner.page_from(base, page, in_page, sink)?;
+            in_page = 0;
         }
         base += size as u64;
     }

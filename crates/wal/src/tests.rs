@@ -283,3 +283,59 @@ fn what_is_not_synced_stays_bounded() {
     let too_long = vec![7; RECORD_BYTES_MAX + 1];
     assert!(matches!(wal.log(&[&too_long]), Err(WalError::RecordTooLong { .. })));
 }
+
+#[test]
+fn a_replay_begins_where_it_is_told() {
+    let vfs = sim(1);
+    let wal = Wal::open(vfs.clone(), dir(), options(Compression::Snappy, 100_000)).expect("open");
+    for n in 0..60 {
+        wal.log(&[&encode(n, 1 + n as usize * 17)]).expect("log");
+    }
+    let mut positions = Vec::new();
+    let all = replay::<Infallible>(&*vfs, dir(), &mut |position, _| {
+        positions.push(position);
+        Ok(())
+    });
+    let all = all.expect("replay");
+    assert!(all.segments.len() >= 3 && all.is_clean(), "{all:?}");
+    for (n, position) in positions.iter().enumerate() {
+        let SegmentId::Log(segment) = position.segment else { panic!("there is no checkpoint") };
+        let start = Start::At { segment, offset: position.offset };
+        let mut found = Vec::new();
+        let report = replay_from::<Infallible>(&*vfs, dir(), start, &mut |_, record| {
+            found.push(number(&record));
+            Ok(())
+        });
+        let report = report.expect("replay");
+        assert_eq!(found, (n as u64..60).collect::<Vec<_>>(), "from {position:?}");
+        assert!(report.is_clean() && report.torn_tail.is_none(), "{report:?}");
+        assert_eq!(report.segments, all.segments[(segment - all.segments[0]) as usize..]);
+    }
+    // A checkpoint is not looked at, and the first segment has to be there.
+    vfs.put(&checkpoint_path(dir(), 0).join("00000000"), &[]);
+    let report = replay_from::<Infallible>(&*vfs, dir(), Start::At { segment: 1, offset: 0 }, &mut |_, _| Ok(()));
+    assert_eq!(report.expect("replay").checkpoint, None);
+    vfs.remove_file(&segment_path(dir(), 1)).expect("remove");
+    let report = replay_from::<Infallible>(&*vfs, dir(), Start::At { segment: 1, offset: 0 }, &mut |_, _| Ok(()));
+    assert_eq!(report.expect("replay").gaps, [Gap { first: 1, last: 1 }]);
+}
+
+#[test]
+fn who_takes_the_records_can_stop_the_replay() {
+    let vfs = sim(1);
+    let wal = Wal::open(vfs.clone(), dir(), WalOptions::default()).expect("open");
+    // More than is ever read ahead.
+    for n in 0..600 {
+        wal.log(&[&encode(n, 2_000)]).expect("log");
+    }
+    for stop in [0, 1, 299, 599] {
+        let mut next = 0;
+        let result = replay(&*vfs, dir(), &mut |_, record| {
+            assert_eq!(number(&record), next);
+            next += 1;
+            if next > stop { Err(stop) } else { Ok(()) }
+        });
+        assert!(matches!(result, Err(ReplayError::Stopped(n)) if n == stop));
+        assert_eq!(next, stop + 1);
+    }
+}
