@@ -33,6 +33,7 @@
 //! holds no shard.
 
 mod append;
+mod arena;
 mod buffers;
 mod matching;
 mod paged;

@@ -228,7 +228,7 @@ impl Head {
             let slot = slots.get_mut(place.slot());
             let was_stale = slot.last().is_some_and(|(_, v)| is_stale(v));
             stale += i64::from(is_stale(sample.v)) - i64::from(was_stale);
-            chunks += u64::from(slot.push((sample.t, sample.v), commit, &self.rules, slabs, arena));
+            chunks += u64::from(slot.push(place.slot(), (sample.t, sample.v), commit, &self.rules, slabs, arena));
         }
         for new in &scratch.new {
             if let Some(data) = &mut shards[new.place.shard()] {

@@ -1,16 +1,12 @@
-//! Memory of chunks.
+//! Memory of open chunks: [`Slabs`], buffers in size classes with free lists. A chunk that outgrows its buffer moves to the
+//! next class, so half-filled memory stays small (about a fifth of the open bytes). Completed chunks go to the
+//! [`super::arena`].
 //!
-//! - [`Slabs`]: buffers of the open chunks in size classes, with free lists. A chunk that outgrows its buffer moves to
-//!   the next class, so half-filled memory stays small (about a fifth of the open bytes).
-//! - [`Arena`]: completed chunks one after another in pages, linked from newest to oldest per series: 16 bytes beside
-//!   the chunk. A page whose chunks are all too old can be dropped as a whole, without visiting the series.
-//!
-//! A constant run in an equal rhythm is not stored as bytes at all: open it needs no buffer, completed it takes 32 bytes
-//! whatever its length.
+//! A constant run in an equal rhythm needs no buffer: it lives in the slot until the first change, or until it is completed.
 
 use fk_chunk::xor;
 
-/// "No buffer", "no chunk".
+/// "No buffer".
 pub(crate) const NONE: u32 = 0;
 
 /// Buffer sizes. The last one holds any chunk of the head: see `CHUNK_BYTES_MAX` there.
@@ -200,10 +196,18 @@ impl Run {
             return xor::XorState::start_one(buf, (self.first, self.v));
         }
         let mut state = xor::XorState::start(buf, (self.first, self.v), (t(1), self.v));
-        for i in 2..self.count {
-            let encoded = state.encode(t(i), self.v);
-            state.write(buf, &encoded);
+        // From the third sample on each one is two zero bits: the time keeps its rhythm, the value is the same.
+        let bits = 2 * (usize::from(self.count) - 2);
+        let bits_behind = bits.saturating_sub(usize::from(state.free_bits));
+        let (start, bytes) = (usize::from(state.len), bits_behind.div_ceil(8));
+        buf[start..start + bytes].fill(0);
+        if bytes > 0 {
+            (state.free_bits, state.last_byte) = ((bytes * 8 - bits_behind) as u8, 0);
+        } else {
+            state.free_bits -= bits as u8;
         }
+        state.len += bytes as u16;
+        (state.t, state.count) = (t(self.count - 1), self.count);
         xor::set_count(buf, state.count);
         state
     }
@@ -224,100 +228,11 @@ impl Run {
     }
 }
 
-/// A completed chunk as found in the arena.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Completed<'a> {
-    /// The chunk before it, [`NONE`] at the oldest.
-    pub older: u32,
-    /// Time of its last sample.
-    pub last_time: i64,
-    pub data: ChunkData<'a>,
-}
-
-/// The samples of a chunk.
+/// The samples of an open chunk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ChunkData<'a> {
     Xor(&'a [u8]),
     Run(Run),
-}
-
-/// Completed chunks. A handle is the place in units of 8 bytes; place 0 is not used.
-#[derive(Debug, Default)]
-pub(crate) struct Arena {
-    /// Invariant: only the last page grows, never beyond [`ARENA_PAGE_BYTES`].
-    pages: Vec<Vec<u8>>,
-}
-
-/// Bytes of an arena page.
-const ARENA_PAGE_BYTES: usize = 256 << 10;
-const UNITS_PER_PAGE: u32 = (ARENA_PAGE_BYTES / 8) as u32;
-/// Pages that handles can reach: 32 GiB of chunks per shard.
-const ARENA_PAGES_MAX: usize = (u32::MAX / UNITS_PER_PAGE) as usize;
-/// older u32, length u16, count u16, last time i64.
-const RECORD_HEADER: usize = 16;
-/// The length that marks a constant run; its body is the first time and the value.
-const RUN_LEN: u16 = u16::MAX;
-
-impl Arena {
-    /// Whether so little room is left that a batch might not fit.
-    pub fn is_full(&self) -> bool {
-        // A batch completes at most one chunk per 30 samples and stays far below a thousand pages.
-        self.pages.len() + 1024 > ARENA_PAGES_MAX
-    }
-
-    /// Keeps a completed chunk and returns its handle.
-    pub fn push(&mut self, older: u32, count: u16, last_time: i64, data: ChunkData<'_>) -> u32 {
-        let mut run_body = [0; 16];
-        let (len, body): (u16, &[u8]) = match data {
-            ChunkData::Xor(bytes) => (bytes.len() as u16, bytes),
-            ChunkData::Run(run) => {
-                run_body[..8].copy_from_slice(&run.first.to_le_bytes());
-                run_body[8..].copy_from_slice(&run.v.to_bits().to_le_bytes());
-                (RUN_LEN, &run_body)
-            }
-        };
-        let size = (RECORD_HEADER + body.len()).next_multiple_of(8);
-        if self.pages.last().is_none_or(|page| page.len() + size > ARENA_PAGE_BYTES) {
-            let mut page = Vec::with_capacity(if self.pages.is_empty() { 4096 } else { ARENA_PAGE_BYTES });
-            if self.pages.is_empty() {
-                page.extend([0; 8]);
-            }
-            self.pages.push(page);
-        }
-        let page_idx = self.pages.len() as u32 - 1;
-        let page = self.pages.last_mut().expect("pushed if there was none");
-        let at = page.len();
-        page.extend_from_slice(&older.to_le_bytes());
-        page.extend_from_slice(&len.to_le_bytes());
-        page.extend_from_slice(&count.to_le_bytes());
-        page.extend_from_slice(&last_time.to_le_bytes());
-        page.extend_from_slice(body);
-        page.resize(at + size, 0);
-        page_idx * UNITS_PER_PAGE + (at / 8) as u32
-    }
-
-    /// The chunk with this handle, which is not [`NONE`].
-    #[inline]
-    pub fn get(&self, handle: u32) -> Completed<'_> {
-        let page = &self.pages[(handle / UNITS_PER_PAGE) as usize];
-        let record = &page[(handle % UNITS_PER_PAGE) as usize * 8..];
-        let u16_at = |at: usize| u16::from_le_bytes([record[at], record[at + 1]]);
-        let i64_at = |at: usize| i64::from_le_bytes(*record[at..].first_chunk().expect("records are whole"));
-        let older = u32::from_le_bytes(*record.first_chunk().expect("records are whole"));
-        let (len, count, last_time) = (u16_at(4), u16_at(6), i64_at(8));
-        let data = if len == RUN_LEN {
-            let first = i64_at(16);
-            let delta = if count > 1 { last_time.wrapping_sub(first) / i64::from(count - 1) } else { 0 };
-            ChunkData::Run(Run { first, delta, v: f64::from_bits(i64_at(24) as u64), count })
-        } else {
-            ChunkData::Xor(&record[RECORD_HEADER..RECORD_HEADER + usize::from(len)])
-        };
-        Completed { older, last_time, data }
-    }
-
-    pub fn memory_bytes(&self) -> usize {
-        self.pages.iter().map(|p| p.capacity()).sum()
-    }
 }
 
 #[cfg(test)]
@@ -325,6 +240,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// What is written at once is what the writer writes sample by sample.
+    #[test]
+    fn a_run_becomes_the_chunk_of_its_samples() {
+        for count in (1..300).chain([1999, 2000]) {
+            for (first, delta, v) in [(0, 15_000, 1.0), (-7, 1, -0.5), (1 << 40, 1 << 33, f64::NAN)] {
+                let run = Run { first, delta, v, count };
+                let mut buf = [0xff; OPEN_BYTES_MAX];
+                let mut state = run.write_xor(&mut buf);
+                let mut chunk = xor::XorChunk::new();
+                (0..i64::from(count)).for_each(|i| chunk.push(first + i * delta, v));
+                assert_eq!(&buf[..usize::from(state.len)], chunk.bytes(), "{run:?}");
+                // And it can be continued.
+                if count >= 2 {
+                    let t = first + i64::from(count) * delta + 3;
+                    let encoded = state.encode(t, 42.5);
+                    state.write(&mut buf, &encoded);
+                    xor::set_count(&mut buf, state.count);
+                    chunk.push(t, 42.5);
+                    assert_eq!(&buf[..usize::from(state.len)], chunk.bytes(), "{run:?} and one more");
+                }
+            }
+        }
+    }
 
     proptest! {
         /// Buffers keep their bytes while others come, go and grow; without buffers there is no memory.
@@ -358,32 +297,6 @@ mod tests {
                 slabs.free(handle);
             }
             prop_assert!(slabs.classes.iter().all(|c| c.pages.iter().all(|p| p.bytes.is_empty())));
-        }
-    }
-
-    #[test]
-    fn completed_chunks_come_back() {
-        let mut arena = Arena::default();
-        let run = Run { first: -5, delta: 15_000, v: 2.5, count: 120 };
-        let (mut handles, mut older) = (Vec::new(), NONE);
-        for n in 0..3000usize {
-            let bytes = vec![n as u8; 1 + n % OPEN_BYTES_MAX];
-            let (count, last_time, data) = match n % 3 {
-                0 => (run.count, -5 + 119 * 15_000, ChunkData::Run(run)),
-                _ => (7, n as i64, ChunkData::Xor(&bytes)),
-            };
-            older = arena.push(older, count, last_time, data);
-            handles.push(older);
-        }
-        for (n, handle) in handles.iter().enumerate().rev() {
-            let chunk = arena.get(*handle);
-            assert_eq!(chunk.older, if n == 0 { NONE } else { handles[n - 1] });
-            match chunk.data {
-                ChunkData::Run(found) => assert_eq!((n % 3, found), (0, run)),
-                ChunkData::Xor(bytes) => {
-                    assert_eq!((chunk.last_time, bytes), (n as i64, &vec![n as u8; 1 + n % OPEN_BYTES_MAX][..]))
-                }
-            }
         }
     }
 }

@@ -59,7 +59,7 @@ impl Head {
             }
             stale -= i64::from(is_stale(last_v));
         }
-        let chunk_begun = slot.push((t, v), 0, &self.rules, slabs, arena);
+        let chunk_begun = slot.push(place.slot(), (t, v), 0, &self.rules, slabs, arena);
         *self.metrics.chunks_created.get_mut() += u64::from(chunk_begun);
         *self.metrics.stale_series.get_mut() += stale;
         *self.min_time.get_mut() = t.min(*self.min_time.get_mut());

@@ -10,9 +10,10 @@ use smallvec::SmallVec;
 use fk_model::{Labels, Matcher};
 use fk_storage::{Control, Samples, SelectParams, SeriesSet, StorageError, TimeRange};
 
-use fk_chunk::{ChunkError, xor};
+use fk_chunk::{Encoding, xor};
 
-use super::buffers::{ChunkData, NONE, Run};
+use super::arena::{self, ChunkBytes, Completed, FilePlace};
+use super::buffers::{ChunkData, Run};
 use super::matching::Plan;
 use super::shard::ShardData;
 use super::slot::Conflict;
@@ -29,10 +30,10 @@ struct Entry {
     last_t: i64,
     last_v: f64,
     place: Place,
-    /// Newest completed chunk.
-    completed: u32,
     /// Start of the label ids.
     words_start: u32,
+    /// Chunks completed when the set was made: the next one is the one that was open.
+    n_completed: u16,
     /// Samples of the chunk that was open.
     count: u16,
     hot: bool,
@@ -291,7 +292,7 @@ impl HeadSet {
         }
         let (last_t, last_v) = visible.last.unwrap_or_default();
         // Only a range in the past makes it worth looking at the chunk.
-        if last_t > range.maxt && visible.completed == NONE && slot.open_first_time(&data.slabs) > range.maxt {
+        if last_t > range.maxt && slot.completed() == arena::NONE && slot.open_first_time(&data.slabs) > range.maxt {
             return Ok(());
         }
         let words_start = self.words.len() as u32;
@@ -301,8 +302,8 @@ impl HeadSet {
             last_t,
             last_v,
             place: Place::new(shard, slot_idx),
-            completed: visible.completed,
             words_start,
+            n_completed: visible.n_completed,
             count: visible.count,
             hot: visible.last.is_some(),
         });
@@ -316,8 +317,10 @@ const ALL_SAMPLES: u16 = u16::MAX;
 /// A chunk copied out of the head.
 enum Piece {
     /// Range of bytes within the copy.
-    Xor(usize, usize),
+    Bytes(Encoding, usize, usize),
     Run(Run),
+    /// In a file of `chunks_head/`.
+    File(Encoding, FilePlace),
 }
 
 /// Copies of the chunks of one series; on the stack as long as they are as large as usual.
@@ -329,6 +332,7 @@ struct Pieces {
 }
 
 impl Pieces {
+    /// The open chunk.
     fn push(&mut self, data: ChunkData<'_>, samples_max: u16) {
         let piece = match data {
             ChunkData::Run(run) => Piece::Run(run),
@@ -339,7 +343,7 @@ impl Pieces {
                     // The chunk is or was open, and what its header says is another matter.
                     xor::set_count(&mut self.bytes[start..], samples_max);
                 }
-                Piece::Xor(start, self.bytes.len())
+                Piece::Bytes(Encoding::Xor, start, self.bytes.len())
             }
         };
         self.pieces.push((piece, samples_max));
@@ -349,48 +353,62 @@ impl Pieces {
     fn collect(&mut self, data: &ShardData, entry: &Entry, range: TimeRange) {
         let slot = data.slots.get(entry.place.slot());
         let mut next = slot.completed();
-        if next == entry.completed {
+        let completed_since = slot.n_completed().wrapping_sub(entry.n_completed);
+        if completed_since == 0 {
             self.push(slot.open_data(&data.slabs), entry.count);
-        } else {
-            // The chunk that was open has been completed since; it is the one just above the entry's newest.
-            while next != NONE {
-                let chunk = data.arena.get(next);
-                next = chunk.older;
-                if chunk.older == entry.completed {
-                    self.push(chunk.data, entry.count);
-                    break;
-                }
+        }
+        // Newer ones than the chunk that was open, then that one, then the older ones.
+        for n in (0..completed_since).rev() {
+            if next == arena::NONE {
+                break;
+            }
+            let chunk = data.arena.get(next);
+            next = chunk.older;
+            if n == 0 {
+                self.push_completed(&chunk, entry.count);
             }
         }
-        while next != NONE {
+        while next != arena::NONE {
             let chunk = data.arena.get(next);
             if chunk.last_time < range.mint {
                 break;
             }
-            self.push(chunk.data, ALL_SAMPLES);
+            self.push_completed(&chunk, ALL_SAMPLES);
             next = chunk.older;
         }
     }
 
-    fn decode(&self, range: TimeRange, out: &mut Samples) -> Result<(), ChunkError> {
+    fn push_completed(&mut self, chunk: &Completed<'_>, samples_max: u16) {
+        let piece = match chunk.bytes {
+            ChunkBytes::Staged(bytes) => {
+                let start = self.bytes.len();
+                self.bytes.extend_from_slice(bytes);
+                Piece::Bytes(chunk.encoding, start, self.bytes.len())
+            }
+            ChunkBytes::File(place) => Piece::File(chunk.encoding, place),
+        };
+        self.pieces.push((piece, samples_max));
+    }
+
+    fn decode(&self, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
         let TimeRange { mint, maxt } = range;
         for (piece, samples_max) in self.pieces.iter().rev() {
+            let samples_max = usize::from(*samples_max);
             match piece {
-                Piece::Run(run) => run.decode_range(usize::from(*samples_max), mint, maxt, &mut out.t, &mut out.v),
-                Piece::Xor(start, end) => {
-                    xor::decode_range(
-                        &self.bytes[*start..*end],
-                        usize::from(*samples_max),
-                        mint,
-                        maxt,
-                        &mut out.t,
-                        &mut out.v,
-                    )?;
+                Piece::Run(run) => run.decode_range(samples_max, mint, maxt, &mut out.t, &mut out.v),
+                Piece::Bytes(Encoding::Xor, start, end) => {
+                    xor::decode_range(&self.bytes[*start..*end], samples_max, mint, maxt, &mut out.t, &mut out.v)
+                        .map_err(|e| corrupt(&e))?;
                 }
+                Piece::Bytes(..) | Piece::File(..) => return Err(StorageError::Unsupported("this chunk encoding")),
             }
         }
         Ok(())
     }
+}
+
+fn corrupt(err: &dyn std::fmt::Display) -> StorageError {
+    StorageError::Corrupt { path: "head".to_owned(), offset: 0, reason: err.to_string() }
 }
 
 impl SeriesSet for HeadSet {
@@ -407,11 +425,7 @@ impl SeriesSet for HeadSet {
         let entry = &self.entries[idx];
         let mut pieces = Pieces::default();
         pieces.collect(&self.head.shards[entry.place.shard()].data.read(), entry, range);
-        pieces.decode(range, out).map_err(|e| StorageError::Corrupt {
-            path: "head".to_owned(),
-            offset: 0,
-            reason: format!("series {}: {e}", entry.reference),
-        })
+        pieces.decode(range, out)
     }
 
     fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {

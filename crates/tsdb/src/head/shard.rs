@@ -6,7 +6,8 @@ use parking_lot::{Mutex, RwLock};
 use fk_model::Labels;
 use fk_storage::StorageError;
 
-use super::buffers::{Arena, Slabs};
+use super::arena::Arena;
+use super::buffers::Slabs;
 use super::paged::{Paged, Words};
 use super::postings::{Postings, SLOTS_MAX};
 use super::slot::Slot;
@@ -123,7 +124,7 @@ impl ShardData {
         }
         let info = Info { reference, words: self.words.push(words)?, words_len: words.len() as u16 };
         self.info.push(info);
-        let slot = self.slots.push(Slot::default()) as u32;
+        let slot = self.slots.push(Slot::fresh()) as u32;
         self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |e| spread(e.hash));
         self.postings.add(slot, names, &words[1..]);
         Some(slot)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! last t 8 │ last v 8 │ Δt 8 │ len 2 │ count 2 │ bit state 3 (+1)      the XOR writer, see chunk::xor
-//! next cut 8 │ commit 8 │ open buffer 4 │ newest completed chunk 4 │ commit before 2 │ count before 2 │ flags 1 (+3)
+//! next cut 8 │ commit 8 │ open buffer 4 │ newest completed chunk 4 │ commit before 2 │ count before 2 │ completed 2 │ flags 1
 //! ```
 //!
 //! The open chunk has two forms: a *run* (one value, one rhythm) lives in the slot alone; from the first change on there
@@ -12,9 +12,11 @@
 //! commit away again ([`Slot::visible`]), which works for the last commit; two newer ones are a conflict, and the reader
 //! then looks again with all shards held.
 
+use fk_chunk::Encoding;
 use fk_chunk::xor::{self, XorState};
 
-use super::buffers::{self, Arena, ChunkData, NONE, OPEN_BYTES_MAX, Run, Slabs};
+use super::arena::{Arena, NewChunk};
+use super::buffers::{self, ChunkData, NONE, OPEN_BYTES_MAX, Run, Slabs};
 
 /// How chunks are cut.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +37,9 @@ const COUNT_LOST: u16 = u16::MAX;
 /// The series has been written to the log.
 const LOGGED: u8 = 1;
 
+/// The series was made after the last truncation of the head, so its first sample may be on its way.
+const FRESH: u8 = 2;
+
 #[repr(align(64))]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slot {
@@ -42,11 +47,14 @@ pub(crate) struct Slot {
     next_cut: i64,
     commit: u64,
     buffer: u32,
+    /// The newest completed chunk that the head still has.
     completed: u32,
     /// How far the commit before lies back, at most `u16::MAX`.
     commit_back: u16,
     /// Samples in the open chunk before the commit.
     count_before: u16,
+    /// Counts the chunks completed, whether the head still has them or not; wraps around.
+    n_completed: u16,
     flags: u8,
 }
 
@@ -55,8 +63,8 @@ const _: () = assert!(size_of::<Slot>() == 64);
 /// What a reader may see of a slot.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Visible {
-    /// Newest completed chunk.
-    pub completed: u32,
+    /// Chunks completed so far, see [`Slot::n_completed`].
+    pub n_completed: u16,
     /// Samples of the open chunk.
     pub count: u16,
     /// The newest sample, if nothing had to be taken away.
@@ -82,16 +90,28 @@ impl Slot {
         self.flags |= LOGGED;
     }
 
+    /// A slot for a series that has just been made.
+    pub fn fresh() -> Slot {
+        Slot { flags: FRESH, ..Slot::default() }
+    }
+
+    /// Whether the series is new since the last truncation; it is no more from now on.
+    pub fn take_fresh(&mut self) -> bool {
+        let fresh = self.flags & FRESH != 0;
+        self.flags &= !FRESH;
+        fresh
+    }
+
     /// What a reader that began at commit `seen` may see.
     #[inline]
     pub fn visible(&self, seen: u64) -> Result<Visible, Conflict> {
         if self.commit <= seen {
-            return Ok(Visible { completed: self.completed, count: self.open.count, last: self.last() });
+            return Ok(Visible { n_completed: self.n_completed, count: self.open.count, last: self.last() });
         }
         if self.count_before == COUNT_LOST || self.commit - u64::from(self.commit_back) > seen {
             return Err(Conflict);
         }
-        Ok(Visible { completed: self.completed, count: self.count_before, last: None })
+        Ok(Visible { n_completed: self.n_completed, count: self.count_before, last: None })
     }
 
     /// The open chunk. The count in the header of its bytes is out of date.
@@ -102,9 +122,31 @@ impl Slot {
         }
     }
 
-    /// Newest completed chunk.
+    /// The newest completed chunk that the head still has.
     pub fn completed(&self) -> u32 {
         self.completed
+    }
+
+    /// How many chunks have been completed, modulo 2^16: a reader that remembers the number finds the chunk that was open
+    /// then, however many have been completed or dropped since.
+    pub fn n_completed(&self) -> u16 {
+        self.n_completed
+    }
+
+    /// Drops the completed chunks that end before `mint`. Returns the oldest one that stays and how many went.
+    pub fn drop_chunks_before(&mut self, mint: i64, arena: &mut Arena) -> (u32, usize) {
+        let (newest, oldest, dropped) = arena.drop_before(self.completed, mint);
+        self.completed = newest;
+        (oldest, dropped)
+    }
+
+    /// Gives back all that the series has. The slot is as new.
+    pub fn clear(&mut self, slabs: &mut Slabs, arena: &mut Arena) {
+        if self.buffer != NONE {
+            slabs.free(self.buffer);
+        }
+        arena.drop_list(self.completed);
+        *self = Slot::default();
     }
 
     /// Time of the first sample of the open chunk.
@@ -125,10 +167,12 @@ impl Slot {
         }
     }
 
-    /// Adds a sample that is newer than all others, as part of `commit`. Returns whether a chunk was begun.
+    /// Adds a sample that is newer than all others, as part of `commit`, to this slot, which is number `idx`. Returns
+    /// whether a chunk was begun.
     #[inline]
     pub fn push(
         &mut self,
+        idx: u32,
         (t, v): (i64, f64),
         commit: u64,
         rules: &CutRules,
@@ -152,7 +196,7 @@ impl Slot {
             || u32::from(count) >= u32::from(rules.samples) * 2
             || usize::from(self.open.len) > CHUNK_BYTES_MAX
         {
-            self.complete(slabs, arena);
+            self.complete(idx, slabs, arena);
             self.begin((t, v), rules);
             return true;
         }
@@ -198,14 +242,28 @@ impl Slot {
     }
 
     #[cold]
-    fn complete(&mut self, slabs: &mut Slabs, arena: &mut Arena) {
-        if self.buffer != NONE {
-            xor::set_count(slabs.get_mut(self.buffer), self.open.count);
-        }
-        self.completed = arena.push(self.completed, self.open.count, self.open.t, self.open_data(slabs));
-        if self.buffer != NONE {
+    fn complete(&mut self, idx: u32, slabs: &mut Slabs, arena: &mut Arena) {
+        let mut chunk = NewChunk {
+            slot: idx,
+            older: self.completed,
+            encoding: Encoding::Xor,
+            first_time: 0,
+            last_time: self.open.t,
+        };
+        if self.buffer == NONE {
+            let run = self.run();
+            let mut bytes = [0; OPEN_BYTES_MAX];
+            let len = run.write_xor(&mut bytes).len;
+            chunk.first_time = run.first;
+            self.completed = arena.push(chunk, &bytes[..usize::from(len)]);
+        } else {
+            let bytes = &mut slabs.get_mut(self.buffer)[..usize::from(self.open.len)];
+            xor::set_count(bytes, self.open.count);
+            chunk.first_time = xor::first_time(bytes).expect("an open chunk has a sample");
+            self.completed = arena.push(chunk, bytes);
             slabs.free(self.buffer);
         }
+        self.n_completed = self.n_completed.wrapping_add(1);
         self.count_before = COUNT_LOST;
     }
 }
@@ -220,9 +278,15 @@ fn chunk_end(start: i64, now: i64, end: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::arena::{self, ChunkBytes, Completed};
     use super::*;
 
     const RULES: CutRules = CutRules { samples: 120, range_ms: 7_200_000 };
+
+    fn staged<'a>(chunk: &Completed<'a>) -> &'a [u8] {
+        let ChunkBytes::Staged(bytes) = chunk.bytes else { panic!("nothing has been moved") };
+        bytes
+    }
 
     #[derive(Default)]
     struct Series {
@@ -233,20 +297,16 @@ mod tests {
 
     impl Series {
         fn push(&mut self, t: i64, v: f64, commit: u64) -> bool {
-            self.slot.push((t, v), commit, &RULES, &mut self.slabs, &mut self.arena)
+            self.slot.push(7, (t, v), commit, &RULES, &mut self.slabs, &mut self.arena)
         }
 
         /// Sample counts of the chunks, oldest first.
         fn counts(&self) -> Vec<usize> {
-            let count = |data: ChunkData<'_>| match data {
-                ChunkData::Run(run) => usize::from(run.count),
-                ChunkData::Xor(bytes) => xor::count(bytes).unwrap(),
-            };
             let mut counts = vec![usize::from(self.slot.visible(u64::MAX).unwrap().count)];
             let mut next = self.slot.completed();
-            while next != NONE {
+            while next != arena::NONE {
                 let chunk = self.arena.get(next);
-                counts.push(count(chunk.data));
+                counts.push(xor::count(staged(&chunk)).unwrap());
                 next = chunk.older;
             }
             counts.reverse();
@@ -283,9 +343,9 @@ mod tests {
             series.push((i * 15_000 + mixed % 1000) as i64, f64::from_bits(mixed), 0);
         }
         let (mut next, mut chunks) = (series.slot.completed(), 0);
-        while next != NONE {
+        while next != arena::NONE {
             let chunk = series.arena.get(next);
-            let ChunkData::Xor(bytes) = chunk.data else { panic!("a run of arbitrary values") };
+            let bytes = staged(&chunk);
             assert!((CHUNK_BYTES_MAX + 1..=1024).contains(&bytes.len()), "{}", bytes.len());
             (next, chunks) = (chunk.older, chunks + 1);
         }
