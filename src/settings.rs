@@ -95,7 +95,7 @@ impl Settings {
         DbOptions {
             wal: self.wal,
             samples_per_chunk: self.options.samples_per_chunk,
-            chunk_range_ms: self.options.min_block_duration.as_millis(),
+            min_block_ms: self.options.min_block_duration.as_millis(),
             ..DbOptions::new(self.data_path.clone())
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use fk_model::{Labels, Matcher};
 use fk_storage::{
@@ -20,12 +20,15 @@ use fk_storage::{
 
 use crate::head::{Head, HeadOptions, HeadStats, HeadStatus, LogEntry};
 use crate::lockfile::{LockError, Lockfile};
+use crate::maintain::{Deletion, Maintained, Now, Quarantined};
 use crate::metrics::DbMetrics;
-use fk_vfs::{self as vfs, OsVfs, Vfs, VfsError};
+use fk_vfs::{self as vfs, Vfs, VfsError};
 use fk_wal::record::{Record, encode_samples, encode_series, kind};
-use fk_wal::{
-    self as wal, Compression, Listing, ReplayError, ReplayReport, SegmentId, Wal, WalError, WalOptions, WalStats,
-};
+use fk_wal::{self as wal, Compression, Listing, ReplayError, ReplayReport, SegmentId, Wal, WalError, WalStats};
+
+pub mod options;
+
+pub use options::{DbOptions, OptionError, Retention, TsdbConfig};
 
 /// The log's directory within the data directory.
 const WAL_DIR: &str = "wal";
@@ -38,36 +41,6 @@ const RECORD_BYTES_KEPT: usize = 4 << 20;
 
 /// Syncs whose durations are remembered: those of about ten minutes, as the summaries of Prometheus do.
 const SYNC_DURATIONS_MAX: usize = 600;
-
-/// How to open a data directory.
-#[derive(Clone, Debug)]
-pub struct DbOptions {
-    /// The directory; made if it does not exist.
-    pub path: PathBuf,
-    /// Samples a chunk should have (`--storage.tsdb.samples-per-chunk`).
-    pub samples_per_chunk: u16,
-    /// No chunk crosses a multiple of this, ms (`--storage.tsdb.min-block-duration`).
-    pub chunk_range_ms: i64,
-    /// Segment size (`--storage.tsdb.wal-segment-size`), compression (`--storage.tsdb.wal-compression`) and disk reserve
-    /// of the log.
-    pub wal: WalOptions,
-    /// The way to the files.
-    pub vfs: Arc<dyn Vfs>,
-}
-
-impl DbOptions {
-    /// The defaults of Prometheus, on the operating system's files.
-    pub fn new(path: impl Into<PathBuf>) -> DbOptions {
-        let head = HeadOptions::default();
-        DbOptions {
-            path: path.into(),
-            samples_per_chunk: head.samples_per_chunk,
-            chunk_range_ms: head.chunk_range_ms,
-            wal: WalOptions::default(),
-            vfs: Arc::new(OsVfs),
-        }
-    }
-}
 
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +61,9 @@ pub enum DbError {
         /// Files or directories, separated by commas.
         names: String,
     },
+    /// An option cannot be used.
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// The log could not be continued.
     #[error("write-ahead log: {0}")]
     Log(#[from] WalError),
@@ -136,7 +112,8 @@ pub struct Db {
     /// Taken out when the storage is closed.
     lock: Mutex<Option<Lockfile>>,
     closed: AtomicBool,
-    was_clean: bool,
+    was_clean: Option<bool>,
+    config: RwLock<TsdbConfig>,
     replayed: Replayed,
     /// Memory for records, reused.
     buffers: Mutex<Vec<Records>>,
@@ -161,20 +138,27 @@ pub(crate) struct SyncDurations {
 
 impl Db {
     /// Opens a data directory and replays its log; `progress` is called whenever another segment is begun.
-    pub fn open(options: DbOptions, progress: &dyn Fn(ReplayProgress)) -> Result<Db, DbError> {
+    pub fn open(mut options: DbOptions, progress: &dyn Fn(ReplayProgress)) -> Result<Db, DbError> {
+        for warning in options.settle() {
+            log::warn!("{warning}");
+        }
+        options.config.check()?;
         let vfs = &*options.vfs;
         vfs::create_dir_all(vfs, &options.path)?;
-        let lock = Lockfile::acquire(vfs, &options.path)?;
+        let lock = match options.lockfile {
+            true => Some(Lockfile::acquire(vfs, &options.path)?),
+            false => None,
+        };
         refuse_unsupported(vfs, &options.path)?;
         let mut head = Head::new(HeadOptions {
             samples_per_chunk: options.samples_per_chunk,
-            chunk_range_ms: options.chunk_range_ms,
+            chunk_range_ms: options.min_block_ms,
         });
         let wal_dir = options.path.join(WAL_DIR);
         let replayed = replay(vfs, &wal_dir, &mut head, progress)?;
         let wal = Wal::open(Arc::clone(&options.vfs), &wal_dir, options.wal)?;
         Ok(Db {
-            path: options.path,
+            path: options.path.clone(),
             head: Arc::new(head),
             wal,
             wal_compression: match options.wal.compression {
@@ -182,8 +166,9 @@ impl Db {
                 Compression::Snappy => "snappy",
                 Compression::Zstd => "zstd",
             },
-            was_clean: lock.was_clean(),
-            lock: Mutex::new(Some(lock)),
+            was_clean: lock.as_ref().map(Lockfile::was_clean),
+            lock: Mutex::new(lock),
+            config: RwLock::new(options.config.clone()),
             closed: AtomicBool::new(false),
             replayed,
             buffers: Mutex::default(),
@@ -196,8 +181,8 @@ impl Db {
         &self.path
     }
 
-    /// Whether the process before ended properly (`prometheus_tsdb_clean_start`).
-    pub fn was_clean(&self) -> bool {
+    /// Whether the process before ended properly (`prometheus_tsdb_clean_start`); `None` if the directory is not locked.
+    pub fn was_clean(&self) -> Option<bool> {
         self.was_clean
     }
 
@@ -262,6 +247,62 @@ impl Db {
     /// Where the memory is, in bytes.
     pub fn memory(&self) -> Vec<crate::head::MemoryUse> {
         self.head.memory()
+    }
+
+    /// What may change while the directory is open, as it is now.
+    pub fn config(&self) -> TsdbConfig {
+        self.config.read().clone()
+    }
+
+    /// Changes what may change while the directory is open. On an error nothing has changed.
+    pub fn apply(&self, mut config: TsdbConfig) -> Result<(), OptionError> {
+        config.check()?;
+        for warning in config.settle() {
+            log::warn!("{warning}");
+        }
+        *self.config.write() = config;
+        Ok(())
+    }
+
+    /// Does what is due: writes the head to a block, compacts blocks, removes what is too old, looks for new blocks. Called
+    /// every few seconds by whoever owns the storage, one call at a time (a second one waits). One call does at most one
+    /// piece of work that takes long; [`Maintained::more`] says whether to call again at once. `control` ends it at the
+    /// next series; what was begun is then begun anew by a later call.
+    pub fn maintain(&self, now: Now, control: &Control) -> Result<Maintained, StorageError> {
+        let _ = (now, control);
+        Err(StorageError::Unsupported("maintenance"))
+    }
+
+    /// Blocks that were moved out of the way because they are damaged.
+    pub fn quarantined(&self) -> Vec<Quarantined> {
+        Vec::new()
+    }
+
+    /// Makes a copy of all blocks, and of the head if `with_head`, in the directory `dir`, which is made and must be
+    /// outside of the blocks. Files are hard links.
+    pub fn snapshot(&self, dir: &Path, with_head: bool, now: Now, control: &Control) -> Result<(), StorageError> {
+        let _ = (dir, with_head, now, control);
+        Err(StorageError::Unsupported("snapshot"))
+    }
+
+    /// Deletes the samples in `range` of all series that one of the `selectors` accepts. Queries no longer see them when
+    /// this returns, and they stay deleted after a power cut; compaction and [`Db::clean_tombstones`] give their space back.
+    /// A dry run counts and changes nothing.
+    pub fn delete(
+        &self,
+        range: TimeRange,
+        selectors: &[Vec<Matcher>],
+        dry_run: bool,
+        control: &Control,
+    ) -> Result<Deletion, StorageError> {
+        let _ = (range, selectors, dry_run, control);
+        Err(StorageError::Unsupported("deletion"))
+    }
+
+    /// Writes the blocks that have deleted samples anew, without them. Returns how many were.
+    pub fn clean_tombstones(&self, now: Now, control: &Control) -> Result<usize, StorageError> {
+        let _ = (now, control);
+        Err(StorageError::Unsupported("cleaning of tombstones"))
     }
 
     /// The log's compression as the metrics name it.

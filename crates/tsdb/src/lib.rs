@@ -9,9 +9,11 @@
 pub mod db;
 pub mod head;
 pub mod lockfile;
+pub mod maintain;
 pub mod metrics;
 pub mod view;
 
-pub use db::{Db, DbError, DbOptions, ReplayProgress, Replayed};
+pub use db::{Db, DbError, DbOptions, OptionError, ReplayProgress, Replayed, Retention, TsdbConfig};
 pub use head::{HeadStats, HeadStatus};
+pub use maintain::{Deletion, Maintained, Now, Quarantined};
 pub use view::{View, Views};

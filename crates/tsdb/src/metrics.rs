@@ -96,7 +96,7 @@ fn encode(db: &Db, out: &mut Encoder) {
     gauge(
         "prometheus_tsdb_clean_start",
         "-1: lockfile is disabled. 0: a lockfile from a previous execution was replaced. 1: lockfile creation was clean",
-        f64::from(u8::from(db.was_clean())),
+        db.was_clean().map_or(-1.0, |clean| f64::from(u8::from(clean))),
     );
     gauge(
         "prometheus_tsdb_data_replay_duration_seconds",

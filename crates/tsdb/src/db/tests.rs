@@ -10,6 +10,7 @@ use fk_testkit::{MemoryStorage, TempDir};
 
 use super::*;
 use fk_vfs::sim::SimVfs;
+use fk_wal::WalOptions;
 
 const ALL: TimeRange = TimeRange { mint: i64::MIN, maxt: i64::MAX };
 
@@ -84,12 +85,12 @@ proptest! {
                 0 => {
                     db.close().unwrap();
                     db = open(&vfs);
-                    prop_assert!(db.was_clean());
+                    prop_assert_eq!(db.was_clean(), Some(true));
                 }
                 1 => {
                     kill(db, &vfs);
                     db = open(&vfs);
-                    prop_assert!(!db.was_clean());
+                    prop_assert_eq!(db.was_clean(), Some(false));
                 }
                 _ => {}
             }
