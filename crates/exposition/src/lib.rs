@@ -4,15 +4,18 @@
 //! time; it can start at any line of a body, which is what the scrape cache needs. [`TextWriter`] writes format 0.0.4.
 //! [`negotiate`] builds Accept headers and chooses the parser for a response.
 //!
-//! OpenMetrics and the protobuf format are known by name, and not read yet.
+//! [`OpenMetricsParser`] reads OpenMetrics text, for imports; targets are not asked for it yet. The protobuf format is known by name,
+//! and not read yet.
 
 pub mod float;
 pub mod negotiate;
+pub mod openmetrics;
 pub mod text;
 pub mod writer;
 
 pub use fk_model::metadata::MetricType;
 pub use float::{FloatError, format_go_float, format_open_metrics_float, parse_go_float, scan_float};
 pub use negotiate::{Format, MediaType, NegotiationError, Protocol, accept_header, choose_format};
+pub use openmetrics::{ExemplarEntry, OpenMetricsEntry, OpenMetricsParser};
 pub use text::{Entry, ParseError, Sample, TextParser};
 pub use writer::TextWriter;

@@ -73,6 +73,20 @@ pub struct ParseError {
 
 impl std::error::Error for ParseError {}
 
+impl ParseError {
+    /// What is wrong at `offset` of `body`.
+    pub(crate) fn at(body: &[u8], offset: usize, message: String) -> ParseError {
+        let offset = offset.min(body.len());
+        let before = &body[..offset];
+        ParseError {
+            message,
+            offset,
+            line: memchr::memchr_iter(b'\n', before).count() + 1,
+            column: offset - memchr::memrchr(b'\n', before).map_or(0, |at| at + 1) + 1,
+        }
+    }
+}
+
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -305,14 +319,7 @@ impl<'a> TextParser<'a> {
     // === errors ===
 
     fn error(&self, message: String) -> ParseError {
-        let offset = self.token_start.min(self.body.len());
-        let before = &self.body[..offset];
-        ParseError {
-            message,
-            offset,
-            line: memchr::memchr_iter(b'\n', before).count() + 1,
-            column: offset - memchr::memrchr(b'\n', before).map_or(0, |at| at + 1) + 1,
-        }
+        ParseError::at(self.body, self.token_start, message)
     }
 
     /// Text as in Prometheus: what was expected, and the token up to and with the byte behind it.
@@ -518,12 +525,12 @@ fn is_metric_start(b: u8) -> bool {
 }
 
 /// Text that the parser has checked already.
-fn utf8(bytes: &[u8]) -> Cow<'_, str> {
+pub(crate) fn utf8(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
 /// Replaces `\\` and `\n`, and `\"` if `quotes`. Any other backslash stays.
-fn unescape(text: Cow<'_, str>, quotes: bool) -> Cow<'_, str> {
+pub(crate) fn unescape(text: Cow<'_, str>, quotes: bool) -> Cow<'_, str> {
     if memchr::memchr(b'\\', text.as_bytes()).is_none() {
         return text;
     }
