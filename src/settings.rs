@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use fk_config::{LoadOptions, Loaded, bytesize};
+use fk_config::{LoadOptions, Loaded, Retention, bytesize};
 use fk_model::Duration;
 use fk_promql_syntax::ParserOptions;
 use fk_rules::RuleOptions;
@@ -75,6 +75,8 @@ impl Settings {
         let load = LoadOptions {
             parser: parser_options(&options),
             extra_scrape_metrics: options.has_feature("extra-scrape-metrics"),
+            retention: flag_retention(&options),
+            exemplar_storage: options.has_feature("exemplar-storage"),
             ..LoadOptions::default()
         };
         let data_path = options.tsdb_path.clone();
@@ -111,15 +113,15 @@ impl Settings {
         }
     }
 
-    /// The retention in force, as people read it. There are no blocks yet that it could limit.
+    /// The retention in force, as people read it: that of the configuration, or of the flags as long as none is loaded.
     pub fn retention(&self, loaded: Option<&Loaded>) -> String {
-        let section = loaded.and_then(|loaded| loaded.config.storage.as_ref());
-        let (time, size) = section.map_or((self.options.retention_time, self.options.retention_size), |s| {
-            (s.retention_time, s.retention_size)
-        });
-        let time = if section.is_none() && time == Duration::ZERO && size == 0 { RETENTION_DEFAULT } else { time };
-        let parts = [(time != Duration::ZERO).then(|| time.to_string()), (size > 0).then(|| bytesize::format(size))];
-        parts.into_iter().flatten().collect::<Vec<_>>().join(" or ")
+        let retention = loaded.map_or(self.load.retention, |loaded| loaded.config.storage.retention);
+        let limits = [
+            (retention.time != Duration::ZERO).then(|| retention.time.to_string()),
+            (retention.size > 0).then(|| bytesize::format(retention.size)),
+            (retention.percentage > 0.0).then(|| format!("{}%", retention.percentage)),
+        ];
+        limits.into_iter().flatten().collect::<Vec<_>>().join(" or ")
     }
 
     /// For rule groups.
@@ -158,6 +160,13 @@ impl Settings {
             ..WebOptions::default()
         }
     }
+}
+
+/// What the flags say of retention: 15 days if they say nothing.
+fn flag_retention(options: &Options) -> Retention {
+    let (time, size) = (options.retention_time, options.retention_size);
+    let time = if time == Duration::ZERO && size == 0 { RETENTION_DEFAULT } else { time };
+    Retention { time, size, percentage: 0.0 }
 }
 
 fn parser_options(options: &Options) -> ParserOptions {

@@ -14,7 +14,7 @@ use crate::global::Global;
 use crate::reader::{Fields, Reader};
 use crate::section::{resolve, shown_texts};
 use crate::shown::{self, Shown, ShownMap, ShownMapExt};
-use crate::types::{Config, Loaded, ScrapeConfig};
+use crate::types::{Config, Loaded, Retention, ScrapeConfig};
 use crate::yaml::{Document, Node};
 use crate::{alerting, glob, global, rule_loader, scrape, storage};
 
@@ -38,24 +38,36 @@ pub struct LoadOptions {
     pub extra_scrape_metrics: bool,
     /// What the expressions of rules may contain.
     pub parser: ParserOptions,
+    /// Retention by the flags, for configurations without `storage.tsdb.retention`.
+    pub retention: Retention,
+    /// Whether exemplars are stored (feature `exemplar-storage`).
+    pub exemplar_storage: bool,
 }
 
 impl Default for LoadOptions {
-    /// Server mode, no features, the environment of the process.
+    /// Server mode, no features, no retention, the environment of the process.
     fn default() -> LoadOptions {
-        let env = Arc::new(|name: &str| std::env::var(name).ok());
-        LoadOptions { agent: false, env, extra_scrape_metrics: false, parser: ParserOptions::default() }
+        LoadOptions {
+            agent: false,
+            env: Arc::new(|name: &str| std::env::var(name).ok()),
+            extra_scrape_metrics: false,
+            parser: ParserOptions::default(),
+            retention: Retention::default(),
+            exemplar_storage: false,
+        }
     }
 }
 
 impl fmt::Debug for LoadOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LoadOptions { agent, env: _, extra_scrape_metrics, parser } = self;
+        let LoadOptions { agent, env: _, extra_scrape_metrics, parser, retention, exemplar_storage } = self;
         let mut shown = f.debug_struct("LoadOptions");
         shown
             .field("agent", agent)
             .field("extra_scrape_metrics", extra_scrape_metrics)
             .field("parser", parser)
+            .field("retention", retention)
+            .field("exemplar_storage", exemplar_storage)
             .finish_non_exhaustive()
     }
 }
@@ -188,8 +200,7 @@ fn read_main(
         read_patterns(reader, &mut fields, "scrape_config_files", "scrape config file", base, &mut map);
     let (scrape_configs, jobs_shown) = scrape::read_list(reader, fields.take("scrape_configs"), &global, base, jobs);
     map.put_seq("scrape_configs", jobs_shown);
-    let storage =
-        fields.take("storage").filter(|node| !node.is_null()).and_then(|node| storage::read(reader, node, &mut map));
+    let storage = storage::read(reader, fields.take("storage").filter(|node| !node.is_null()), options, &mut map);
     for name in ["tracing", "remote_write", "remote_read", "otlp"] {
         reader.unsupported_section(&mut fields, name);
     }

@@ -1,76 +1,112 @@
-//! The `storage` section, as far as it is built: retention by time and by size.
+//! The `storage` section: out-of-order window, retention, encoding of chunks, exemplars.
 
 use fk_model::Duration;
 
 use crate::bytesize;
+use crate::load::LoadOptions;
 use crate::reader::{Fields, Reader};
 use crate::shown::{ShownMap, ShownMapExt};
-use crate::types::StorageConfig;
+use crate::types::{Retention, StorageConfig};
 use crate::yaml::Node;
 
-/// Reads `storage`; `None` if it says nothing of retention.
-pub(crate) fn read(reader: &mut Reader<'_>, node: &Node, shown: &mut ShownMap) -> Option<StorageConfig> {
-    let mut fields = Fields::new(reader, node, "config.StorageConfig");
+/// Reads `storage`, or what holds without it.
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    node: Option<&Node>,
+    options: &LoadOptions,
+    shown: &mut ShownMap,
+) -> StorageConfig {
+    let mut config =
+        StorageConfig { retention: options.retention, exemplars_max: EXEMPLARS_MAX, ..StorageConfig::default() };
     let mut map = ShownMap::new();
-    let retention =
-        fields.take("tsdb").filter(|node| !node.is_null()).and_then(|node| read_tsdb(reader, node, &mut map));
-    if let Some((_, exemplars)) = fields.take_entry("exemplars").filter(|(_, node)| !node.is_null()) {
-        let mut fields = Fields::new(reader, exemplars, "config.ExemplarsConfig");
-        fields.take("max_exemplars").map(|node| reader.int(node, "int64", i128::from(i64::MIN), i128::from(i64::MAX)));
+    let (mut tsdb, mut exemplars) = (None, None);
+    if let Some(node) = node {
+        let mut fields = Fields::new(reader, node, "config.StorageConfig");
+        tsdb = fields.take("tsdb").filter(|node| !node.is_null());
+        exemplars = fields.take("exemplars").filter(|node| !node.is_null());
         fields.finish(reader);
-        reader.warn("storage.exemplars has no effect, since exemplars are not stored yet");
     }
-    fields.finish(reader);
+    read_tsdb(reader, tsdb, &mut config, &mut map);
+    if exemplars.is_some() || options.exemplar_storage {
+        read_exemplars(reader, exemplars, &mut config, &mut map);
+    }
     shown.put_map("storage", map);
-    retention
+    config
 }
 
-fn read_tsdb(reader: &mut Reader<'_>, node: &Node, shown: &mut ShownMap) -> Option<StorageConfig> {
-    let mut fields = Fields::new(reader, node, "config.plain");
+/// Exemplars kept when nothing is said.
+const EXEMPLARS_MAX: i64 = 100_000;
+
+fn read_exemplars(reader: &mut Reader<'_>, node: Option<&Node>, config: &mut StorageConfig, shown: &mut ShownMap) {
+    if let Some(node) = node {
+        let mut fields = Fields::new(reader, node, "config.ExemplarsConfig");
+        // A section without the field switches exemplars off.
+        let max = fields.take("max_exemplars").map_or(0, |node| reader.int(node, "int64", MIN, MAX));
+        config.exemplars_max = i64::try_from(max).unwrap_or(0);
+        fields.finish(reader);
+    }
     let mut map = ShownMap::new();
-    if let Some((key, value)) = fields.take_entry("out_of_order_time_window")
-        && reader.duration(value) != Duration::ZERO
-    {
-        reader.unsupported(key.id, "out_of_order_time_window");
+    if config.exemplars_max != 0 {
+        map.put_bare("max_exemplars", config.exemplars_max);
     }
-    if let Some((key, value)) = fields.take_entry("stale_series_compaction_threshold") {
-        let threshold = reader.float(value);
-        if !(0.0..=1.0).contains(&threshold) {
-            reader.invalid(value.id, "'storage.tsdb.stale_series_compaction_threshold' must be between 0 and 1");
-        } else if threshold != 0.0 {
-            reader.unsupported(key.id, "stale_series_compaction_threshold");
-        }
-    }
-    if let Some(encoding) = fields.take("chunk_encoding").filter(|node| !node.is_null()) {
-        let mut fields = Fields::new(reader, encoding, "config.ChunkEncodingConfig");
-        if let Some(value) = fields.take("floats").filter(|node| !node.is_null()) {
-            match reader.string(value).as_str() {
-                "xor" => {
-                    let mut encoding = ShownMap::new();
-                    encoding.put_text("floats", "xor");
-                    map.put_map("chunk_encoding", encoding);
-                }
-                "xor2" => reader.unsupported(value.id, "storage.tsdb.chunk_encoding.floats: xor2"),
-                other => {
-                    // Text as in Prometheus:
-                    let rule = "'storage.tsdb.chunk_encoding.floats' must be 'xor' or 'xor2', or the field must be omitted entirely";
-                    reader.invalid(value.id, format!("{rule}, got {other:?}"));
-                }
+    shown.put("exemplars", crate::shown::Shown::Map(map));
+}
+
+const MIN: i128 = i64::MIN as i128;
+const MAX: i128 = i64::MAX as i128;
+
+fn read_tsdb(reader: &mut Reader<'_>, node: Option<&Node>, config: &mut StorageConfig, shown: &mut ShownMap) {
+    let mut map = ShownMap::new();
+    let mut encoding = ShownMap::new();
+    if let Some(node) = node {
+        let mut fields = Fields::new(reader, node, "config.plain");
+        config.out_of_order_window = fields.duration_or(reader, "out_of_order_time_window", Duration::ZERO);
+        if let Some((key, value)) = fields.take_entry("stale_series_compaction_threshold") {
+            let threshold = reader.float(value);
+            if !(0.0..=1.0).contains(&threshold) {
+                reader.invalid(value.id, "'storage.tsdb.stale_series_compaction_threshold' must be between 0 and 1");
+            } else if threshold != 0.0 {
+                reader.unsupported(key.id, "stale_series_compaction_threshold");
             }
         }
+        if let Some(node) = fields.take("chunk_encoding").filter(|node| !node.is_null()) {
+            read_encoding(reader, node, &mut encoding);
+        }
+        if let Some(node) = fields.take("retention").filter(|node| !node.is_null()) {
+            config.retention = read_retention(reader, node);
+        }
         fields.finish(reader);
     }
-    let retention =
-        fields.take("retention").filter(|node| !node.is_null()).map(|node| read_retention(reader, node, &mut map));
-    fields.finish(reader);
+    // The Go structure has this number beside the text, and prints both.
+    map.put_bare("outofordertimewindow", config.out_of_order_window.as_millis());
+    if config.out_of_order_window != Duration::ZERO {
+        map.put_text("out_of_order_time_window", &config.out_of_order_window.to_string());
+    }
+    map.put_map("chunk_encoding", encoding);
+    map.put("retention", crate::shown::Shown::Map(shown_retention(&config.retention)));
     shown.put_map("tsdb", map);
-    retention
 }
 
-fn read_retention(reader: &mut Reader<'_>, node: &Node, shown: &mut ShownMap) -> StorageConfig {
+fn read_encoding(reader: &mut Reader<'_>, node: &Node, shown: &mut ShownMap) {
+    let mut fields = Fields::new(reader, node, "config.ChunkEncodingConfig");
+    if let Some(value) = fields.take("floats").filter(|node| !node.is_null()) {
+        match reader.string(value).as_str() {
+            "xor" => shown.put_text("floats", "xor"),
+            "xor2" => reader.unsupported(value.id, "storage.tsdb.chunk_encoding.floats: xor2"),
+            other => {
+                // Text as in Prometheus:
+                let rule = "'storage.tsdb.chunk_encoding.floats' must be 'xor' or 'xor2', or the field must be omitted entirely";
+                reader.invalid(value.id, format!("{rule}, got {other:?}"));
+            }
+        }
+    }
+    fields.finish(reader);
+}
+
+/// What the section does not name is off, whatever the flags say.
+fn read_retention(reader: &mut Reader<'_>, node: &Node) -> Retention {
     let mut fields = Fields::new(reader, node, "config.plain");
-    reader.warn("storage.tsdb.retention has no effect yet: there are no blocks whose retention it could limit");
-    let retention_time = fields.duration_or(reader, "time", Duration::ZERO);
+    let time = fields.duration_or(reader, "time", Duration::ZERO);
     let size_node = fields.take("size");
     let size = size_node.map_or(0, |node| reader.size(node));
     if size < 0 {
@@ -78,23 +114,104 @@ fn read_retention(reader: &mut Reader<'_>, node: &Node, shown: &mut ShownMap) ->
         let message = "'storage.tsdb.retention.size' must be greater than or equal to 0";
         reader.invalid(size_node.map_or(node.id, |node| node.id), message);
     }
-    if let Some((key, value)) = fields.take_entry("percentage") {
-        let percentage = reader.float(value);
+    let mut percentage = 0.0;
+    if let Some(value) = fields.take("percentage") {
+        percentage = reader.float(value);
         if !(0.0..=100.0).contains(&percentage) {
+            // Text as in Prometheus:
             reader.invalid(value.id, "'storage.tsdb.retention.percentage' must be in the range [0, 100]");
-        } else if percentage != 0.0 {
-            reader.unsupported(key.id, "storage.tsdb.retention.percentage");
         }
     }
     fields.finish(reader);
-    let retention_size = size.max(0) as u64;
+    Retention { time, size: size.max(0) as u64, percentage }
+}
+
+fn shown_retention(retention: &Retention) -> ShownMap {
     let mut map = ShownMap::new();
-    if retention_time != Duration::ZERO {
-        map.put_text("time", &retention_time.to_string());
+    if retention.time != Duration::ZERO {
+        map.put_text("time", &retention.time.to_string());
     }
-    if retention_size > 0 {
-        map.put_text("size", &bytesize::format(retention_size));
+    if retention.size > 0 {
+        map.put_text("size", &bytesize::format(retention.size));
     }
-    shown.put_map("retention", map);
-    StorageConfig { retention_time, retention_size }
+    if retention.percentage > 0.0 {
+        map.put_bare("percentage", retention.percentage);
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Loaded, load};
+
+    fn loaded(text: &str, options: &LoadOptions) -> Result<Loaded, String> {
+        let folder = fk_testkit::TempDir::new("config-storage");
+        let path = folder.path().join("p.yml");
+        std::fs::write(&path, text).unwrap();
+        load(&path, options).map_err(|errors| errors.to_string())
+    }
+
+    fn flags() -> LoadOptions {
+        let retention = Retention { time: Duration(3_600_000), size: 1 << 30, percentage: 0.0 };
+        LoadOptions { retention, ..LoadOptions::default() }
+    }
+
+    #[test]
+    fn flags_count_where_the_section_has_no_retention() {
+        for text in ["", "storage:", "storage: {tsdb: {}}", "storage: {tsdb: {out_of_order_time_window: 0s}}"] {
+            let storage = loaded(text, &flags()).unwrap().config.storage;
+            assert_eq!(storage.retention, flags().retention, "{text}");
+            assert_eq!((storage.out_of_order_window, storage.exemplars_max), (Duration::ZERO, 100_000), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_retention_section_does_not_name_is_off() {
+        for (text, wanted) in [
+            ("{time: 30d}", Retention { time: Duration(30 * 86_400_000), ..Retention::default() }),
+            ("{size: 5GB}", Retention { size: 5 << 30, ..Retention::default() }),
+            ("{percentage: 0.5}", Retention { percentage: 0.5, ..Retention::default() }),
+            ("{}", Retention::default()),
+        ] {
+            let storage =
+                loaded(&format!("storage: {{tsdb: {{retention: {text}}}}}"), &flags()).unwrap().config.storage;
+            assert_eq!(storage.retention, wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_and_missing_settings_are_named() {
+        for (text, wanted) in [
+            ("tsdb: {retention: {size: -1GB}}", "must be greater than or equal to 0"),
+            ("tsdb: {retention: {percentage: 101}}", "must be in the range [0, 100]"),
+            ("tsdb: {retention: {nonsense: 1}}", "field nonsense not found"),
+            ("tsdb: {stale_series_compaction_threshold: 1.5}", "must be between 0 and 1"),
+            ("tsdb: {stale_series_compaction_threshold: 0.5}", "stale_series_compaction_threshold"),
+            ("tsdb: {chunk_encoding: {floats: gorilla}}", "must be 'xor' or 'xor2'"),
+            ("exemplars: {max_exemplars: many}", "many"),
+        ] {
+            let error = loaded(&format!("storage: {{{text}}}"), &LoadOptions::default()).unwrap_err();
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn exemplars_are_counted_and_switched_off() {
+        for (text, wanted) in [("{max_exemplars: 5}", 5), ("{}", 0), ("{max_exemplars: -1}", -1)] {
+            let storage = loaded(&format!("storage: {{exemplars: {text}}}"), &flags()).unwrap().config.storage;
+            assert_eq!(storage.exemplars_max, wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_has_the_defaults() {
+        let options = LoadOptions { exemplar_storage: true, ..flags() };
+        let text = "storage: {tsdb: {out_of_order_time_window: 30m}}";
+        let shown = loaded(text, &options).unwrap().shown_yaml;
+        let wanted = "storage:\n  tsdb:\n    outofordertimewindow: 1800000\n    out_of_order_time_window: 30m\n    retention:\n      time: 1h\n      size: 1GiB\n  exemplars:\n    max_exemplars: 100000\n";
+        assert!(shown.contains(wanted), "{shown}");
+        let shown = loaded("", &LoadOptions::default()).unwrap().shown_yaml;
+        assert!(shown.contains("storage:\n  tsdb:\n    outofordertimewindow: 0\n"), "{shown}");
+    }
 }

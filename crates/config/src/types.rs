@@ -59,8 +59,8 @@ pub struct Config {
     pub rule_files: Vec<String>,
     /// `alerting`
     pub alerting: AlertingConfig,
-    /// `storage`; `None` if it has no `tsdb.retention`, so that the flags count.
-    pub storage: Option<StorageConfig>,
+    /// `storage`, with what the flags say where it is silent.
+    pub storage: StorageConfig,
 }
 
 /// `global`
@@ -78,13 +78,26 @@ pub struct GlobalConfig {
     pub external_labels: Labels,
 }
 
-/// `storage` as far as it is built.
+/// `storage`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StorageConfig {
-    /// `tsdb.retention.time`; zero: off.
-    pub retention_time: Duration,
-    /// `tsdb.retention.size` in bytes; zero: off.
-    pub retention_size: u64,
+    /// `tsdb.out_of_order_time_window`: how old an out-of-order sample may be; zero: there are none.
+    pub out_of_order_window: Duration,
+    /// `tsdb.retention`
+    pub retention: Retention,
+    /// `exemplars.max_exemplars`; zero or less: none are kept.
+    pub exemplars_max: i64,
+}
+
+/// How much data is kept. Each limit holds for itself, but a percentage takes the place of the size.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Retention {
+    /// Age of the oldest sample; zero: no limit.
+    pub time: Duration,
+    /// Bytes of blocks and logs; zero: no limit.
+    pub size: u64,
+    /// Share of the file system that the data directory is on, percent; zero: no limit.
+    pub percentage: f64,
 }
 
 /// Exposition formats, as configured and negotiated.
