@@ -25,14 +25,16 @@ use std::hash::BuildHasher as _;
 use fk_exposition::{MetricType, scan_float};
 use fk_storage::SeriesRef;
 
+use crate::texts::{Cutter, Place, Texts};
+
 /// How many items ahead are tried when a line does not fit: more than that at once is a change for which the table is fine.
 const LOOKAHEAD: usize = 4;
 
 /// Entries that scrapes which failed may leave behind: this, and twice as many as the last good scrape had. (As Prometheus.)
 const LEFTOVER_ENTRIES: usize = 1000;
 
-/// Bytes of text of one target. Offsets are 32 bits; a body is a quarter of this at most by default.
-const TEXT_BYTES_MAX: usize = u32::MAX as usize;
+/// Bytes of text of one target. Lengths have 28 bits.
+const TEXT_BYTES_MAX: usize = (1 << 28) - 1;
 
 /// The number of a scrape of one loop, from 1.
 pub(crate) type ScrapeNo = u32;
@@ -48,16 +50,15 @@ pub(crate) enum Meaning {
     Free,
 }
 
-/// One series as the target writes it.
+/// One series as the target writes it: 32 bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(crate) meaning: Meaning,
-    text_start: u32,
-    text_len: u32,
-    /// 1 if a blank follows in the text of the cache, which is compared together with the series.
-    blank_len: u8,
-    /// The type in effect when the entry was made: its labels can be made again from the text.
-    kind: MetricType,
+    /// The reference; [`DROPPED`], [`FREE`].
+    meaning: u64,
+    text: Place,
+    /// From the lowest bit: whether a blank follows in the text of the cache, which is compared together with the series
+    /// (1 bit); the type in effect when the entry was made, for labels can be made again from the text (3); its length.
+    shape: u32,
     /// The last scrape that had it.
     pub(crate) seen: ScrapeNo,
     /// The last scrape that had it and tracks it for staleness.
@@ -65,6 +66,62 @@ pub(crate) struct Entry {
     /// Its item in the layout. Only a hint.
     place: u32,
 }
+
+/// References count up from 1, so these are none.
+const DROPPED: u64 = u64::MAX;
+const FREE: u64 = u64::MAX - 1;
+
+impl Entry {
+    /// See [`Meaning`].
+    #[inline]
+    pub(crate) fn meaning(&self) -> Meaning {
+        match self.meaning {
+            DROPPED => Meaning::Dropped,
+            FREE => Meaning::Free,
+            series => Meaning::Stored(SeriesRef(series)),
+        }
+    }
+
+    /// See [`Meaning`].
+    pub(crate) fn set_meaning(&mut self, meaning: Meaning) {
+        self.meaning = match meaning {
+            Meaning::Stored(series) => series.0,
+            Meaning::Dropped => DROPPED,
+            Meaning::Free => FREE,
+        };
+    }
+
+    fn shape(text: &[u8], blank: &[u8], kind: MetricType) -> u32 {
+        let kind = KINDS.iter().position(|k| *k == kind).unwrap_or(0);
+        (text.len() as u32) << 4 | (kind as u32) << 1 | blank.len() as u32 & 1
+    }
+
+    fn kind(&self) -> MetricType {
+        KINDS[(self.shape >> 1) as usize % KINDS.len()]
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        (self.shape >> 4) as usize
+    }
+
+    /// With the blank.
+    #[inline]
+    fn full_len(&self) -> usize {
+        self.len() + (self.shape & 1) as usize
+    }
+}
+
+const KINDS: [MetricType; 8] = [
+    MetricType::Unknown,
+    MetricType::Counter,
+    MetricType::Gauge,
+    MetricType::Histogram,
+    MetricType::GaugeHistogram,
+    MetricType::Summary,
+    MetricType::Info,
+    MetricType::StateSet,
+];
 
 /// One sample of the layout.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +161,13 @@ impl Layout {
         self.items.push(Item { entry, block: block_no, kind });
     }
 
+    /// Gives back what growing has taken too much.
+    fn shrink(&mut self) {
+        self.items.shrink_to_fit();
+        self.block_ends.shrink_to_fit();
+        self.block_text.shrink_to_fit();
+    }
+
     fn clear(&mut self) {
         self.items.clear();
         self.block_ends.clear();
@@ -122,8 +186,8 @@ pub(crate) struct SeriesCache {
     free: Vec<u32>,
     table: HashTable<u32>,
     /// Series texts, each with the blank behind it.
-    text: Vec<u8>,
-    /// Bytes of `text` that belong to no entry any more.
+    texts: Texts,
+    /// Bytes of `texts` that belong to no entry any more.
     garbage: usize,
     /// Entries after the last good scrape.
     good_count: usize,
@@ -163,9 +227,8 @@ impl SeriesCache {
             at += block.len();
         }
         let entry = self.entries.get(item.entry as usize)?;
-        let text_start = entry.text_start as usize;
-        let len = entry.text_len as usize + usize::from(entry.blank_len);
-        let text = self.text.get(text_start..text_start + len)?;
+        let len = entry.full_len();
+        let text = self.texts.get(entry.text, len);
         let rest = body.get(at..)?;
         if !rest.starts_with(text) {
             return None;
@@ -213,9 +276,29 @@ impl SeriesCache {
         std::mem::swap(&mut self.layout, &mut self.next);
         // Layouts change seldom: the memory is not kept for the next time.
         self.next = Layout::default();
+        self.layout.shrink();
         for (place, item) in self.layout.items.iter().enumerate() {
             self.entries[item.entry as usize].place = place as u32;
         }
+        if self.texts.is_mostly_own() {
+            self.cut_texts();
+            self.entries.shrink_to_fit();
+        }
+    }
+
+    /// Lays the texts out in the order of the layout, which is how they are read, and shares them with other targets.
+    fn cut_texts(&mut self) {
+        let mut cutter = Cutter::default();
+        let mut done = vec![false; self.entries.len()];
+        let in_layout = self.layout.items.iter().map(|item| item.entry);
+        for idx in in_layout.chain(0..self.entries.len() as u32) {
+            let entry = &mut self.entries[idx as usize];
+            if entry.meaning != FREE && !std::mem::replace(&mut done[idx as usize], true) {
+                entry.text = cutter.push(self.texts.get(entry.text, entry.full_len()));
+            }
+        }
+        self.texts = cutter.finish();
+        self.garbage = 0;
     }
 
     /// Calls `found` with every piece of the layout that may hold metadata.
@@ -236,12 +319,12 @@ impl SeriesCache {
     /// The series text of an entry and the type in effect when it was made.
     pub(crate) fn series_text(&self, idx: u32) -> (&[u8], MetricType) {
         let entry = &self.entries[idx as usize];
-        (text_of(&self.text, entry), entry.kind)
+        (text_of(&self.texts, entry), entry.kind())
     }
 
     /// The entry with this text, and the place behind that of its sample in the layout, if it has one.
     pub(crate) fn find(&self, text: &[u8]) -> Option<(u32, Option<usize>)> {
-        let same = |idx: &u32| text_of(&self.text, &self.entries[*idx as usize]) == text;
+        let same = |idx: &u32| text_of(&self.texts, &self.entries[*idx as usize]) == text;
         let idx = *self.table.find(Self::hash(text), same)?;
         let place = self.entries[idx as usize].place as usize;
         let in_layout = self.layout.items.get(place).is_some_and(|item| item.entry == idx);
@@ -251,21 +334,18 @@ impl SeriesCache {
     /// Makes an entry for a text that has none. `text` may be followed by a blank in the body, given as `blank`. `None` if the
     /// cache cannot take more text.
     pub(crate) fn insert(&mut self, text: &[u8], blank: &[u8], kind: MetricType, meaning: Meaning) -> Option<u32> {
-        if self.text.len() + text.len() + blank.len() > TEXT_BYTES_MAX {
+        if self.texts.len() + text.len() + blank.len() > TEXT_BYTES_MAX {
             return None;
         }
-        let entry = Entry {
-            meaning,
-            text_start: self.text.len() as u32,
-            text_len: text.len() as u32,
-            blank_len: blank.len() as u8,
-            kind,
+        let mut entry = Entry {
+            meaning: FREE,
+            text: self.texts.push(text, blank),
+            shape: Entry::shape(text, blank, kind),
             seen: 0,
             tracked: 0,
             place: u32::MAX,
         };
-        self.text.extend_from_slice(text);
-        self.text.extend_from_slice(blank);
+        entry.set_meaning(meaning);
         let idx = match self.free.pop() {
             Some(idx) => {
                 self.entries[idx as usize] = entry;
@@ -276,7 +356,7 @@ impl SeriesCache {
                 u32::try_from(self.entries.len() - 1).ok()?
             }
         };
-        let (entries, texts) = (&self.entries, &self.text);
+        let (entries, texts) = (&self.entries, &self.texts);
         let rehash = |idx: &u32| Self::hash(text_of(texts, &entries[*idx as usize]));
         self.table.insert_unique(Self::hash(text), idx, rehash);
         Some(idx)
@@ -307,54 +387,49 @@ impl SeriesCache {
     fn forget_unseen(&mut self, now: ScrapeNo) {
         for idx in 0..self.entries.len() as u32 {
             let entry = &self.entries[idx as usize];
-            if entry.seen == now || entry.meaning == Meaning::Free {
+            if entry.seen == now || entry.meaning == FREE {
                 continue;
             }
-            let hash = Self::hash(text_of(&self.text, entry));
+            let hash = Self::hash(text_of(&self.texts, entry));
             if let Ok(found) = self.table.find_entry(hash, |other| *other == idx) {
                 found.remove();
             }
             let entry = &mut self.entries[idx as usize];
-            self.garbage += entry.text_len as usize + usize::from(entry.blank_len);
-            entry.meaning = Meaning::Free;
+            self.garbage += entry.full_len();
+            entry.meaning = FREE;
             self.free.push(idx);
         }
-        if self.garbage > self.text.len() / 2 {
+        if self.garbage > self.texts.len() / 2 {
             self.compact();
         }
     }
 
-    /// Throws away texts without entry. The rest comes in the order of the layout, which is how it is read.
+    /// Throws away entries and texts that are not used. The rest comes in the order of the layout.
     fn compact(&mut self) {
-        let mut text = Vec::with_capacity(self.text.len() - self.garbage);
+        self.cut_texts();
         let mut entries = Vec::with_capacity(self.len());
         let mut moved = vec![u32::MAX; self.entries.len()];
         let in_layout = self.layout.items.iter().map(|item| item.entry);
         for idx in in_layout.chain(0..self.entries.len() as u32) {
             let entry = &self.entries[idx as usize];
-            if moved[idx as usize] != u32::MAX || entry.meaning == Meaning::Free {
-                continue;
+            if moved[idx as usize] == u32::MAX && entry.meaning != FREE {
+                moved[idx as usize] = entries.len() as u32;
+                entries.push(entry.clone());
             }
-            moved[idx as usize] = entries.len() as u32;
-            let (start, len) = (entry.text_start as usize, entry.text_len as usize + usize::from(entry.blank_len));
-            entries.push(Entry { text_start: text.len() as u32, ..entry.clone() });
-            text.extend_from_slice(&self.text[start..start + len]);
         }
         for item in &mut self.layout.items {
             item.entry = moved[item.entry as usize];
         }
         self.table.clear();
         for (idx, entry) in entries.iter().enumerate() {
-            let rehash = |idx: &u32| Self::hash(text_of(&text, &entries[*idx as usize]));
-            self.table.insert_unique(Self::hash(text_of(&text, entry)), idx as u32, rehash);
+            let rehash = |idx: &u32| Self::hash(text_of(&self.texts, &entries[*idx as usize]));
+            self.table.insert_unique(Self::hash(text_of(&self.texts, entry)), idx as u32, rehash);
         }
-        self.text = text;
         self.entries = entries;
-        self.free.clear();
-        self.garbage = 0;
+        self.free = Vec::new();
     }
 }
 
-fn text_of<'t>(text: &'t [u8], entry: &Entry) -> &'t [u8] {
-    &text[entry.text_start as usize..][..entry.text_len as usize]
+fn text_of<'t>(texts: &'t Texts, entry: &Entry) -> &'t [u8] {
+    texts.get(entry.text, entry.len())
 }

@@ -15,6 +15,7 @@ pub mod labels;
 pub mod metadata;
 pub mod scrape_loop;
 pub mod target;
+mod texts;
 pub mod timing;
 
 pub use metadata::{MetadataHandle, MetadataMap, MetricMetadata};

@@ -315,7 +315,7 @@ impl ScrapeLoop {
         scratch.batch.clear();
         scratch.batch.out_of_order = OutOfOrder::Reject;
         for entry in &self.cache.entries {
-            if let Meaning::Stored(series) = entry.meaning
+            if let Meaning::Stored(series) = entry.meaning()
                 && entry.tracked == self.scrape
             {
                 scratch.batch.push(series, ts_ms, stale_nan());
@@ -505,7 +505,7 @@ impl ScrapeLoop {
     ) -> (Batch, usize) {
         let mut entries: HashMap<SeriesRef, Vec<u32>> = HashMap::new();
         for (idx, entry) in self.cache.entries.iter().enumerate() {
-            if let Meaning::Stored(series) = entry.meaning {
+            if let Meaning::Stored(series) = entry.meaning() {
                 entries.entry(series).or_default().push(idx as u32);
             }
         }
@@ -524,7 +524,7 @@ impl ScrapeLoop {
                 let same = entries.get(&sample.series)?;
                 let series = appender.resolve(&self.labels_of(*same.first()?)?).ok()?;
                 for idx in same {
-                    self.cache.entries[*idx as usize].meaning = Meaning::Stored(series);
+                    self.cache.entries[*idx as usize].set_meaning(Meaning::Stored(series));
                 }
                 Some(series)
             });
@@ -554,7 +554,7 @@ impl ScrapeLoop {
         batch.clear();
         batch.out_of_order = OutOfOrder::Reject;
         let stored = |tracked: ScrapeNo| {
-            self.cache.entries.iter().filter_map(move |entry| match entry.meaning {
+            self.cache.entries.iter().filter_map(move |entry| match entry.meaning() {
                 Meaning::Stored(series) if entry.tracked == tracked => Some(series),
                 _ => None,
             })
@@ -627,7 +627,7 @@ impl Pass<'_> {
         let repeated = entry.seen == self.now;
         entry.seen = self.now;
         self.seen += usize::from(!repeated);
-        let Meaning::Stored(series) = entry.meaning else { return };
+        let Meaning::Stored(series) = entry.meaning() else { return };
         self.counts.post_relabel += 1;
         let own = timestamp.filter(|_| self.honor_timestamps);
         if repeated && own.is_none() {
@@ -651,7 +651,7 @@ impl Pass<'_> {
         let entry = &mut cache.entries[idx as usize];
         entry.seen = self.now;
         self.seen += 1;
-        let Meaning::Stored(series) = entry.meaning else { return };
+        let Meaning::Stored(series) = entry.meaning() else { return };
         self.counts.series_added += 1;
         let own = timestamp.filter(|_| self.honor_timestamps);
         if own.is_none() || self.track_timestamps {
