@@ -16,7 +16,7 @@ const VARBIT_WIDTHS: [u8; 8] = [3, 6, 9, 12, 18, 25, 56, 64];
 
 /// Writes bits behind each other into a vector.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct BitWriter {
+pub struct BitWriter {
     pub(crate) bytes: Vec<u8>,
     /// Bits of the last byte that are still free, 0..=7.
     free: u8,
@@ -121,7 +121,7 @@ fn class_of(needed: u8) -> usize {
 
 /// Reads bits. Past the end there are zeros; who reads them finds `at` beyond the end.
 #[derive(Clone, Debug)]
-pub(crate) struct BitReader<'a> {
+pub struct BitReader<'a> {
     bytes: &'a [u8],
     /// Position in bits.
     pub(crate) at: usize,

@@ -7,9 +7,16 @@
 //! them over one by one as they were appended.
 
 mod bits;
+mod fault;
+pub mod histogram;
+mod starts;
 pub mod xor;
 
+use std::sync::Arc;
+
 use fk_storage::{HistogramValue, Samples};
+
+use crate::histogram::{Float, Int, Kind, Reader};
 
 /// How a chunk is encoded: the byte in front of its data in all files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,6 +125,9 @@ pub enum ChunkError {
         /// Which sample, from 0.
         sample: usize,
     },
+    /// A histogram whose spans do not describe its buckets cannot be written.
+    #[error("spans and buckets of a histogram do not match")]
+    Mismatch,
     /// The encoding is not read.
     #[error("chunks of encoding {} are not supported", .0.name())]
     Unsupported(Encoding),
@@ -154,9 +164,52 @@ pub fn decode_range(
     maxt: i64,
     out: &mut Samples,
 ) -> Result<(), ChunkError> {
-    match encoding {
+    let result = match encoding {
         Encoding::Xor => xor::decode_range(bytes, samples_max, mint, maxt, &mut out.t, &mut out.v),
-        other => Err(ChunkError::Unsupported(other)),
+        Encoding::Xor2 => Err(ChunkError::Unsupported(encoding)),
+        Encoding::Histogram | Encoding::HistogramSt => {
+            let reader = Reader::<Int>::new(encoding.has_starts(), bytes)?;
+            histograms(reader, samples_max, mint, maxt, out)
+        }
+        Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
+            let reader = Reader::<Float>::new(encoding.has_starts(), bytes)?;
+            histograms(reader, samples_max, mint, maxt, out)
+        }
+    };
+    // Start timestamps are there for all samples or for none.
+    if !out.starts.is_empty() {
+        out.starts.resize(out.t.len(), 0);
+    }
+    result
+}
+
+fn histograms<K: Kind>(
+    mut reader: Reader<'_, K>,
+    samples_max: usize,
+    mint: i64,
+    maxt: i64,
+    out: &mut Samples,
+) -> Result<(), ChunkError> {
+    for _ in 0..samples_max {
+        if !reader.next()? || reader.t() > maxt {
+            break;
+        }
+        if reader.t() < mint {
+            continue;
+        }
+        let histogram = reader.float()?;
+        push_start(out, reader.start());
+        out.histograms.push((out.t.len() as u32, histogram));
+        out.push(reader.t(), reader.sum());
+    }
+    Ok(())
+}
+
+/// Adds the start timestamp of the sample that is pushed next. None are kept as long as none is known.
+fn push_start(out: &mut Samples, start: i64) {
+    if start != 0 || !out.starts.is_empty() {
+        out.starts.resize(out.t.len(), 0);
+        out.starts.push(start);
     }
 }
 
@@ -169,15 +222,79 @@ pub fn decode_exact(
 ) -> Result<(), ChunkError> {
     match encoding {
         Encoding::Xor => {
-            let (mut t, mut v) = (Vec::new(), Vec::new());
-            let result = xor::decode_range(bytes, samples_max, i64::MIN, i64::MAX, &mut t, &mut v);
-            for (t, v) in t.into_iter().zip(v) {
-                if !each(Sample { t, start: 0, v: SampleValue::Float(v) }) {
-                    return Ok(());
+            xor::scan(bytes, samples_max, |t, v| each(Sample { t, start: 0, v: SampleValue::Float(f64::from_bits(v)) }))
+        }
+        Encoding::Xor2 => Err(ChunkError::Unsupported(encoding)),
+        Encoding::Histogram | Encoding::HistogramSt => {
+            let mut reader = Reader::<Int>::new(encoding.has_starts(), bytes)?;
+            for _ in 0..samples_max {
+                if !reader.next()? || {
+                    let v = SampleValue::Histogram(HistogramValue::Int(Arc::new(reader.histogram()?)));
+                    !each(Sample { t: reader.t(), start: reader.start(), v })
+                } {
+                    break;
                 }
             }
-            result
+            Ok(())
         }
-        other => Err(ChunkError::Unsupported(other)),
+        Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
+            let mut reader = Reader::<Float>::new(encoding.has_starts(), bytes)?;
+            for _ in 0..samples_max {
+                if !reader.next()? || {
+                    let v = SampleValue::Histogram(HistogramValue::Float(reader.float()?));
+                    !each(Sample { t: reader.t(), start: reader.start(), v })
+                } {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Encoding {
+    /// Time of the first sample of a chunk, ms; `None` if it has none. Reads just the first sample.
+    pub fn first_time(self, bytes: &[u8]) -> Result<Option<i64>, ChunkError> {
+        let mut first = None;
+        self.times(bytes, 1, |t| first = Some(t))?;
+        Ok(first)
+    }
+
+    /// Time of the last sample of a chunk, ms; `None` if it has none. Reads all of the chunk, so this also tells whether
+    /// it can be read.
+    pub fn last_time(self, bytes: &[u8]) -> Result<Option<i64>, ChunkError> {
+        let mut last = None;
+        self.times(bytes, usize::MAX, |t| last = Some(t))?;
+        Ok(last)
+    }
+
+    /// Calls `each` with the times of the first `samples_max` samples.
+    pub fn times(self, bytes: &[u8], samples_max: usize, mut each: impl FnMut(i64)) -> Result<(), ChunkError> {
+        fn histograms<K: Kind>(
+            mut reader: Reader<'_, K>,
+            samples_max: usize,
+            mut each: impl FnMut(i64),
+        ) -> Result<(), ChunkError> {
+            for _ in 0..samples_max {
+                if !reader.next()? {
+                    break;
+                }
+                each(reader.t());
+            }
+            Ok(())
+        }
+        match self {
+            Encoding::Xor => xor::scan(bytes, samples_max, |t, _| {
+                each(t);
+                true
+            }),
+            Encoding::Xor2 => Err(ChunkError::Unsupported(self)),
+            Encoding::Histogram | Encoding::HistogramSt => {
+                histograms(Reader::<Int>::new(self.has_starts(), bytes)?, samples_max, each)
+            }
+            Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
+                histograms(Reader::<Float>::new(self.has_starts(), bytes)?, samples_max, each)
+            }
+        }
     }
 }

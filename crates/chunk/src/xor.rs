@@ -343,32 +343,38 @@ pub fn decode_range(
     ts: &mut Vec<i64>,
     vs: &mut Vec<f64>,
 ) -> Result<(), ChunkError> {
+    // The header is not trusted with memory: after the first sample each one takes two bits at least.
+    let plausible = count(bytes).unwrap_or(0).min(samples_max).min(1 + bytes.len() * 4);
+    ts.reserve(plausible);
+    vs.reserve(plausible);
+    scan(bytes, samples_max, |t, v| {
+        if t >= mint && t <= maxt {
+            ts.push(t);
+            vs.push(f64::from_bits(v));
+        }
+        t <= maxt
+    })
+}
+
+/// Calls `each` with time and value bits of the first `samples_max` samples until it returns `false`.
+#[inline]
+pub(crate) fn scan(bytes: &[u8], samples_max: usize, mut each: impl FnMut(i64, u64) -> bool) -> Result<(), ChunkError> {
     let Some(expected) = count(bytes) else { return Err(ChunkError::Truncated { decoded: 0, expected: 0 }) };
     let wanted = expected.min(samples_max);
     if wanted == 0 {
         return Ok(());
     }
     let truncated = |decoded| ChunkError::Truncated { decoded, expected };
-    // The header is not trusted with memory: after the first sample each one takes two bits at least.
-    let plausible = wanted.min(1 + bytes.len() * 4);
-    ts.reserve(plausible);
-    vs.reserve(plausible);
     let mut reader = BitReader::new(bytes, HEADER_BYTES);
     let mut t = reader.varint().ok_or(truncated(0))?;
     let mut value = reader.bits(64).ok_or(truncated(0))?;
-    let mut push = |t: i64, value: u64| {
-        if t >= mint && t <= maxt {
-            ts.push(t);
-            vs.push(f64::from_bits(value));
-        }
-        t <= maxt
-    };
-    if !push(t, value) || wanted == 1 {
+    if !each(t, value) || wanted == 1 {
         return Ok(());
     }
     let mut delta = reader.uvarint().ok_or(truncated(1))?;
-    let (mut trailing, mut width) = (0u32, 0u32);
-    let end = bytes.len() * 8;
+    // Before there is a window all 64 bits count: a chunk that Prometheus goes on with after a restart begins that way.
+    let (mut trailing, mut width) = (0u32, 64u32);
+    let end = reader.end();
     for sample in 1..wanted {
         if sample > 1 {
             delta = delta.wrapping_add(dod(&mut reader).ok_or(truncated(sample))? as u64);
@@ -391,16 +397,13 @@ pub fn decode_range(
                 trailing = 64 - leading - width;
             } else {
                 reader.at += 2;
-                if width == 0 {
-                    return Err(ChunkError::Invalid { what: "value window", sample });
-                }
             }
             value ^= reader.bits(width).ok_or(truncated(sample))? << trailing;
         }
         if reader.at > end {
             return Err(truncated(sample));
         }
-        if !push(t, value) {
+        if !each(t, value) {
             break;
         }
     }
@@ -546,12 +549,14 @@ mod tests {
     }
 
     #[test]
-    fn window_before_any_window_is_an_error() {
+    fn window_before_any_window_is_all_bits() {
         // Two samples; the second value says "previous window" (bits 10), but there is none.
         let mut bytes = encode(&[(0, 1.0)]);
         bytes[1] = 2;
         bytes.pop();
-        bytes.extend([5, 0b1000_0000, 0, 0]);
-        assert_eq!(decode_bits(&bytes), Err(ChunkError::Invalid { what: "value window", sample: 1 }));
+        let xor = 1f64.to_bits() ^ 2f64.to_bits();
+        bytes.push(5);
+        bytes.extend((0b10u128 << 126 | u128::from(xor) << 62).to_be_bytes());
+        assert_eq!(decode_bits(&bytes), Ok(vec![(0, 1f64.to_bits()), (5, 2f64.to_bits())]));
     }
 }

@@ -5,7 +5,12 @@
 //! ones ([`CUSTOM_BUCKETS_SCHEMA`]) are listed in `custom_values`. Buckets that are in use are described by [`Span`]s: a
 //! gap and a run of buckets each.
 
+mod check;
+mod resolution;
+
 use std::sync::Arc;
+
+pub use check::{HistogramError, HistogramFault, is_known_schema};
 
 use crate::is_stale;
 
