@@ -141,6 +141,7 @@ fn evaluate_here(storage: &dyn Queryable, query: &Query<'_>) -> Result<Answer, Q
         held: Cell::new(0),
     };
     let value = if instant { eval.instant_value(&grid)? } else { eval.range_value(&grid)? };
+    query.control.take_warnings().iter().for_each(|warning| eval.notes.borrow_mut().storage_warning(warning));
     let (warnings, infos) = eval.notes.into_inner().finish();
     Ok(Answer { value, warnings, infos, stats: eval.stats.into_inner() })
 }

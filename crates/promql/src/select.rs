@@ -68,7 +68,6 @@ impl Eval<'_> {
     fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Box<dyn SeriesSet>, QueryError> {
         let params = SelectParams { range, sorted: false, limit: 0 };
         let set = self.storage.select(&params, matchers, self.control())?;
-        set.warnings().iter().for_each(|warning| self.notes.borrow_mut().storage_warning(warning));
         self.stats.borrow_mut().series_total += set.len() as u64;
         Ok(set)
     }

@@ -6,13 +6,15 @@
 //!
 //! Reading: a [`Queryable`] answers a select with a [`SeriesSet`]: an indexed set whose samples are decoded only when
 //! [`SeriesSet::read`] asks for them, series by series, into flat columns that the caller reuses. The set can be read
-//! from several threads.
+//! from several threads. The [`Control`] of a query ends it early, and hears what it has read and what was damaged.
+
+mod control;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use fk_model::{FloatHistogram, Histogram, Labels, Matcher, Metadata};
+
+pub use control::{Control, Stopped, Usage, WARNINGS_MAX};
 
 /// Names a series of the local storage while the process runs (and in its write-ahead log). Never reused for another series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -223,53 +225,6 @@ pub trait Appender: Send + Sync {
     fn append(&self, batch: &Batch, report: &mut AppendReport) -> Result<(), StorageError>;
 }
 
-/// Ends work early: a deadline, and a flag that anyone may set. Cheap to clone; clones share the flag.
-#[derive(Clone, Debug, Default)]
-pub struct Control {
-    /// When to stop, if ever.
-    pub deadline: Option<Instant>,
-    cancelled: Arc<AtomicBool>,
-}
-
-/// Why work ended early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Stopped {
-    /// The deadline passed.
-    #[error("query timed out")]
-    TimedOut,
-    /// Somebody cancelled it (the client has gone, or the server stops).
-    #[error("query was canceled")]
-    Cancelled,
-}
-
-impl Control {
-    /// Without a deadline.
-    pub fn new() -> Control {
-        Control::default()
-    }
-
-    /// With a deadline.
-    pub fn until(deadline: Instant) -> Control {
-        Control { deadline: Some(deadline), ..Control::default() }
-    }
-
-    /// Asks the work to end.
-    pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-    }
-
-    /// `Err` if the work should end. Reads the clock: call it once per series or per few thousand samples, not per sample.
-    pub fn check(&self) -> Result<(), Stopped> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(Stopped::Cancelled);
-        }
-        match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => Err(Stopped::TimedOut),
-            _ => Ok(()),
-        }
-    }
-}
-
 /// A closed time range in ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeRange {
@@ -344,7 +299,8 @@ pub trait SeriesSet: Send + Sync {
     /// The labels of series `idx`, `idx < len()`.
     fn labels(&self, idx: usize) -> Labels;
 
-    /// Replaces `out` by the samples of series `idx` within `range`, which lies in the select's range.
+    /// Replaces `out` by the samples of series `idx` within `range`, which lies in the select's range. With
+    /// [`StorageError::Corrupt`], `out` has the samples that could be read, which are in order.
     fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError>;
 
     /// The newest sample of series `idx` within `range`. Implementations answer from the head's hot slot where they can.
@@ -353,14 +309,10 @@ pub trait SeriesSet: Send + Sync {
         self.read(idx, range, &mut samples)?;
         Ok(samples.t.last().copied().zip(samples.v.last().copied()))
     }
-
-    /// What went wrong without making the answer useless.
-    fn warnings(&self) -> &[String] {
-        &[]
-    }
 }
 
-/// Answers selects. A handle, shared by all readers.
+/// Answers selects. A handle, shared by all readers. What goes wrong without making an answer useless is told with
+/// [`Control::warn`], by the calls and by the reads of the sets they return.
 pub trait Queryable: Send + Sync {
     /// The series that all `matchers` accept and that may have samples in the range.
     fn select(

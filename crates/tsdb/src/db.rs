@@ -22,6 +22,9 @@ use crate::head::{Head, HeadOptions, HeadStats, HeadStatus, LogEntry};
 use crate::lockfile::{LockError, Lockfile};
 use crate::maintain::{Deletion, Maintained, Now, Quarantined};
 use crate::metrics::DbMetrics;
+use crate::read::Reader;
+use crate::view::Views;
+use fk_block::Block;
 use fk_vfs::{self as vfs, Vfs, VfsError};
 use fk_wal::record::{Record, encode_samples, encode_series, kind};
 use fk_wal::{self as wal, Compression, Listing, ReplayError, ReplayReport, SegmentId, Wal, WalError, WalStats};
@@ -107,6 +110,8 @@ pub struct Replayed {
 pub struct Db {
     path: PathBuf,
     head: Arc<Head>,
+    /// What readers see: the blocks, and from when on the head is asked.
+    views: Views<Block>,
     wal: Wal,
     wal_compression: &'static str,
     /// Taken out when the storage is closed.
@@ -160,6 +165,7 @@ impl Db {
         Ok(Db {
             path: options.path.clone(),
             head: Arc::new(head),
+            views: Views::default(),
             wal,
             wal_compression: match options.wal.compression {
                 Compression::None => "none",
@@ -334,6 +340,11 @@ impl Db {
         Ok(result?)
     }
 
+    /// Reads as things are now.
+    fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.head, self.views.pin())
+    }
+
     fn check_open(&self) -> Result<(), StorageError> {
         match self.closed.load(Ordering::Acquire) {
             true => Err(StorageError::ReadOnly("storage is closed".to_owned())),
@@ -361,7 +372,7 @@ impl Queryable for Db {
         matchers: &[Matcher],
         control: &Control,
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
-        self.head.select(params, matchers, control)
+        self.reader().select(params, matchers, control)
     }
 
     fn label_values(
@@ -371,7 +382,7 @@ impl Queryable for Db {
         matchers: &[Matcher],
         control: &Control,
     ) -> Result<Vec<String>, StorageError> {
-        self.head.label_values(name, range, matchers, control)
+        self.reader().label_values(name, range, matchers, control)
     }
 
     fn label_names(
@@ -380,7 +391,7 @@ impl Queryable for Db {
         matchers: &[Matcher],
         control: &Control,
     ) -> Result<Vec<String>, StorageError> {
-        self.head.label_names(range, matchers, control)
+        self.reader().label_names(range, matchers, control)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod head;
 pub mod lockfile;
 pub mod maintain;
 pub mod metrics;
+pub mod read;
 pub mod view;
 
 pub use db::{Db, DbError, DbOptions, OptionError, ReplayProgress, Replayed, Retention, TsdbConfig};

@@ -22,14 +22,14 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-/// What one reader sees of the directory. `B` is the type of a block.
+/// What one reader sees of the directory. `B` is the type of a block: a handle.
 #[derive(Debug)]
 pub struct View<B> {
     /// In-order samples of the head before this time, ms, are in blocks: the head is not asked for them. `i64::MIN`: no block
     /// was ever written from this head.
     pub head_mint: i64,
     /// The blocks, ascending by their first time.
-    pub blocks: Arc<[Arc<B>]>,
+    pub blocks: Arc<[B]>,
     generation: u64,
     live: Arc<Live>,
 }
@@ -64,7 +64,7 @@ impl<B> Default for Views<B> {
 
 impl<B> Views<B> {
     /// Starts with these blocks.
-    pub fn new(head_mint: i64, blocks: Arc<[Arc<B>]>) -> Views<B> {
+    pub fn new(head_mint: i64, blocks: Arc<[B]>) -> Views<B> {
         let live = Arc::new(Live { views: Mutex::new(BTreeMap::from([(0, head_mint)])), dropped: Condvar::new() });
         let view = View { head_mint, blocks, generation: 0, live: Arc::clone(&live) };
         Views { current: RwLock::new(Arc::new(view)), live }
@@ -77,7 +77,7 @@ impl<B> Views<B> {
 
     /// From now on readers get these blocks, and the head from `head_mint` on. Publishers must not run at the same time: each
     /// would drop what the other has added.
-    pub fn publish(&self, head_mint: i64, blocks: Arc<[Arc<B>]>) {
+    pub fn publish(&self, head_mint: i64, blocks: Arc<[B]>) {
         let mut current = self.current.write();
         let generation = current.generation + 1;
         self.live.views.lock().insert(generation, head_mint);
@@ -89,7 +89,7 @@ impl<B> Views<B> {
     }
 
     /// As [`Views::publish`], with other blocks only.
-    pub fn publish_blocks(&self, blocks: Arc<[Arc<B>]>) {
+    pub fn publish_blocks(&self, blocks: Arc<[B]>) {
         let head_mint = self.pin().head_mint;
         self.publish(head_mint, blocks);
     }
@@ -120,8 +120,8 @@ mod tests {
 
     use super::*;
 
-    fn blocks(names: &[&'static str]) -> Arc<[Arc<&'static str>]> {
-        names.iter().map(|n| Arc::new(*n)).collect()
+    fn blocks(names: &[&'static str]) -> Arc<[&'static str]> {
+        names.into()
     }
 
     const SHORT: Duration = Duration::from_millis(1);

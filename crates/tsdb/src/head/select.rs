@@ -42,6 +42,8 @@ struct Entry {
 /// The series of a select.
 pub(super) struct HeadSet {
     head: Arc<Head>,
+    /// In-order samples before this time, ms, are not looked at: they may go while the set is read.
+    in_order_mint: i64,
     entries: Vec<Entry>,
     words: Vec<u32>,
 }
@@ -62,9 +64,21 @@ impl Head {
         matchers: &[Matcher],
         control: &Control,
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        self.select_from(i64::MIN, params, matchers, control)
+    }
+
+    /// As [`Head::select`], without in-order samples before `in_order_mint`: they are in blocks and may be truncated while
+    /// the set is read.
+    pub fn select_from(
+        self: &Arc<Head>,
+        in_order_mint: i64,
+        params: &SelectParams,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
         control.check()?;
-        let mut set = HeadSet::new(self);
-        if !self.reaches(params.range) {
+        let mut set = HeadSet::new(self, in_order_mint);
+        if !self.reaches(params.range, in_order_mint) {
             return Ok(Box::new(set));
         }
         // Noted before the search: series of later commits may be missed, and their samples are not to be seen anyway.
@@ -88,9 +102,10 @@ impl Head {
         Ok(Box::new(set))
     }
 
-    /// Whether the head is asked at all. As in Prometheus only the end of the range counts.
-    fn reaches(&self, range: TimeRange) -> bool {
-        range.maxt >= self.min_time.load(Ordering::Acquire)
+    /// Whether the head is asked at all for samples from `in_order_mint` on. As in Prometheus only the end of the range
+    /// counts.
+    pub(crate) fn reaches(&self, range: TimeRange, in_order_mint: i64) -> bool {
+        range.maxt >= self.min_time.load(Ordering::Acquire).max(in_order_mint)
     }
 
     /// Searches all shards.
@@ -190,7 +205,9 @@ impl Head {
         control: &Control,
     ) -> Result<Vec<String>, StorageError> {
         control.check()?;
-        let Some(name) = self.symbols.read().find(name).filter(|_| self.reaches(range)) else { return Ok(Vec::new()) };
+        let Some(name) = self.symbols.read().find(name).filter(|_| self.reaches(range, i64::MIN)) else {
+            return Ok(Vec::new());
+        };
         let mut values = RoaringBitmap::new();
         if matchers.is_empty() {
             for shard in &self.shards {
@@ -216,7 +233,7 @@ impl Head {
     ) -> Result<Vec<String>, StorageError> {
         control.check()?;
         let mut names = RoaringBitmap::new();
-        if !self.reaches(range) {
+        if !self.reaches(range, i64::MIN) {
             return Ok(Vec::new());
         }
         if matchers.is_empty() {
@@ -268,8 +285,13 @@ impl Head {
 }
 
 impl HeadSet {
-    pub(super) fn new(head: &Arc<Head>) -> HeadSet {
-        HeadSet { head: Arc::clone(head), entries: Vec::new(), words: Vec::new() }
+    pub(super) fn new(head: &Arc<Head>, in_order_mint: i64) -> HeadSet {
+        HeadSet { head: Arc::clone(head), in_order_mint, entries: Vec::new(), words: Vec::new() }
+    }
+
+    /// The part of a range in which in-order samples are looked for.
+    fn in_order(&self, range: TimeRange) -> TimeRange {
+        TimeRange { mint: range.mint.max(self.in_order_mint), ..range }
     }
 
     /// Remembers what may be seen of a slot, if that is anything within the range.
@@ -282,6 +304,7 @@ impl HeadSet {
         seen: u64,
         range: TimeRange,
     ) -> Result<(), Conflict> {
+        let range = self.in_order(range);
         let slot = data.slots.get(slot_idx);
         let visible = slot.visible(seen)?;
         if visible.count == 0 {
@@ -422,6 +445,7 @@ impl SeriesSet for HeadSet {
 
     fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
         out.clear();
+        let range = self.in_order(range);
         let entry = &self.entries[idx];
         let mut pieces = Pieces::default();
         pieces.collect(&self.head.shards[entry.place.shard()].data.read(), entry, range);
@@ -431,7 +455,7 @@ impl SeriesSet for HeadSet {
     fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
         let entry = &self.entries[idx];
         if entry.hot && entry.last_t <= range.maxt {
-            return Ok((entry.last_t >= range.mint).then_some((entry.last_t, entry.last_v)));
+            return Ok((entry.last_t >= self.in_order(range).mint).then_some((entry.last_t, entry.last_v)));
         }
         let mut samples = Samples::default();
         self.read(idx, range, &mut samples)?;

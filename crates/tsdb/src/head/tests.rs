@@ -335,14 +335,14 @@ fn a_reader_overtaken_twice_looks_again_at_everything() {
     let seen = head.commits.load(Ordering::Acquire);
     let found = head.search(&matchers, &Control::new()).unwrap();
     batch(&[a, b], 2);
-    let mut set = super::select::HeadSet::new(&head);
+    let mut set = super::select::HeadSet::new(&head, i64::MIN);
     assert!(head.visit(&found, seen, ALL, &Control::new(), &mut set).unwrap().is_ok(), "one commit is taken away");
     assert!(contents(&set, ALL).iter().all(|(_, samples)| *samples == [(1, 1f64.to_bits())]));
 
     let c = head.resolve(&labels(&[("__name__", "m"), ("instance", "c")])).unwrap();
     let other = head.resolve(&labels(&[("__name__", "m"), ("instance", "d")])).unwrap();
     batch(&[a, b, c, other], 3);
-    let mut set = super::select::HeadSet::new(&head);
+    let mut set = super::select::HeadSet::new(&head, i64::MIN);
     assert!(head.visit(&found, seen, ALL, &Control::new(), &mut set).unwrap().is_err());
     head.visit_locked(&found, &matchers, ALL, &mut set);
     let counts: BTreeMap<_, _> =

@@ -72,7 +72,7 @@ fn newest(
     range: TimeRange,
     control: &Control,
 ) -> Result<(Vec<Line>, Vec<String>), StorageError> {
-    let (mut lines, mut warnings) = (Vec::new(), Vec::new());
+    let mut lines = Vec::new();
     for matchers in matcher_sets {
         let set = storage.select(&SelectParams { range, sorted: true, limit: 0 }, matchers, control)?;
         for idx in 0..set.len() {
@@ -85,12 +85,11 @@ fn newest(
             }
             lines.push(Line { labels, t_ms, v });
         }
-        warnings.extend_from_slice(set.warnings());
     }
     lines.sort_by(|a, b| a.labels.metric_name().cmp(b.labels.metric_name()).then_with(|| a.labels.cmp(&b.labels)));
     // A series that two selectors match is shown once.
     lines.dedup_by(|a, b| a.labels == b.labels);
-    Ok((lines, warnings))
+    Ok((lines, control.take_warnings()))
 }
 
 fn write(lines: &[Line], external: &Labels, utf8: bool) -> String {

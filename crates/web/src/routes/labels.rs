@@ -80,7 +80,6 @@ fn find_series(storage: &dyn Storage, wanted: &Wanted, control: &Control) -> Res
     for matchers in &wanted.selectors {
         let set = storage.select(&SelectParams { range: wanted.range, sorted: true, limit }, matchers, control)?;
         found.items.extend((0..set.len()).map(|idx| set.labels(idx)));
-        found.warnings.extend_from_slice(set.warnings());
     }
     if wanted.selectors.len() > 1 {
         found.items.sort_unstable();
@@ -123,6 +122,7 @@ async fn answer<T: 'static>(
     let _cancel = CancelOnDrop(control.clone());
     let work = web::block(move || -> Result<_, ApiError> {
         let mut found = find(&*storage, &wanted, &control)?;
+        found.warnings = control.take_warnings();
         if wanted.limit > 0 && found.items.len() > wanted.limit {
             found.items.truncate(wanted.limit);
             found.warnings.push(TRUNCATED.to_owned());

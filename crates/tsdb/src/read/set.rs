@@ -1,0 +1,252 @@
+//! Series sets over one or several sources.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use fk_model::Labels;
+use fk_storage::{Control, Samples, SeriesSet, StorageError, TimeRange};
+
+use super::{Pinned, samples};
+
+/// Series merged between two looks at the control.
+const SERIES_GROUP: usize = 1024;
+
+/// Scratch columns kept for reuse: those of about as many threads as read one set at the same time.
+const SCRATCHES_MAX: usize = 16;
+
+/// Most overlapping sources of a series whose list needs no allocation.
+const PARTS_INLINE: usize = 8;
+
+/// What one source has found.
+pub(super) struct Source {
+    pub set: Box<dyn SeriesSet>,
+    /// Outside of it there is no sample.
+    pub span: TimeRange,
+}
+
+/// The series of all sources; in order of labels if there are several, each source being so.
+pub(super) fn merge(
+    mut sources: Vec<Source>,
+    limit: usize,
+    control: &Control,
+    pinned: Pinned,
+) -> Result<Box<dyn SeriesSet>, StorageError> {
+    // A source without series does not take part, but has decided about the order.
+    sources.retain(|source| !source.set.is_empty());
+    if sources.len() < 2 {
+        let set = sources.pop().map(|source| source.set);
+        return Ok(Box::new(Lone { set, control: control.clone(), _pinned: pinned }));
+    }
+    let mut merged = Merged {
+        labels: Vec::new(),
+        starts: vec![0],
+        parts: Vec::new(),
+        scratches: Mutex::default(),
+        control: control.clone(),
+        sources,
+        _pinned: pinned,
+    };
+    merged.fill(limit)?;
+    Ok(Box::new(merged))
+}
+
+/// The series of one source (or none), in its order.
+struct Lone {
+    set: Option<Box<dyn SeriesSet>>,
+    control: Control,
+    _pinned: Pinned,
+}
+
+/// Series of several sources.
+struct Merged {
+    sources: Vec<Source>,
+    labels: Vec<Labels>,
+    /// Where the parts of each series begin, and the end of the last.
+    starts: Vec<u32>,
+    parts: Vec<Part>,
+    scratches: Mutex<Vec<Vec<Samples>>>,
+    control: Control,
+    _pinned: Pinned,
+}
+
+/// A series within a source.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    source: u32,
+    idx: u32,
+}
+
+/// What a damaged source has read counts, and the damage is told. Only if nothing at all can be answered the query fails.
+fn tolerate(result: Result<(), StorageError>, nothing_else: bool, control: &Control) -> Result<(), StorageError> {
+    match result {
+        Err(error @ StorageError::Corrupt { .. }) if !nothing_else => {
+            control.warn(error.to_string());
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+// === impl Lone ===
+
+impl Lone {
+    fn set(&self) -> &dyn SeriesSet {
+        self.set.as_deref().expect("an index below the length, so there is a set")
+    }
+}
+
+impl SeriesSet for Lone {
+    fn len(&self) -> usize {
+        self.set.as_ref().map_or(0, |set| set.len())
+    }
+
+    fn labels(&self, idx: usize) -> Labels {
+        self.set().labels(idx)
+    }
+
+    fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
+        let result = self.set().read(idx, range, out);
+        tolerate(result, self.len() == 1 && out.is_empty(), &self.control)?;
+        self.control.count_series(out.len());
+        Ok(())
+    }
+
+    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
+        match self.set().last(idx, range) {
+            Err(StorageError::Corrupt { .. }) => last_of_all(self, idx, range),
+            result => {
+                self.control.count_series(1);
+                result
+            }
+        }
+    }
+}
+
+/// The newest sample, found the long way.
+fn last_of_all(set: &dyn SeriesSet, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
+    let mut samples = Samples::default();
+    set.read(idx, range, &mut samples)?;
+    Ok(samples.t.last().copied().zip(samples.v.last().copied()))
+}
+
+// === impl Merged ===
+
+impl Merged {
+    /// Finds which series of the sources are the same.
+    fn fill(&mut self, limit: usize) -> Result<(), StorageError> {
+        let Merged { sources, labels, starts, parts, control, .. } = self;
+        // The next series of each source; of equal ones the first source comes first.
+        let mut next: BinaryHeap<Reverse<(Labels, u32)>> = BinaryHeap::with_capacity(sources.len());
+        let mut at: Vec<u32> = vec![0; sources.len()];
+        for (i, source) in sources.iter().enumerate() {
+            next.push(Reverse((source.set.labels(0), i as u32)));
+        }
+        while let Some(Reverse((of_series, source))) = next.pop() {
+            if labels.last() != Some(&of_series) {
+                if limit > 0 && labels.len() == limit {
+                    break;
+                }
+                if labels.len().is_multiple_of(SERIES_GROUP) {
+                    control.check()?;
+                }
+                if !labels.is_empty() {
+                    starts.push(parts.len() as u32);
+                }
+                labels.push(of_series);
+            }
+            let i = source as usize;
+            parts.push(Part { source, idx: at[i] });
+            at[i] += 1;
+            let set = &sources[i].set;
+            if (at[i] as usize) < set.len() {
+                next.push(Reverse((set.labels(at[i] as usize), source)));
+            }
+        }
+        starts.push(parts.len() as u32);
+        Ok(())
+    }
+
+    fn parts(&self, idx: usize) -> &[Part] {
+        &self.parts[self.starts[idx] as usize..self.starts[idx + 1] as usize]
+    }
+
+    /// The parts that may have samples in the range.
+    fn parts_in(&self, idx: usize, range: TimeRange) -> SmallVec<[Part; PARTS_INLINE]> {
+        let overlaps = |part: &Part| {
+            let span = self.sources[part.source as usize].span;
+            span.mint <= range.maxt && range.mint <= span.maxt
+        };
+        self.parts(idx).iter().copied().filter(overlaps).collect()
+    }
+
+    /// Reads one part. `alone`: the series has no other.
+    fn read_part(&self, part: Part, alone: bool, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
+        let result = self.sources[part.source as usize].set.read(part.idx as usize, range, out);
+        tolerate(result, alone && self.labels.len() == 1 && out.is_empty(), &self.control)
+    }
+}
+
+impl SeriesSet for Merged {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn labels(&self, idx: usize) -> Labels {
+        self.labels[idx].clone()
+    }
+
+    fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
+        out.clear();
+        let parts = self.parts_in(idx, range);
+        match parts[..] {
+            [] => {}
+            [part] => self.read_part(part, true, range, out)?,
+            _ => {
+                let mut columns = self.scratches.lock().pop().unwrap_or_default();
+                columns.resize_with(columns.len().max(parts.len()), Samples::default);
+                for (part, column) in parts.iter().zip(&mut columns) {
+                    self.read_part(*part, false, range, column)?;
+                }
+                samples::merge(&columns[..parts.len()], out);
+                let mut scratches = self.scratches.lock();
+                if scratches.len() < SCRATCHES_MAX {
+                    scratches.push(columns);
+                }
+            }
+        }
+        self.control.count_series(out.len());
+        Ok(())
+    }
+
+    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
+        let mut newest: Option<(i64, f64)> = None;
+        // The head is the first source, and then the last block is the newest.
+        let parts = self.parts_in(idx, range);
+        let (head, blocks) = parts.split_at(parts.len().min(1));
+        for part in head.iter().chain(blocks.iter().rev()) {
+            let source = &self.sources[part.source as usize];
+            if newest.is_some_and(|(t, _)| t > source.span.maxt) {
+                continue;
+            }
+            let Some((t, v)) = (match source.set.last(part.idx as usize, range) {
+                Err(StorageError::Corrupt { .. }) => return last_of_all(self, idx, range),
+                result => result?,
+            }) else {
+                continue;
+            };
+            match newest {
+                Some((newest_t, _)) if newest_t > t => {}
+                // Which one counts, reading decides.
+                Some((newest_t, newest_v)) if newest_t == t && newest_v.to_bits() != v.to_bits() => {
+                    return last_of_all(self, idx, range);
+                }
+                _ => newest = Some((t, v)),
+            }
+        }
+        self.control.count_series(usize::from(newest.is_some()));
+        Ok(newest)
+    }
+}
