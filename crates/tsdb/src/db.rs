@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -23,11 +23,12 @@ use crate::lockfile::{LockError, Lockfile};
 use crate::maintain::{Deletion, Maintained, Now, Quarantined};
 use crate::metrics::DbMetrics;
 use crate::read::Reader;
+use crate::replay::{ReplayProgress, Replayed, replay};
 use crate::view::Views;
 use fk_block::Block;
 use fk_vfs::{self as vfs, Vfs, VfsError};
-use fk_wal::record::{Record, encode_samples, encode_series, kind};
-use fk_wal::{self as wal, Compression, Listing, ReplayError, ReplayReport, SegmentId, Wal, WalError, WalStats};
+use fk_wal::record::{encode_samples, encode_series};
+use fk_wal::{Compression, Start, Wal, WalError, WalStats};
 
 pub mod options;
 
@@ -73,36 +74,6 @@ pub enum DbError {
     /// The log has more than the head can hold.
     #[error("replaying the write-ahead log: {0}")]
     Replay(StorageError),
-}
-
-/// How far the replay is, in segments of the log (`/api/v1/status/walreplay`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReplayProgress {
-    /// First segment to be read.
-    pub min: u32,
-    /// Last segment to be read.
-    pub max: u32,
-    /// The segment being read.
-    pub current: u32,
-}
-
-/// What the replay at start found.
-#[derive(Clone, Debug, Default)]
-pub struct Replayed {
-    /// What was read, and what was damaged.
-    pub log: ReplayReport,
-    /// Series records; more than series when a series was logged again.
-    pub series: u64,
-    /// Float samples, stored or dropped as too old for their series.
-    pub samples: u64,
-    /// Samples whose series record is lost.
-    pub unknown_refs: u64,
-    /// Series with labels that cannot be stored.
-    pub invalid_series: u64,
-    /// Records that are not used yet: deletions, exemplars, metadata. They stay in the log.
-    pub unused_records: u64,
-    /// How long it took.
-    pub duration: Duration,
 }
 
 /// An open data directory. A handle to be shared by an `Arc`.
@@ -155,12 +126,12 @@ impl Db {
             false => None,
         };
         refuse_unsupported(vfs, &options.path)?;
-        let mut head = Head::new(HeadOptions {
+        let head = Head::new(HeadOptions {
             samples_per_chunk: options.samples_per_chunk,
             chunk_range_ms: options.min_block_ms,
         });
         let wal_dir = options.path.join(WAL_DIR);
-        let replayed = replay(vfs, &wal_dir, &mut head, progress)?;
+        let replayed = replay(vfs, &wal_dir, Start::Checkpoint, &head, progress)?;
         let wal = Wal::open(Arc::clone(&options.vfs), &wal_dir, options.wal)?;
         Ok(Db {
             path: options.path.clone(),
@@ -393,77 +364,6 @@ impl Queryable for Db {
     ) -> Result<Vec<String>, StorageError> {
         self.reader().label_names(range, matchers, control)
     }
-}
-
-/// Fills the head from the log, and makes a damaged log whole.
-fn replay(vfs: &dyn Vfs, dir: &Path, head: &mut Head, progress: &dyn Fn(ReplayProgress)) -> Result<Replayed, DbError> {
-    let start = Instant::now();
-    let segments = Listing::read(vfs, dir)?.segments;
-    let mut at = ReplayProgress {
-        min: segments.first().copied().unwrap_or(0),
-        max: segments.last().copied().unwrap_or(0),
-        ..ReplayProgress::default()
-    };
-    at.current = at.min;
-    progress(at);
-    let mut replayed = Replayed::default();
-    let outcome = wal::recover(vfs, dir, &mut |position, record| {
-        if let SegmentId::Log(segment) = position.segment
-            && segment != at.current
-        {
-            at.current = segment;
-            progress(at);
-        }
-        match record {
-            Record::Series(record) => {
-                for (reference, labels) in record.iter() {
-                    replayed.series += 1;
-                    match head.replay_series(reference, &labels.to_labels()) {
-                        Ok(()) => {}
-                        Err(StorageError::InvalidLabels { .. }) => replayed.invalid_series += 1,
-                        Err(full) => return Err(full),
-                    }
-                }
-            }
-            Record::Samples(record) => {
-                head.check_room()?;
-                for sample in record.iter() {
-                    replayed.samples += 1;
-                    if !head.replay_sample(sample.series, sample.t, sample.v) {
-                        replayed.unknown_refs += 1;
-                    }
-                }
-            }
-            Record::Tombstones(_) | Record::Exemplars(_) | Record::Metadata(_) => replayed.unused_records += 1,
-            // Counted by kind in the report.
-            Record::Unsupported { .. } => {}
-        }
-        Ok(())
-    });
-    (replayed.log, _) = outcome.map_err(|e| match e {
-        ReplayError::Io(e) => DbError::Vfs(e),
-        ReplayError::Stopped(e) => DbError::Replay(e),
-    })?;
-    at.current = at.max;
-    progress(at);
-    replayed.duration = start.elapsed();
-    tell(&replayed);
-    Ok(replayed)
-}
-
-/// Says once what the replay could not use.
-fn tell(replayed: &Replayed) {
-    for (kind, records) in &replayed.log.unsupported {
-        log::warn!("write-ahead log: {records} records of {} are not supported and stay in the log", kind::name(*kind));
-    }
-    let say = |count: u64, what: &str| {
-        if count > 0 {
-            log::warn!("write-ahead log: {count} {what}");
-        }
-    };
-    say(replayed.unused_records, "records of deletions, exemplars or metadata are not used");
-    say(replayed.unknown_refs, "samples belong to series that the log does not know");
-    say(replayed.invalid_series, "series have labels that cannot be stored");
 }
 
 /// Refuses a directory with data that queries would silently miss: blocks, an out-of-order log, a snapshot of the head.

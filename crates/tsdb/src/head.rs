@@ -64,6 +64,7 @@ use slot::CutRules;
 use symbols::Symbols;
 
 pub use append::{BATCH_SAMPLES_MAX, Log, LogEntry};
+pub use replay::{SeriesReplay, Session};
 pub use stats::{HeadStats, HeadStatus, MemoryUse, NameCount};
 
 /// Most labels of one series.

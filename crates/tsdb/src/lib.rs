@@ -12,9 +12,11 @@ pub mod lockfile;
 pub mod maintain;
 pub mod metrics;
 pub mod read;
+mod replay;
 pub mod view;
 
-pub use db::{Db, DbError, DbOptions, OptionError, ReplayProgress, Replayed, Retention, TsdbConfig};
+pub use db::{Db, DbError, DbOptions, OptionError, Retention, TsdbConfig};
 pub use head::{HeadStats, HeadStatus};
 pub use maintain::{Deletion, Maintained, Now, Quarantined};
+pub use replay::{ReplayProgress, Replayed};
 pub use view::{View, Views};

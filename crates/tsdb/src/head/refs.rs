@@ -29,6 +29,16 @@ impl Place {
         Place(slot << SHARD_BITS | shard as u32)
     }
 
+    /// As a number, for [`Place::from_bits`].
+    pub fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// From [`Place::to_bits`].
+    pub fn from_bits(bits: u32) -> Place {
+        Place(bits)
+    }
+
     #[inline]
     pub fn shard(self) -> usize {
         self.0 as usize % SHARDS

@@ -1,0 +1,128 @@
+//! What a start reads of the log: every record goes to where it belongs in the head, and a damaged log is made whole.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use fk_storage::StorageError;
+use fk_vfs::Vfs;
+use fk_wal::record::{Record, kind};
+use fk_wal::{self as wal, Listing, Position, ReplayError, ReplayReport, SegmentId, Start};
+
+use crate::db::DbError;
+use crate::head::{Head, SeriesReplay, Session};
+
+/// How far the replay is, in segments of the log (`/api/v1/status/walreplay`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplayProgress {
+    /// First segment to be read.
+    pub min: u32,
+    /// Last segment to be read.
+    pub max: u32,
+    /// The segment being read.
+    pub current: u32,
+}
+
+/// What the replay at start found.
+#[derive(Clone, Debug, Default)]
+pub struct Replayed {
+    /// What was read, and what was damaged.
+    pub log: ReplayReport,
+    /// Series records; more than series when a series was logged again.
+    pub series: u64,
+    /// Float samples, stored or dropped as too old for their series.
+    pub samples: u64,
+    /// Samples whose series record is lost.
+    pub unknown_refs: u64,
+    /// Series with labels that cannot be stored.
+    pub invalid_series: u64,
+    /// Records that are not used yet: deletions, exemplars, metadata. They stay in the log.
+    pub unused_records: u64,
+    /// References that stood for two label sets, one after the other.
+    pub renamed_refs: u64,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Fills the head from the log at `dir`, from `start` on, and makes a damaged log whole. `progress` is called whenever
+/// another segment is begun.
+pub(crate) fn replay(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    start: Start,
+    head: &Head,
+    progress: &dyn Fn(ReplayProgress),
+) -> Result<Replayed, DbError> {
+    let began = Instant::now();
+    let mut segments = Listing::read(vfs, dir)?.segments;
+    if let Start::At { segment, .. } = start {
+        segments.retain(|s| *s >= segment);
+    }
+    let mut at = ReplayProgress {
+        min: segments.first().copied().unwrap_or(0),
+        max: segments.last().copied().unwrap_or(0),
+        ..ReplayProgress::default()
+    };
+    at.current = at.min;
+    progress(at);
+    let mut replayed = Replayed::default();
+    let outcome = head.replay(|session| {
+        wal::recover_from(vfs, dir, start, &mut |position: Position, record| {
+            if let SegmentId::Log(segment) = position.segment
+                && segment != at.current
+            {
+                at.current = segment;
+                progress(at);
+            }
+            take(session, &mut replayed, &record)
+        })
+    });
+    (replayed.log, _) = outcome.map_err(DbError::Replay)?.map_err(|e| match e {
+        ReplayError::Io(e) => DbError::Vfs(e),
+        ReplayError::Stopped(e) => DbError::Replay(e),
+    })?;
+    at.current = at.max;
+    progress(at);
+    replayed.duration = began.elapsed();
+    tell(&replayed);
+    Ok(replayed)
+}
+
+/// One record. What looks at the series of the head, and is not handed to the workers, settles the session first.
+fn take(session: &mut Session<'_>, replayed: &mut Replayed, record: &Record<'_>) -> Result<(), StorageError> {
+    match record {
+        Record::Series(record) => {
+            for (reference, labels) in record.iter() {
+                replayed.series += 1;
+                match session.series(reference, &labels)? {
+                    SeriesReplay::Taken => {}
+                    SeriesReplay::InvalidLabels => replayed.invalid_series += 1,
+                    SeriesReplay::Renamed => replayed.renamed_refs += 1,
+                }
+            }
+        }
+        Record::Samples(record) => {
+            let samples = record.iter().inspect(|_| replayed.samples += 1);
+            replayed.unknown_refs += session.samples(samples)?;
+        }
+        Record::Tombstones(_) | Record::Exemplars(_) | Record::Metadata(_) => replayed.unused_records += 1,
+        // Counted by kind in the report.
+        Record::Unsupported { .. } => {}
+    }
+    Ok(())
+}
+
+/// Says once what the replay could not use.
+fn tell(replayed: &Replayed) {
+    for (kind, records) in &replayed.log.unsupported {
+        log::warn!("write-ahead log: {records} records of {} are not supported and stay in the log", kind::name(*kind));
+    }
+    let say = |count: u64, what: &str| {
+        if count > 0 {
+            log::warn!("write-ahead log: {count} {what}");
+        }
+    };
+    say(replayed.unused_records, "records of deletions, exemplars or metadata are not used");
+    say(replayed.unknown_refs, "samples belong to series that the log does not know");
+    say(replayed.invalid_series, "series have labels that cannot be stored");
+    say(replayed.renamed_refs, "references stand for two series, one after the other");
+}
