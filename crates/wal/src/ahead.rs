@@ -100,7 +100,7 @@ pub(crate) fn replay<E>(
         let (sender, blocks) = mpsc::channel();
         let read = move || {
             let mut reader = Reader { flow, blocks: sender, block: Block::default() };
-            let report = walk(vfs, dir, start, &mut |position, bytes, _| reader.take(position, bytes));
+            let report = walk(vfs, dir, start, None, &mut |position, bytes, _| reader.take(position, bytes));
             match (report, reader.hand_over()) {
                 (Ok(_), Err(halted)) => Err(ReplayError::Stopped(halted)),
                 (report, _) => report,
@@ -108,7 +108,7 @@ pub(crate) fn replay<E>(
         };
         let Ok(reader) = thread::Builder::new().name("wal-reader".to_owned()).spawn_scoped(scope, read) else {
             // No thread to be had: one does it all.
-            return walk(vfs, dir, start, &mut |position, _, record| on_record(position, record));
+            return walk(vfs, dir, start, None, &mut |position, _, record| on_record(position, record));
         };
         let halt = HaltOnDrop(flow);
         let mut stopped = None;

@@ -17,6 +17,7 @@
 //! - A segment is durable before the next one begins. So a power cut loses the end of the log, and never its middle.
 
 mod ahead;
+pub mod checkpoint;
 mod compress;
 mod dir;
 pub mod page;

@@ -172,11 +172,12 @@ pub fn replay_from<E>(
 /// What takes the records of a walk: where one is, its bytes, what they say.
 pub(crate) type Sink<'a, E> = dyn FnMut(Position, &[u8], Record<'_>) -> Result<(), E> + 'a;
 
-/// Reads the log in one thread.
+/// Reads the log in one thread, up to and including segment `last` if one is given.
 pub(crate) fn walk<E>(
     vfs: &dyn Vfs,
     dir: &Path,
     start: Start,
+    last: Option<u32>,
     sink: &mut Sink<'_, E>,
 ) -> Result<ReplayReport, ReplayError<E>> {
     let listing = Listing::read(vfs, dir)?;
@@ -213,7 +214,9 @@ pub(crate) fn walk<E>(
         Start::Checkpoint => (None, 0),
         Start::At { segment, offset } => (Some(segment), offset),
     };
-    let is_wanted = |s: &u32| after.is_none_or(|c| *s > c) && first.is_none_or(|first| *s >= first);
+    let is_wanted = |s: &u32| {
+        after.is_none_or(|c| *s > c) && first.is_none_or(|first| *s >= first) && last.is_none_or(|last| *s <= last)
+    };
     let segments: Vec<u32> = listing.segments.into_iter().filter(is_wanted).collect();
     let expected = segments_after.map(|c| c.saturating_add(1)).or(first).or(segments.first().copied());
     let mut expected = expected.unwrap_or(0);
