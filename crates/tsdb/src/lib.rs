@@ -6,6 +6,7 @@
 //!
 //! Invariant: nothing here knows actors; time comes in as sample times.
 
+pub mod compact;
 pub mod db;
 pub mod head;
 pub mod lockfile;
@@ -13,6 +14,7 @@ pub mod maintain;
 pub mod metrics;
 pub mod read;
 mod replay;
+pub mod retention;
 pub mod view;
 
 pub use db::{Db, DbError, DbOptions, OptionError, Retention, TsdbConfig};

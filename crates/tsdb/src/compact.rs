@@ -1,0 +1,3 @@
+//! Compaction: which blocks are merged ([`plan`]).
+
+pub mod plan;
