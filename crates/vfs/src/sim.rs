@@ -46,6 +46,22 @@ struct Plan {
     fault: Fault,
 }
 
+/// See [`SimVfs::watch`].
+#[derive(Clone)]
+struct Watcher(Arc<Watch>);
+
+/// What [`SimVfs::watch`] calls: with the file system, the verb of the operation and its path.
+type Watch = dyn Fn(&SimVfs, &'static str, &Path) + Send + Sync;
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watcher")
+    }
+}
+
+/// Operations that change nothing that a crash could show.
+const READING: [&str; 7] = ["open", "read", "map", "stat", "stat file system of", "read directory", "allocate"];
+
 /// The file system. Clones are handles to the same one.
 #[derive(Clone, Debug)]
 pub struct SimVfs(Arc<Mutex<State>>);
@@ -90,6 +106,7 @@ struct State {
     plan: Option<Plan>,
     operations: u64,
     capacity: Option<u64>,
+    watcher: Option<Watcher>,
     /// Counts crashes; handles of earlier lives are dead.
     life: u64,
     random: u64,
@@ -107,6 +124,7 @@ impl SimVfs {
             plan: None,
             operations: 0,
             capacity: None,
+            watcher: None,
             life: 0,
             random: seed,
         })))
@@ -124,6 +142,7 @@ impl SimVfs {
             plan: None,
             operations: s.operations,
             capacity: s.capacity,
+            watcher: None,
             life: s.life,
             random: seed,
         })))
@@ -137,6 +156,18 @@ impl SimVfs {
     /// Makes `count` operations fail, from number `first` on. `u64::MAX` means for ever. Replaces an earlier plan.
     pub fn inject(&self, first: u64, count: u64, fault: Fault) {
         self.0.lock().plan = Some(Plan { first, count, fault });
+    }
+
+    /// Calls `watch` before every operation that changes something. It may fork the file system, and let the fork crash:
+    /// that is how a single run meets a crash before each of its operations. Forks are not watched.
+    pub fn watch(&self, watch: impl Fn(&SimVfs, &'static str, &Path) + Send + Sync + 'static) {
+        self.0.lock().watcher = Some(Watcher(Arc::new(watch)));
+    }
+
+    /// The paths of all files, ascending. Not counted as an operation.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let s = self.0.lock();
+        s.current.iter().filter(|(_, node)| matches!(node, Node::File(_))).map(|(path, _)| path.clone()).collect()
     }
 
     /// Nothing fails any more.
@@ -185,6 +216,13 @@ impl SimVfs {
 
     fn op<T>(&self, op: &'static str, path: &Path, run: impl FnOnce(&mut State) -> io::Result<T>) -> Result<T> {
         let mut s = self.0.lock();
+        if !READING.contains(&op)
+            && let Some(Watcher(watch)) = s.watcher.clone()
+        {
+            drop(s);
+            watch(self, op, path);
+            s = self.0.lock();
+        }
         let result = match s.next_fault() {
             Some(Fault::Io | Fault::PowerOff) => Err(Errno::IO.into()),
             Some(Fault::TooManyFiles)
@@ -742,6 +780,26 @@ mod tests {
         assert!(file.len().is_err(), "the power stays off");
         vfs.crash();
         assert!(vfs.open(Path::new("/a")).is_ok());
+    }
+
+    #[test]
+    fn a_watcher_sees_what_is_there_before_each_change() {
+        let (vfs, file) = start(1);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        vfs.watch(move |vfs, op, path| {
+            let fork = vfs.fork(9);
+            fork.kill();
+            log.lock().push((op, path.to_owned(), fork.get(Path::new("/a")).map(|b| b.len()), fork.files().len()));
+        });
+        file.write_at(b"abc", 0).expect("write");
+        assert_eq!(file.len().expect("len"), 3);
+        file.sync_data().expect("sync");
+        vfs.rename(Path::new("/a"), Path::new("/b")).expect("rename");
+        let a = || PathBuf::from("/a");
+        let expected = [("write", a(), Some(0), 1), ("sync", a(), Some(3), 1), ("rename", a(), Some(3), 1)];
+        assert_eq!(*seen.lock(), expected);
+        assert_eq!(vfs.files(), [PathBuf::from("/b")]);
     }
 
     #[test]
