@@ -18,7 +18,7 @@ use fk_storage::{
     AppendReport, Appender, Batch, Control, Queryable, SelectParams, SeriesRef, SeriesSet, StorageError, TimeRange,
 };
 
-use crate::head::{Head, HeadOptions, HeadStats, HeadStatus, LogEntry};
+use crate::head::{DeletedFromHead, DeletionLogs, Head, HeadOptions, HeadStats, HeadStatus, LogEntry};
 use crate::lockfile::{LockError, Lockfile};
 use crate::maintain::{Deletion, Maintained, Now, Quarantined};
 use crate::metrics::DbMetrics;
@@ -27,12 +27,15 @@ use crate::replay::{ReplayProgress, Replayed, replay};
 use crate::view::Views;
 use fk_block::Block;
 use fk_vfs::{self as vfs, Vfs, VfsError};
-use fk_wal::record::{encode_samples, encode_series};
+use fk_wal::record::{encode_samples, encode_series, encode_tombstones};
 use fk_wal::{Compression, Start, Wal, WalError, WalStats};
+use wbl::Wbl;
 
 pub mod options;
+pub mod wbl;
 
 pub use options::{DbOptions, OptionError, Retention, TsdbConfig};
+pub use wbl::{OutOfOrderCompaction, WblReplayed};
 
 /// The log's directory within the data directory.
 const WAL_DIR: &str = "wal";
@@ -71,6 +74,9 @@ pub enum DbError {
     /// The log could not be continued.
     #[error("write-ahead log: {0}")]
     Log(#[from] WalError),
+    /// The log of out-of-order samples could not be read or continued.
+    #[error("out-of-order log: {0}")]
+    OutOfOrderLog(StorageError),
     /// The log has more than the head can hold.
     #[error("replaying the write-ahead log: {0}")]
     Replay(StorageError),
@@ -84,6 +90,7 @@ pub struct Db {
     /// What readers see: the blocks, and from when on the head is asked.
     views: Views<Block>,
     wal: Wal,
+    wbl: Wbl,
     wal_compression: &'static str,
     /// Taken out when the storage is closed.
     lock: Mutex<Option<Lockfile>>,
@@ -129,15 +136,22 @@ impl Db {
         let head = Head::new(HeadOptions {
             samples_per_chunk: options.samples_per_chunk,
             chunk_range_ms: options.min_block_ms,
+            out_of_order_window_ms: options.config.out_of_order_window_ms,
+            out_of_order_cap: options.out_of_order_cap,
         });
         let wal_dir = options.path.join(WAL_DIR);
         let replayed = replay(vfs, &wal_dir, Start::Checkpoint, &head, progress)?;
+        let (wbl, out_of_order) = Wbl::open(Arc::clone(&options.vfs), &options.path, options.wal, &head)?;
         let wal = Wal::open(Arc::clone(&options.vfs), &wal_dir, options.wal)?;
+        if options.config.out_of_order_window_ms > 0 {
+            wbl.ensure().map_err(DbError::OutOfOrderLog)?;
+        }
         Ok(Db {
             path: options.path.clone(),
             head: Arc::new(head),
             views: Views::default(),
             wal,
+            wbl,
             wal_compression: match options.wal.compression {
                 Compression::None => "none",
                 Compression::Snappy => "snappy",
@@ -147,7 +161,7 @@ impl Db {
             lock: Mutex::new(lock),
             config: RwLock::new(options.config.clone()),
             closed: AtomicBool::new(false),
-            replayed,
+            replayed: Replayed { out_of_order, ..replayed },
             buffers: Mutex::default(),
             syncs: Mutex::default(),
         })
@@ -166,7 +180,7 @@ impl Db {
     /// Makes everything appended so far survive a power cut.
     pub fn sync(&self) -> Result<(), StorageError> {
         let start = Instant::now();
-        let result = self.wal.sync();
+        let result = self.wal.sync().map_err(StorageError::from).and(self.wbl.sync());
         let seconds = start.elapsed().as_secs_f64();
         let mut syncs = self.syncs.lock();
         syncs.count += 1;
@@ -175,7 +189,7 @@ impl Db {
             syncs.recent.pop_front();
         }
         syncs.recent.push_back(seconds);
-        Ok(result?)
+        result
     }
 
     /// Takes no more samples, makes everything durable and gives the directory free. Reading goes on.
@@ -183,12 +197,12 @@ impl Db {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let closed = self.wal.close();
+        let closed = self.wal.close().map_err(StorageError::from).and(self.wbl.close());
         if let Some(lock) = self.lock.lock().take() {
             lock.release()
                 .map_err(|e| StorageError::Io { path: self.path.display().to_string(), reason: e.to_string() })?;
         }
-        Ok(closed?)
+        closed
     }
 
     /// What the replay at start found.
@@ -237,6 +251,13 @@ impl Db {
         for warning in config.settle() {
             log::warn!("{warning}");
         }
+        if config.out_of_order_window_ms > 0
+            && let Err(e) = self.wbl.ensure()
+        {
+            // Tried again with the first sample that needs it.
+            log::error!("out-of-order log cannot be opened: {e}");
+        }
+        self.head.set_out_of_order_window_ms(config.out_of_order_window_ms);
         *self.config.write() = config;
         Ok(())
     }
@@ -296,19 +317,76 @@ impl Db {
         let mut records = self.buffers.lock().pop().unwrap_or_default();
         records.series.clear();
         records.samples.clear();
+        if entry.out_of_order {
+            let result = self.wbl.log_samples(entry.samples, &mut records.samples);
+            self.keep(records);
+            return result;
+        }
         if !entry.series.is_empty() {
             encode_series(entry.series.iter().map(|(series, labels)| (*series, labels)), &mut records.series);
         }
         encode_samples(entry.samples, &mut records.samples);
         // Empty records are left out.
         let result = self.wal.log(&[&records.series, &records.samples]);
+        self.keep(records);
+        Ok(result?)
+    }
+
+    fn keep(&self, records: Records) {
         if records.series.capacity() + records.samples.capacity() <= RECORD_BYTES_KEPT {
             let mut buffers = self.buffers.lock();
             if buffers.len() < RECORD_BUFFERS_MAX {
                 buffers.push(records);
             }
         }
-        Ok(result?)
+    }
+
+    /// Deletes the samples in `range` that one of the `selectors` accepts from the head, durably. A dry run only counts. A
+    /// series that two selectors accept counts once: the second finds it deleted.
+    pub(crate) fn delete_from_head(
+        &self,
+        range: TimeRange,
+        selectors: &[Vec<Matcher>],
+        dry_run: bool,
+        control: &Control,
+    ) -> Result<DeletedFromHead, StorageError> {
+        let logs = DeletionLogs {
+            wal: &|tombstones| {
+                let mut record = Vec::new();
+                encode_tombstones(tombstones, &mut record);
+                Ok(self.wal.log(&[&record])?)
+            },
+            wbl: &|tombstones| self.wbl.log_tombstones(tombstones),
+        };
+        let mut deleted = DeletedFromHead::default();
+        let head_mint = self.views.pin().head_mint;
+        for matchers in selectors {
+            let found = match dry_run {
+                true => self.head.count_samples(head_mint, range, matchers, control)?,
+                false => self.head.delete(head_mint, range, matchers, control, &logs)?,
+            };
+            deleted.series += found.series;
+            deleted.samples += found.samples;
+        }
+        if !dry_run && deleted.series > 0 {
+            self.sync()?;
+        }
+        Ok(deleted)
+    }
+
+    /// Begins to move the out-of-order samples of the head into blocks; `None` if there are none. One at a time.
+    pub(crate) fn compact_out_of_order(&self) -> Result<Option<OutOfOrderCompaction<'_>>, StorageError> {
+        OutOfOrderCompaction::begin(&self.head, &self.wbl)
+    }
+
+    /// What the log of out-of-order samples has done; `None` if there is none.
+    pub fn wbl_stats(&self) -> Option<WalStats> {
+        self.wbl.stats()
+    }
+
+    /// Bytes of the log of out-of-order samples on disk.
+    pub fn wbl_size_bytes(&self) -> Result<u64, StorageError> {
+        self.wbl.size_bytes()
     }
 
     /// Reads as things are now.
@@ -366,7 +444,7 @@ impl Queryable for Db {
     }
 }
 
-/// Refuses a directory with data that queries would silently miss: blocks, an out-of-order log, a snapshot of the head.
+/// Refuses a directory with data that queries would silently miss: blocks, a snapshot of the head.
 /// The files of `chunks_head` are no reason: they hold chunks of the head, and as long as there is no block the log
 /// still has all of their samples.
 fn refuse_unsupported(vfs: &dyn Vfs, path: &Path) -> Result<(), DbError> {
@@ -384,18 +462,7 @@ fn refuse_unsupported(vfs: &dyn Vfs, path: &Path) -> Result<(), DbError> {
         }
     }
     refuse("persisted blocks", blocks)?;
-    refuse("a snapshot of the head's chunks", snapshots)?;
-    let wbl = path.join("wbl");
-    let mut out_of_order = Vec::new();
-    if vfs.metadata(&wbl)?.is_some_and(|m| m.is_dir) {
-        for entry in vfs.read_dir(&wbl)? {
-            let path = wbl.join(&entry.name);
-            if entry.is_dir || vfs.metadata(&path)?.is_some_and(|m| m.len > 0) {
-                out_of_order.push(format!("wbl/{}", entry.name));
-            }
-        }
-    }
-    refuse("an out-of-order log", out_of_order)
+    refuse("a snapshot of the head's chunks", snapshots)
 }
 
 /// Whether `name` is that of a block: 26 characters of Crockford's base 32.

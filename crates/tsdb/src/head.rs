@@ -36,6 +36,7 @@ mod append;
 mod arena;
 mod buffers;
 mod matching;
+mod ooo;
 mod paged;
 mod postings;
 mod refs;
@@ -47,6 +48,7 @@ mod stats;
 mod symbols;
 #[cfg(test)]
 mod tests;
+mod tombstones;
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -57,15 +59,19 @@ use parking_lot::{Mutex, RwLock};
 use fk_model::Labels;
 use fk_storage::{SeriesRef, StorageError};
 
+use crate::db::options::OUT_OF_ORDER_CAP_DEFAULT;
 use crate::metrics::DbMetrics;
+use ooo::OooState;
 use refs::{Place, Refs, SHARDS};
 use shard::Shard;
 use slot::CutRules;
 use symbols::Symbols;
 
 pub use append::{BATCH_SAMPLES_MAX, Log, LogEntry};
+pub use ooo::{Frozen, OooReplayed, OooStream};
 pub use replay::{SeriesReplay, Session};
 pub use stats::{HeadStats, HeadStatus, MemoryUse, NameCount};
+pub use tombstones::{DeletedFromHead, DeletionLogs};
 
 /// Most labels of one series.
 pub const LABELS_MAX: usize = 1024;
@@ -81,11 +87,20 @@ pub struct HeadOptions {
     /// No chunk crosses a multiple of this, ms; samples older than the newest one by more than half of it are out of
     /// bounds. The length of the smallest block.
     pub chunk_range_ms: i64,
+    /// How far behind the newest sample an out-of-order sample may be, ms; 0: none is taken.
+    pub out_of_order_window_ms: i64,
+    /// Samples of an open out-of-order chunk, 1..=255.
+    pub out_of_order_cap: u16,
 }
 
 impl Default for HeadOptions {
     fn default() -> HeadOptions {
-        HeadOptions { samples_per_chunk: 120, chunk_range_ms: 2 * 60 * 60 * 1000 }
+        HeadOptions {
+            samples_per_chunk: 120,
+            chunk_range_ms: 2 * 60 * 60 * 1000,
+            out_of_order_window_ms: 0,
+            out_of_order_cap: OUT_OF_ORDER_CAP_DEFAULT,
+        }
     }
 }
 
@@ -102,6 +117,7 @@ pub struct Head {
     /// Times of the oldest and the newest sample; `i64::MAX` and `i64::MIN` while there is none.
     min_time: AtomicI64,
     max_time: AtomicI64,
+    ooo: OooState,
     rules: CutRules,
     hasher: RandomState,
     /// Memory of appends, reused.
@@ -122,6 +138,7 @@ impl Head {
             commits: AtomicU64::new(0),
             min_time: AtomicI64::new(i64::MAX),
             max_time: AtomicI64::new(i64::MIN),
+            ooo: OooState::new(options.out_of_order_window_ms, usize::from(options.out_of_order_cap)),
             rules,
             hasher: RandomState::default(),
             scratch: Mutex::default(),

@@ -17,6 +17,14 @@ pub struct DbMetrics {
     pub out_of_order: AtomicU64,
     /// `prometheus_tsdb_out_of_bound_samples_total{type="float"}`
     pub out_of_bound: AtomicU64,
+    /// `prometheus_tsdb_too_old_samples_total{type="float"}`
+    pub too_old: AtomicU64,
+    /// `prometheus_tsdb_head_out_of_order_samples_appended_total{type="float"}`
+    pub out_of_order_appended: AtomicU64,
+    /// Out-of-order chunks that are in blocks and left the head.
+    pub out_of_order_chunks_removed: AtomicU64,
+    /// `prometheus_tsdb_sample_ooo_delta`
+    pub late: LateDelta,
     /// Samples with the time of the newest one and another value. Prometheus does not count them.
     pub duplicates: AtomicU64,
     /// Samples for references that nobody knows.
@@ -35,6 +43,51 @@ pub struct DbMetrics {
     pub select_conflicts: AtomicU64,
     /// `prometheus_tsdb_wal_replay_unknown_refs_total{type="samples"}`
     pub replay_unknown_refs: AtomicU64,
+}
+
+/// Bounds of the buckets of [`LateDelta`], seconds, as in Prometheus.
+const LATE_BOUNDS_S: [i64; 7] = [600, 1800, 3600, 7200, 10800, 21600, 43200];
+
+/// How far samples that did not come in order lie behind the newest sample of the head.
+#[derive(Debug, Default)]
+pub struct LateDelta {
+    buckets: [AtomicU64; LATE_BOUNDS_S.len()],
+    count: AtomicU64,
+    sum_ms: AtomicU64,
+}
+
+impl DbMetrics {
+    /// A sample did not come in order; it lies so far behind the newest one of the head. Nothing behind does not count.
+    pub(crate) fn observe_late(&self, behind_ms: i64) {
+        if behind_ms > 0 {
+            // Seldom, and each sample of its own: no need for a batch.
+            if let Some(bucket) = LATE_BOUNDS_S.iter().position(|bound| behind_ms <= bound * 1000) {
+                self.late.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+            }
+            self.late.count.fetch_add(1, Ordering::Relaxed);
+            self.late.sum_ms.fetch_add(behind_ms as u64, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn chunks_removed_out_of_order(&self, chunks: u64) {
+        self.out_of_order_chunks_removed.fetch_add(chunks, Ordering::Relaxed);
+    }
+}
+
+fn encode_late(late: &LateDelta, out: &mut Encoder) {
+    let name = "prometheus_tsdb_sample_ooo_delta";
+    let help = "Delta in seconds by which a sample is considered out of order (reported regardless of OOO time window and whether sample is accepted or not).";
+    out.family(name, help, Kind::Histogram);
+    let bucket = format!("{name}_bucket");
+    let mut below = 0;
+    for (bound, n) in LATE_BOUNDS_S.iter().zip(&late.buckets) {
+        below += n.load(Ordering::Relaxed);
+        out.sample(&bucket, &[("le", &bound.to_string())], below as f64);
+    }
+    let count = late.count.load(Ordering::Relaxed) as f64;
+    out.sample(&bucket, &[("le", "+Inf")], count);
+    out.sample(&format!("{name}_sum"), &[], late.sum_ms.load(Ordering::Relaxed) as f64 / 1000.0);
+    out.sample(&format!("{name}_count"), &[], count);
 }
 
 /// Shows the storage's metrics under Prometheus' names. The registry does not keep the storage alive.
@@ -184,7 +237,13 @@ fn encode(db: &Db, out: &mut Encoder) {
         "prometheus_tsdb_too_old_samples_total",
         "Total number of out of order samples ingestion failed attempts with out of support enabled, but sample outside of time window.",
         &float,
-        0.0,
+        load(&m.too_old),
+    );
+    typed(
+        "prometheus_tsdb_head_out_of_order_samples_appended_total",
+        "Total number of appended out of order samples.",
+        &float,
+        load(&m.out_of_order_appended),
     );
     typed(
         "prometheus_tsdb_wal_replay_unknown_refs_total",
@@ -199,6 +258,7 @@ fn encode(db: &Db, out: &mut Encoder) {
         wal.bytes_saved as f64,
     );
 
+    encode_late(&m.late, out);
     let name = "prometheus_tsdb_wal_fsync_duration_seconds";
     out.family(name, "Duration of write log fsync.", Kind::Summary);
     db.with_syncs(|syncs| {

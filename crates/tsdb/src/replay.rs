@@ -8,7 +8,7 @@ use fk_vfs::Vfs;
 use fk_wal::record::{Record, kind};
 use fk_wal::{self as wal, Listing, Position, ReplayError, ReplayReport, SegmentId, Start};
 
-use crate::db::DbError;
+use crate::db::{DbError, WblReplayed};
 use crate::head::{Head, SeriesReplay, Session};
 
 /// How far the replay is, in segments of the log (`/api/v1/status/walreplay`).
@@ -35,10 +35,12 @@ pub struct Replayed {
     pub unknown_refs: u64,
     /// Series with labels that cannot be stored.
     pub invalid_series: u64,
-    /// Records that are not used yet: deletions, exemplars, metadata. They stay in the log.
+    /// Records that are not used yet: exemplars, metadata. They stay in the log.
     pub unused_records: u64,
     /// References that stood for two label sets, one after the other.
     pub renamed_refs: u64,
+    /// What the replay of the log of out-of-order samples found.
+    pub out_of_order: WblReplayed,
     /// How long it took.
     pub duration: Duration,
 }
@@ -104,7 +106,12 @@ fn take(session: &mut Session<'_>, replayed: &mut Replayed, record: &Record<'_>)
             let samples = record.iter().inspect(|_| replayed.samples += 1);
             replayed.unknown_refs += session.samples(samples)?;
         }
-        Record::Tombstones(_) | Record::Exemplars(_) | Record::Metadata(_) => replayed.unused_records += 1,
+        Record::Tombstones(record) => {
+            session.settle()?;
+            let head = session.head();
+            replayed.unknown_refs += record.iter().filter(|t| !head.replay_tombstone(t)).count() as u64;
+        }
+        Record::Exemplars(_) | Record::Metadata(_) => replayed.unused_records += 1,
         // Counted by kind in the report.
         Record::Unsupported { .. } => {}
     }
@@ -121,7 +128,7 @@ fn tell(replayed: &Replayed) {
             log::warn!("write-ahead log: {count} {what}");
         }
     };
-    say(replayed.unused_records, "records of deletions, exemplars or metadata are not used");
+    say(replayed.unused_records, "records of exemplars or metadata are not used");
     say(replayed.unknown_refs, "samples belong to series that the log does not know");
     say(replayed.invalid_series, "series have labels that cannot be stored");
     say(replayed.renamed_refs, "references stand for two series, one after the other");

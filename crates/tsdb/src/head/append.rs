@@ -3,11 +3,13 @@
 use std::array;
 use std::sync::atomic::Ordering;
 
+use hashbrown::HashSet;
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
 use fk_model::{Labels, is_stale};
-use fk_storage::{AppendReport, Batch, BatchSample, Rejection, SeriesRef, StorageError};
+use fk_storage::{AppendReport, Batch, BatchSample, OutOfOrder, Rejection, SeriesRef, StorageError};
 
+use super::ooo::OooValue;
 use super::shard::{Gate, ShardData};
 use super::{Head, Place, SHARDS};
 
@@ -40,6 +42,11 @@ pub(super) struct Scratch {
     /// What is to be stored.
     accepted: Vec<BatchSample>,
     accepted_places: Vec<Place>,
+    /// What is to be stored out of order.
+    late: Vec<BatchSample>,
+    late_places: Vec<Place>,
+    /// Series in `new` because of a sample in `late`.
+    new_late: HashSet<Place>,
     /// Series that the log does not know yet.
     new: Vec<NewSeries>,
     /// Their label ids, one after another.
@@ -58,8 +65,45 @@ impl Scratch {
         self.places.clear();
         self.accepted.clear();
         self.accepted_places.clear();
+        self.late.clear();
+        self.late_places.clear();
+        self.new_late.clear();
         self.new.clear();
         self.new_words.clear();
+    }
+}
+
+/// Notes a series that the log does not know yet.
+fn note_new(new: &mut Vec<NewSeries>, new_words: &mut Vec<u32>, data: &ShardData, place: Place) {
+    new_words.extend_from_slice(data.words_of(place.slot()));
+    let reference = data.info.get(place.slot()).reference;
+    new.push(NewSeries { place, reference, words_end: new_words.len() });
+}
+
+/// What an append goes by from beginning to end, whatever others do meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// The oldest time that is taken in order.
+    pub time_min: i64,
+    /// Time of the newest sample of the head.
+    pub newest: i64,
+    /// The out-of-order window; 0: nothing is taken out of order.
+    pub window_ms: i64,
+    out_of_order: OutOfOrder,
+}
+
+impl Bounds {
+    /// Whether a sample that cannot be taken in order can be taken out of order, or why not. In the order of the checks of
+    /// Prometheus.
+    pub fn check_late(&self, t: i64) -> Result<(), Rejection> {
+        if self.window_ms > 0 {
+            return match t >= self.newest.saturating_sub(self.window_ms) {
+                false => Err(Rejection::TooOld),
+                true if self.out_of_order == OutOfOrder::Reject => Err(Rejection::OutOfOrder),
+                true => Ok(()),
+            };
+        }
+        Err(if t < self.time_min { Rejection::OutOfBounds } else { Rejection::OutOfOrder })
     }
 }
 
@@ -117,17 +161,30 @@ impl Head {
             let data: [_; SHARDS] = array::from_fn(|i| (touched >> i & 1 == 1).then(|| self.shards[i].data.read()));
             self.check(scratch, batch, report, &mut gates, &data)?;
         }
-        if !scratch.accepted.is_empty() {
-            let series = self.new_labels(scratch);
-            log(&LogEntry { series: &series, samples: &scratch.accepted, out_of_order: false })?;
-            self.publish(scratch);
+        if scratch.accepted.is_empty() && scratch.late.is_empty() {
+            self.count(report, 0);
+            return Ok(());
         }
-        self.count(report, scratch.accepted.len());
-        Ok(())
+        let series = self.new_labels(scratch);
+        if !series.is_empty() || !scratch.accepted.is_empty() {
+            log(&LogEntry { series: &series, samples: &scratch.accepted, out_of_order: false })?;
+        }
+        let mut logged = Ok(());
+        if !scratch.late.is_empty() {
+            logged = log(&LogEntry { series: &[], samples: &scratch.late, out_of_order: true });
+            if logged.is_err() {
+                // What is in the write-ahead log has to be in memory as well: a start would find it there.
+                scratch.late.clear();
+            }
+        }
+        let stored = self.publish(scratch);
+        if logged.is_ok() {
+            self.count(report, stored);
+        }
+        logged
     }
 
-    /// Sorts the samples of the batch into accepted ones and rejected ones. There is no out-of-order window, so it makes
-    /// no difference what the batch says about using it.
+    /// Sorts the samples of the batch into accepted ones, late ones and rejected ones.
     fn check(
         &self,
         scratch: &mut Scratch,
@@ -142,10 +199,10 @@ impl Head {
                 data.check_room()?;
             }
         }
-        let time_min = self.append_time_min(batch.samples[0].t);
+        let bounds = self.bounds(batch);
         let mut reject = |idx, why| report.rejected.push((idx, why));
         for (idx, (sample, &place)) in batch.samples.iter().zip(&scratch.places).enumerate() {
-            if sample.t < time_min {
+            if sample.t < bounds.time_min && bounds.window_ms == 0 {
                 reject(idx, Rejection::OutOfBounds);
                 continue;
             }
@@ -161,28 +218,61 @@ impl Head {
                 Some(earlier) => Some((batch.samples[earlier].t, batch.samples[earlier].v)),
                 None => slot.last(),
             };
-            if let Some((t, v)) = last
-                && sample.t <= t
-            {
-                match sample.t == t {
-                    false => reject(idx, Rejection::OutOfOrder),
-                    true if sample.v.to_bits() != v.to_bits() => reject(idx, Rejection::Duplicate),
-                    // The very same sample again: neither stored nor an error.
-                    true => report.accepted += 1,
+            let is_late = match last {
+                _ if sample.t < bounds.time_min => true,
+                Some((t, v)) if sample.t == t => {
+                    match sample.v.to_bits() == v.to_bits() {
+                        false => reject(idx, Rejection::Duplicate),
+                        // The very same sample again: neither stored nor an error.
+                        true => report.accepted += 1,
+                    }
+                    continue;
                 }
+                Some((t, _)) => sample.t < t,
+                None => false,
+            };
+            if is_late {
+                self.metrics.observe_late(bounds.newest - sample.t);
+                if let Err(why) = bounds.check_late(sample.t) {
+                    reject(idx, why);
+                    continue;
+                }
+                report.accepted += 1;
+                if data.ooo.is_duplicate(slot_idx, sample.t, self.ooo.cap) {
+                    continue;
+                }
+                if !slot.is_logged() && in_batch.is_none() && scratch.new_late.insert(place) {
+                    note_new(&mut scratch.new, &mut scratch.new_words, data, place);
+                }
+                scratch.late.push(*sample);
+                scratch.late_places.push(place);
                 continue;
             }
             gate.accept(slot_idx, idx);
-            if in_batch.is_none() && !slot.is_logged() {
-                scratch.new_words.extend_from_slice(data.words_of(slot_idx));
-                let reference = data.info.get(slot_idx).reference;
-                scratch.new.push(NewSeries { place, reference, words_end: scratch.new_words.len() });
+            if in_batch.is_none() && !slot.is_logged() && !scratch.new_late.contains(&place) {
+                note_new(&mut scratch.new, &mut scratch.new_words, data, place);
             }
             scratch.accepted.push(*sample);
             scratch.accepted_places.push(place);
             report.accepted += 1;
         }
         Ok(())
+    }
+
+    /// What an append goes by from beginning to end.
+    pub(super) fn bounds(&self, batch: &Batch) -> Bounds {
+        // The first sample of an empty head sets the mark.
+        let first = batch.samples.first().map(|s| s.t).or_else(|| batch.histograms.first().map(|h| h.t));
+        let newest = match self.max_time.load(Ordering::Acquire) {
+            i64::MIN => first.unwrap_or(i64::MIN),
+            newest => newest,
+        };
+        Bounds {
+            time_min: self.append_time_min(first.unwrap_or(i64::MIN)),
+            newest,
+            window_ms: self.out_of_order_window_ms(),
+            out_of_order: batch.out_of_order,
+        }
     }
 
     /// The oldest time an append takes: half a block behind the newest sample (`appendableMinValidTime` in Prometheus).
@@ -209,13 +299,17 @@ impl Head {
         labels.collect()
     }
 
-    /// Moves the accepted samples into the slots, all at once for readers.
-    fn publish(&self, scratch: &Scratch) {
+    /// Moves the accepted samples into the slots, and late ones beside them, all at once for readers. Returns how many were
+    /// stored.
+    fn publish(&self, scratch: &Scratch) -> usize {
         let mut touched = 0u32;
         let (mut min, mut max) = (i64::MAX, i64::MIN);
         for (sample, place) in scratch.accepted.iter().zip(&scratch.accepted_places) {
             touched |= 1 << place.shard();
             (min, max) = (min.min(sample.t), max.max(sample.t));
+        }
+        for place in &scratch.late_places {
+            touched |= 1 << place.shard();
         }
         let mut shards: [Option<RwLockWriteGuard<'_, ShardData>>; SHARDS] =
             array::from_fn(|i| (touched >> i & 1 == 1).then(|| self.shards[i].data.write()));
@@ -237,11 +331,29 @@ impl Head {
         }
         self.min_time.fetch_min(min, Ordering::AcqRel);
         self.max_time.fetch_max(max, Ordering::AcqRel);
+        let mut stored = scratch.accepted.len();
+        let (mut late_min, mut late_max) = (i64::MAX, i64::MIN);
+        for (sample, place) in scratch.late.iter().zip(&scratch.late_places) {
+            let Some(data) = &mut shards[place.shard()] else { continue };
+            let inserted = data.ooo.insert(place.slot(), sample.t, OooValue::Float(sample.v), self.ooo.cap);
+            chunks += u64::from(inserted.chunk_begun);
+            if inserted.stored {
+                stored += 1;
+                (late_min, late_max) = (late_min.min(sample.t), late_max.max(sample.t));
+            }
+        }
+        if late_min <= late_max {
+            self.ooo.min_time.fetch_min(late_min, Ordering::AcqRel);
+            self.ooo.max_time.fetch_max(late_max, Ordering::AcqRel);
+            let late = (stored - scratch.accepted.len()) as u64;
+            self.metrics.out_of_order_appended.fetch_add(late, Ordering::Relaxed);
+        }
         drop(shards);
         self.metrics.chunks_created.fetch_add(chunks, Ordering::Relaxed);
         if stale != 0 {
             self.metrics.stale_series.fetch_add(stale, Ordering::Relaxed);
         }
+        stored
     }
 
     fn count(&self, report: &AppendReport, stored: usize) {
@@ -253,8 +365,7 @@ impl Head {
                 Rejection::OutOfBounds => &metrics.out_of_bound,
                 Rejection::Duplicate => &metrics.duplicates,
                 Rejection::UnknownSeries => &metrics.unknown_series,
-                // Only with an out-of-order window, which there is none of.
-                Rejection::TooOld => continue,
+                Rejection::TooOld => &metrics.too_old,
             };
             counter.fetch_add(1, Ordering::Relaxed);
         }

@@ -11,7 +11,7 @@ const PAGE: usize = 1 << PAGE_BITS;
 const PAGES_MAX: u64 = 1 << 20;
 
 /// Shard and slot of a series, packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place(u32);
 
 /// How many shards there are: enough for the writers of a large machine to meet seldom, few enough that visiting all of

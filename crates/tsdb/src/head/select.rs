@@ -4,6 +4,7 @@ use std::array;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use smallvec::SmallVec;
 
@@ -17,6 +18,7 @@ use super::buffers::{ChunkData, Run};
 use super::matching::Plan;
 use super::shard::ShardData;
 use super::slot::Conflict;
+use super::tombstones::{Extra, remove_deleted};
 use super::{Head, Place, SHARDS};
 
 /// Slots copied while a shard's lock is held.
@@ -37,6 +39,8 @@ struct Entry {
     /// Samples of the chunk that was open.
     count: u16,
     hot: bool,
+    /// There is an [`Extra`].
+    extra: bool,
 }
 
 /// The series of a select.
@@ -46,6 +50,8 @@ pub(super) struct HeadSet {
     in_order_mint: i64,
     entries: Vec<Entry>,
     words: Vec<u32>,
+    /// Of the few series that have one.
+    extras: HashMap<Place, Extra>,
 }
 
 /// What a search has found.
@@ -53,6 +59,13 @@ pub(super) struct Found {
     slots: [RoaringBitmap; SHARDS],
     /// Slots there were when the search began.
     searched: [u32; SHARDS],
+}
+
+impl Found {
+    /// The slots found in a shard, ascending.
+    pub(super) fn of_shard(&self, shard: usize) -> impl Iterator<Item = u32> {
+        self.slots[shard].iter()
+    }
 }
 
 impl Head {
@@ -102,10 +115,10 @@ impl Head {
         Ok(Box::new(set))
     }
 
-    /// Whether the head is asked at all for samples from `in_order_mint` on. As in Prometheus only the end of the range
-    /// counts.
+    /// Whether the head is asked at all for in-order samples from `in_order_mint` on, and for out-of-order ones. As in
+    /// Prometheus only the end of the range counts for the former.
     pub(crate) fn reaches(&self, range: TimeRange, in_order_mint: i64) -> bool {
-        range.maxt >= self.min_time.load(Ordering::Acquire).max(in_order_mint)
+        range.maxt >= self.min_time.load(Ordering::Acquire).max(in_order_mint) || self.ooo.reaches(range)
     }
 
     /// Searches all shards.
@@ -177,6 +190,7 @@ impl Head {
         self.metrics.select_conflicts.fetch_add(1, Ordering::Relaxed);
         set.entries.clear();
         set.words.clear();
+        set.extras.clear();
         let symbols = self.symbols.read();
         let shards: [_; SHARDS] = array::from_fn(|i| self.shards[i].data.read());
         for (i, data) in shards.iter().enumerate() {
@@ -286,7 +300,13 @@ impl Head {
 
 impl HeadSet {
     pub(super) fn new(head: &Arc<Head>, in_order_mint: i64) -> HeadSet {
-        HeadSet { head: Arc::clone(head), in_order_mint, entries: Vec::new(), words: Vec::new() }
+        HeadSet {
+            head: Arc::clone(head),
+            in_order_mint,
+            entries: Vec::new(),
+            words: Vec::new(),
+            extras: HashMap::new(),
+        }
     }
 
     /// The part of a range in which in-order samples are looked for.
@@ -304,19 +324,30 @@ impl HeadSet {
         seen: u64,
         range: TimeRange,
     ) -> Result<(), Conflict> {
-        let range = self.in_order(range);
         let slot = data.slots.get(slot_idx);
         let visible = slot.visible(seen)?;
-        if visible.count == 0 {
+        let extra = data.extra(slot_idx, range);
+        let range = self.in_order(range);
+        let out_of_order = extra.as_ref().is_some_and(|extra| extra.ooo.is_some());
+        if visible.count == 0 && !out_of_order {
             return Ok(());
         }
-        if visible.last.is_some_and(|(t, _)| t < range.mint) {
+        if visible.last.is_some_and(|(t, _)| t < range.mint) && !out_of_order {
             return Ok(());
         }
         let (last_t, last_v) = visible.last.unwrap_or_default();
         // Only a range in the past makes it worth looking at the chunk.
-        if last_t > range.maxt && slot.completed() == arena::NONE && slot.open_first_time(&data.slabs) > range.maxt {
+        if !out_of_order
+            && last_t > range.maxt
+            && slot.completed() == arena::NONE
+            && slot.open_first_time(&data.slabs) > range.maxt
+        {
             return Ok(());
+        }
+        let place = Place::new(shard, slot_idx);
+        let has_extra = extra.is_some();
+        if let Some(extra) = extra {
+            self.extras.insert(place, extra);
         }
         let words_start = self.words.len() as u32;
         self.words.extend_from_slice(data.words_of(slot_idx));
@@ -324,11 +355,13 @@ impl HeadSet {
             reference: data.info.get(slot_idx).reference,
             last_t,
             last_v,
-            place: Place::new(shard, slot_idx),
+            place,
             words_start,
             n_completed: visible.n_completed,
             count: visible.count,
-            hot: visible.last.is_some(),
+            // The newest sample may be deleted, or be an out-of-order one.
+            hot: visible.last.is_some() && !has_extra,
+            extra: has_extra,
         });
         Ok(())
     }
@@ -434,6 +467,18 @@ fn corrupt(err: &dyn std::fmt::Display) -> StorageError {
     StorageError::Corrupt { path: "head".to_owned(), offset: 0, reason: err.to_string() }
 }
 
+impl HeadSet {
+    #[cold]
+    fn add_extra(&self, entry: &Entry, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
+        let Some(extra) = self.extras.get(&entry.place) else { return Ok(()) };
+        remove_deleted(out, &extra.deleted);
+        match &extra.ooo {
+            Some(ooo) => ooo.merge_into(range, out).map_err(|e| corrupt(&e)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl SeriesSet for HeadSet {
     fn len(&self) -> usize {
         self.entries.len()
@@ -445,11 +490,18 @@ impl SeriesSet for HeadSet {
 
     fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
         out.clear();
-        let range = self.in_order(range);
         let entry = &self.entries[idx];
-        let mut pieces = Pieces::default();
-        pieces.collect(&self.head.shards[entry.place.shard()].data.read(), entry, range);
-        pieces.decode(range, out)
+        let in_order = self.in_order(range);
+        // A series may have nothing but out-of-order samples.
+        if entry.count > 0 && in_order.mint <= in_order.maxt {
+            let mut pieces = Pieces::default();
+            pieces.collect(&self.head.shards[entry.place.shard()].data.read(), entry, in_order);
+            pieces.decode(in_order, out)?;
+        }
+        match entry.extra {
+            true => self.add_extra(entry, range, out),
+            false => Ok(()),
+        }
     }
 
     fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {

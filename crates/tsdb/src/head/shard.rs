@@ -8,10 +8,12 @@ use fk_storage::StorageError;
 
 use super::arena::Arena;
 use super::buffers::Slabs;
+use super::ooo::OooShard;
 use super::paged::{Paged, Words};
 use super::postings::{Postings, SLOTS_MAX};
 use super::slot::Slot;
 use super::symbols::Symbols;
+use super::tombstones::Tombstones;
 
 /// A shard and its locks. Order of locks: `gate` before `data`; several shards ascending.
 #[derive(Debug, Default)]
@@ -90,6 +92,10 @@ pub(crate) struct ShardData {
     pub postings: Postings,
     pub slabs: Slabs,
     pub arena: Arena,
+    /// Out-of-order samples.
+    pub ooo: OooShard,
+    /// What was deleted.
+    pub tombstones: Tombstones,
 }
 
 /// The table keeps 32 bits of the hash, so that it can grow without looking at any label.
@@ -138,7 +144,7 @@ impl ShardData {
     }
 
     /// Bytes of memory by use, for the statistics and the benches.
-    pub fn memory(&self) -> [(&'static str, usize); 6] {
+    pub fn memory(&self) -> [(&'static str, usize); 8] {
         [
             ("slots", self.slots.memory_bytes()),
             ("open chunks", self.slabs.memory_bytes()),
@@ -146,6 +152,8 @@ impl ShardData {
             ("labels", self.words.memory_bytes() + self.info.memory_bytes()),
             ("label table", self.index.allocation_size()),
             ("postings", self.postings.memory_bytes()),
+            ("out-of-order samples", self.ooo.memory_bytes()),
+            ("deletions", self.tombstones.memory_bytes()),
         ]
     }
 }

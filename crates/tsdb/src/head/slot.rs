@@ -82,6 +82,11 @@ impl Slot {
         (self.open.count > 0).then_some((self.open.t, self.open.v))
     }
 
+    /// Time of the newest sample.
+    pub fn last_time(&self) -> Option<i64> {
+        (self.open.count > 0).then_some(self.open.t)
+    }
+
     pub fn is_logged(&self) -> bool {
         self.flags & LOGGED != 0
     }

@@ -1,0 +1,250 @@
+//! The log of out-of-order samples of a data directory, `wbl/`: the write-ahead log's format and code, with samples only;
+//! their series are in the write-ahead log.
+//!
+//! It is made when the first out-of-order window is configured, or when there is one already, and holds every
+//! out-of-order sample of the head until blocks have it. Beside samples it has *deletions*: what came before one, and lies
+//! in its range, is gone. Prometheus skips these records; the write-ahead log has the deletions as well.
+//!
+//! In a log of Prometheus there are also markers that say which samples are in its `chunks_head/` files. Those files are
+//! written anew by us, so the markers would name chunks that are something else now, and Prometheus would take samples
+//! for mapped that are not. So a log with markers is written anew at the start: samples to a new segment, then the old
+//! segments go.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+use fk_storage::{BatchSample, StorageError, TimeRange};
+use fk_vfs::Vfs;
+use fk_wal::record::{Record, Tombstone, encode_samples, encode_tombstones, kind};
+use fk_wal::{self as wal, ReplayError, ReplayReport, Wal, WalOptions, WalStats};
+
+use super::DbError;
+use crate::head::{Frozen, Head, OooReplayed, OooStream};
+
+/// The log's directory within the data directory.
+pub(crate) const WBL_DIR: &str = "wbl";
+
+/// Samples of one record when the log is written anew.
+const SAMPLES_PER_RECORD: usize = 4096;
+
+/// The log of out-of-order samples.
+#[derive(Debug)]
+pub(crate) struct Wbl {
+    vfs: Arc<dyn Vfs>,
+    dir: PathBuf,
+    options: WalOptions,
+    log: OnceLock<Wal>,
+    opening: Mutex<()>,
+}
+
+/// What the replay of the log found.
+#[derive(Clone, Debug, Default)]
+pub struct WblReplayed {
+    /// What was read, and what was damaged.
+    pub log: ReplayReport,
+    /// Samples, stored or dropped as repeated.
+    pub samples: u64,
+    /// Samples whose series the write-ahead log does not have.
+    pub unknown_refs: u64,
+    /// Whether there are markers of chunks of Prometheus.
+    pub markers: bool,
+}
+
+impl Wbl {
+    /// Fills the head from the log in the data directory `dir`, and makes a damaged log whole. The write-ahead log has been
+    /// replayed. The log is opened if there is one.
+    pub fn open(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        options: WalOptions,
+        head: &Head,
+    ) -> Result<(Wbl, WblReplayed), DbError> {
+        let dir = dir.join(WBL_DIR);
+        // Out-of-order samples are few: nobody waits for this log to have reserved space.
+        let options = WalOptions { reserve: false, ..options };
+        let wbl = Wbl { vfs, dir, options, log: OnceLock::new(), opening: Mutex::new(()) };
+        if wbl.vfs.metadata(&wbl.dir)?.is_none() {
+            return Ok((wbl, WblReplayed::default()));
+        }
+        let replayed = replay(&*wbl.vfs, &wbl.dir, head)?;
+        let log = wbl.ensure().map_err(DbError::OutOfOrderLog)?;
+        if replayed.markers
+            && let Err(e) = write_anew(log, head)
+        {
+            // Nothing is lost for us; it is tried again at the next start.
+            log::warn!("out-of-order log: markers of mapped chunks stay: {e}");
+        }
+        Ok((wbl, replayed))
+    }
+
+    /// The open log, made if there is none.
+    pub fn ensure(&self) -> Result<&Wal, StorageError> {
+        if let Some(log) = self.log.get() {
+            return Ok(log);
+        }
+        let _opening = self.opening.lock();
+        if let Some(log) = self.log.get() {
+            return Ok(log);
+        }
+        let log = Wal::open(Arc::clone(&self.vfs), &self.dir, self.options)?;
+        Ok(self.log.get_or_init(|| log))
+    }
+
+    /// The log, if out-of-order samples were ever taken.
+    pub fn get(&self) -> Option<&Wal> {
+        self.log.get()
+    }
+
+    /// Logs samples with one write.
+    pub fn log_samples(&self, samples: &[BatchSample], buffer: &mut Vec<u8>) -> Result<(), StorageError> {
+        buffer.clear();
+        encode_samples(samples, buffer);
+        Ok(self.ensure()?.log(&[buffer])?)
+    }
+
+    /// Logs deletions with one write.
+    pub fn log_tombstones(&self, tombstones: &[Tombstone]) -> Result<(), StorageError> {
+        let mut record = Vec::new();
+        encode_tombstones(tombstones, &mut record);
+        Ok(self.ensure()?.log(&[&record])?)
+    }
+
+    /// Makes everything logged so far survive a power cut.
+    pub fn sync(&self) -> Result<(), StorageError> {
+        match self.log.get() {
+            Some(log) => Ok(log.sync()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes everything durable and takes no more records.
+    pub fn close(&self) -> Result<(), StorageError> {
+        match self.log.get() {
+            Some(log) => Ok(log.close()?),
+            None => Ok(()),
+        }
+    }
+
+    /// What the log has done; `None` if there is no log.
+    pub fn stats(&self) -> Option<WalStats> {
+        self.log.get().map(Wal::stats)
+    }
+
+    /// Bytes on disk.
+    pub fn size_bytes(&self) -> Result<u64, StorageError> {
+        match self.log.get() {
+            Some(log) => Ok(log.size_bytes()?),
+            None => Ok(0),
+        }
+    }
+}
+
+/// Out-of-order samples on their way from the head into blocks.
+///
+/// ```text
+/// freeze -> stream(range) for each block -> blocks durable and in the view -> wait for older views -> finish
+/// ```
+///
+/// If anything fails in between, nothing has been lost: the next compaction freezes everything again.
+#[derive(Debug)]
+pub struct OutOfOrderCompaction<'a> {
+    head: &'a Arc<Head>,
+    log: &'a Wal,
+    /// The first segment that has samples which are not frozen.
+    segment: u32,
+    /// What is to be written.
+    pub frozen: Frozen,
+}
+
+impl<'a> OutOfOrderCompaction<'a> {
+    /// Freezes what there is; `None` if there is nothing. Appends wait while the log begins a new segment.
+    pub(crate) fn begin(head: &'a Arc<Head>, wbl: &'a Wbl) -> Result<Option<Self>, StorageError> {
+        let Some(log) = wbl.get() else { return Ok(None) };
+        if head.out_of_order_range().is_none() {
+            return Ok(None);
+        }
+        // So that there is little left to sync when appends have to wait.
+        log.sync()?;
+        let (segment, frozen) = head.freeze_out_of_order(|| Ok(log.cut()?))?;
+        Ok(frozen.map(|frozen| OutOfOrderCompaction { head, log, segment, frozen }))
+    }
+
+    /// The frozen samples in `range`, both ends included.
+    pub fn stream(&self, range: TimeRange) -> OooStream {
+        self.head.stream_out_of_order(range)
+    }
+
+    /// Drops what is frozen from the head and then from the log. Blocks have it, and nobody reads by a view without them.
+    pub fn finish(self) -> Result<(), StorageError> {
+        self.head.drop_frozen_out_of_order();
+        self.log.truncate_before(self.segment)?;
+        Ok(())
+    }
+}
+
+fn replay(vfs: &dyn Vfs, dir: &Path, head: &Head) -> Result<WblReplayed, DbError> {
+    let mut replayed = WblReplayed::default();
+    let outcome = wal::recover::<StorageError>(vfs, dir, &mut |_, record| {
+        match record {
+            Record::Samples(record) => {
+                for sample in record.iter() {
+                    replayed.samples += 1;
+                    if !head.replay_out_of_order(sample.series, sample.t, OooReplayed::Float(sample.v)) {
+                        replayed.unknown_refs += 1;
+                    }
+                }
+            }
+            Record::Tombstones(record) => {
+                for deleted in record.iter() {
+                    let range = TimeRange { mint: deleted.mint, maxt: deleted.maxt };
+                    head.replay_out_of_order_delete(deleted.series, range);
+                }
+            }
+            // Nobody writes others to this log; those not supported are counted in the report.
+            _ => {}
+        }
+        Ok(())
+    });
+    (replayed.log, _) = outcome.map_err(|e| match e {
+        ReplayError::Io(e) => DbError::Vfs(e),
+        ReplayError::Stopped(e) => DbError::OutOfOrderLog(e),
+    })?;
+    for (kind, records) in &replayed.log.unsupported {
+        if *kind == kind::MMAP_MARKERS {
+            replayed.markers = true;
+        } else {
+            log::warn!("out-of-order log: {records} records of {} are not supported", kind::name(*kind));
+        }
+    }
+    if replayed.unknown_refs > 0 {
+        log::warn!("out-of-order log: {} samples belong to series that the log does not know", replayed.unknown_refs);
+    }
+    Ok(replayed)
+}
+
+/// Writes all samples of the head to the log, and removes what was there before.
+fn write_anew(log: &Wal, head: &Head) -> Result<(), StorageError> {
+    let first = log.stats().segment;
+    let (mut samples, mut record) = (Vec::with_capacity(SAMPLES_PER_RECORD), Vec::new());
+    let mut flush = |samples: &mut Vec<BatchSample>| {
+        record.clear();
+        encode_samples(samples, &mut record);
+        samples.clear();
+        Ok::<_, StorageError>(log.log(&[&record])?)
+    };
+    head.each_out_of_order(&mut |series, t, value| {
+        match value {
+            OooReplayed::Float(v) => samples.push(BatchSample { series, t, v }),
+            OooReplayed::Histogram(_) => return Err(StorageError::Unsupported("logging out-of-order histograms")),
+        }
+        if samples.len() == SAMPLES_PER_RECORD { flush(&mut samples) } else { Ok(()) }
+    })?;
+    if !samples.is_empty() {
+        flush(&mut samples)?;
+    }
+    log.sync()?;
+    log.truncate_before(first)?;
+    Ok(())
+}
