@@ -19,9 +19,15 @@ mod block;
 mod block_stream;
 mod codec;
 pub mod dir;
+mod encode;
 pub mod index;
+mod index_writer;
+mod matching;
 mod merge;
 pub mod meta;
+pub mod segments;
+mod select;
+mod sequential;
 pub mod stream;
 pub mod tombstones;
 mod ulid;
@@ -35,3 +41,6 @@ pub use stream::{ChunkPart, SeriesChunks, SeriesStream};
 pub use tombstones::Tombstones;
 pub use ulid::{NotAUlid, Ulid};
 pub use writer::{BlockSpec, BlockWriter, Pace, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MIN};
+
+#[cfg(test)]
+mod tests;
