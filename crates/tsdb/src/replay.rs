@@ -111,7 +111,9 @@ fn take(session: &mut Session<'_>, replayed: &mut Replayed, record: &Record<'_>)
             let head = session.head();
             replayed.unknown_refs += record.iter().filter(|t| !head.replay_tombstone(t)).count() as u64;
         }
-        Record::Exemplars(_) | Record::Metadata(_) => replayed.unused_records += 1,
+        Record::Exemplars(_) | Record::Metadata(_) | Record::Histograms(_) | Record::MmapMarkers(_) => {
+            replayed.unused_records += 1;
+        }
         // Counted by kind in the report.
         Record::Unsupported { .. } => {}
     }

@@ -39,9 +39,6 @@ const GROUP_BYTES: usize = 1 << 20;
 /// So many bytes are written between two syncs: unsynced bytes are kept in memory.
 const SYNC_BYTES: u64 = 16 << 20;
 
-/// How much older than a sample the first one of its record may be, ms.
-const HISTOGRAM_SLACK_MS: i64 = 60 * 60 * 1000;
-
 /// Metadata entries in one record.
 const METADATA_PER_RECORD: usize = 4096;
 
@@ -227,6 +224,11 @@ impl Writer<'_> {
                 match kept {
                     0 => {}
                     kept if kept == all => out.extend_from_slice(bytes),
+                    _ if samples.has_starts() => {
+                        let (kept, starts): (Vec<_>, Vec<_>) =
+                            samples.iter_with_starts().filter(|(sample, _)| sample.t >= mint).unzip();
+                        record::encode_samples_with_starts(&kept, &starts, out);
+                    }
                     _ => {
                         let kept: Vec<_> = samples.iter().filter(|sample| sample.t >= mint).collect();
                         record::encode_samples(&kept, out);
@@ -244,14 +246,9 @@ impl Writer<'_> {
                         let kept: Vec<_> = exemplars
                             .iter()
                             .filter(|exemplar| exemplar.sample.t >= mint)
-                            .map(|e| record::Exemplar {
-                                series: e.sample.series,
-                                t: e.sample.t,
-                                v: e.sample.v,
-                                labels: e.labels.to_labels(),
-                            })
+                            .map(|e| (e.sample.series, e.to_exemplar()))
                             .collect();
-                        record::encode_exemplars(&kept, out);
+                        record::encode_exemplars(kept.iter().map(|(series, exemplar)| (*series, exemplar)), out);
                     }
                 }
             }
@@ -273,13 +270,26 @@ impl Writer<'_> {
                     }
                 }
             }
-            // All of its samples are about as old as the first one, whose time stands in front.
-            Record::Unsupported { kind: kind::HISTOGRAM_SAMPLES..=kind::CUSTOM_BUCKETS_FLOAT_HISTOGRAM_SAMPLES } => {
-                let first_t = bytes.get(9..).and_then(<[u8]>::first_chunk).map(|t| i64::from_be_bytes(*t));
-                if first_t.is_some_and(|t| t >= mint.saturating_sub(HISTOGRAM_SLACK_MS)) {
-                    out.extend_from_slice(bytes);
+            Record::Histograms(histograms) => {
+                let (all, kept) = count(histograms.iter(), |histogram| histogram.t >= mint);
+                report.samples += all;
+                report.dropped_samples += all - kept;
+                match (kept, bytes.first()) {
+                    (0, _) | (_, None) => {}
+                    (kept, _) if kept == all => out.extend_from_slice(bytes),
+                    (_, Some(kind)) => {
+                        // One that cannot be used is of no use later either.
+                        let kept: Vec<_> = histograms
+                            .iter()
+                            .filter(|histogram| histogram.t >= mint)
+                            .filter_map(|histogram| histogram.to_batch().ok())
+                            .collect();
+                        record::encode_histograms(*kind, &kept, out);
+                    }
                 }
             }
+            // They stand in the log of out-of-order samples only, which has no checkpoints.
+            Record::MmapMarkers(_) => report.unknown += 1,
             Record::Unsupported { kind } => {
                 report.unknown += 1;
                 log::debug!("write-ahead log: a checkpoint leaves out a record of {}", kind::name(kind));

@@ -5,12 +5,12 @@ use std::convert::Infallible;
 
 use proptest::prelude::*;
 
-use fk_model::Labels;
-use fk_storage::BatchSample;
+use fk_model::{Histogram, Labels};
+use fk_storage::{BatchHistogram, BatchSample, Exemplar, HistogramValue};
 use fk_vfs::sim::{Fault, SimVfs};
 
 use super::*;
-use crate::record::{Exemplar, Tombstone};
+use crate::record::{Tombstone, kind};
 use crate::{Compression, replay};
 
 const DIR: &str = "/data/wal";
@@ -22,6 +22,12 @@ fn contents(vfs: &dyn Vfs) -> Vec<String> {
         match record {
             Record::Series(r) => lines.extend(r.iter().map(|(s, l)| format!("series {} {}", s.0, l.to_labels()))),
             Record::Samples(r) => lines.extend(r.iter().map(|s| format!("sample {} {} {}", s.series.0, s.t, s.v))),
+            Record::Histograms(r) => {
+                lines.extend(r.iter().map(|h| {
+                    let value = h.value().expect("sound").to_float();
+                    format!("histogram {} {} {}", h.series.0, h.t, value.count)
+                }));
+            }
             Record::Exemplars(r) => {
                 lines.extend(
                     r.iter().map(|e| format!("exemplar {} {} {}", e.sample.series.0, e.sample.t, e.labels.to_labels())),
@@ -50,7 +56,7 @@ fn fill(vfs: &Arc<dyn Vfs>, series: u64, groups: i64, segment_bytes: u64) -> Wal
     let options = WalOptions { segment_bytes, compression: Compression::Snappy, reserve: false };
     let wal = Wal::open(Arc::clone(vfs), Path::new(DIR), options).expect("open");
     for t in 0..groups {
-        let mut records = vec![Vec::new(); 5];
+        let mut records = vec![Vec::new(); 6];
         if t % 4 == 0 {
             let labels: Vec<_> = (0..series)
                 .filter(|s| s % 3 == (t / 4) as u64 % 3)
@@ -68,14 +74,20 @@ fn fill(vfs: &Arc<dyn Vfs>, series: u64, groups: i64, segment_bytes: u64) -> Wal
             (0..series).map(|s| BatchSample { series: SeriesRef(s), t: t + s as i64 % 3, v: t as f64 }).collect();
         record::encode_samples(&samples, &mut records[2]);
         let labels = Labels::from_pairs([("trace", "a")]);
-        let exemplars: Vec<_> = (0..2)
-            .map(|i| Exemplar { series: SeriesRef(i), t: t + i as i64, v: 1.0, labels: labels.clone() })
-            .collect();
-        record::encode_exemplars(&exemplars, &mut records[3]);
+        let exemplars: Vec<_> =
+            (0..2).map(|i| (SeriesRef(i), Exemplar { t: t + i as i64, v: 1.0, labels: labels.clone() })).collect();
+        record::encode_exemplars(exemplars.iter().map(|(s, e)| (*s, e)), &mut records[3]);
         record::encode_tombstones(
             &[Tombstone { series: SeriesRef(t as u64 % series), mint: t - 5, maxt: t - 1 }],
             &mut records[4],
         );
+        let histograms: Vec<_> = (0..3)
+            .map(|i| {
+                let h = HistogramValue::Int(Arc::new(Histogram { count: i, zero_count: i, ..Histogram::default() }));
+                BatchHistogram { series: SeriesRef(i), t: t + i as i64, start: 0, h }
+            })
+            .collect();
+        record::encode_histograms(kind::HISTOGRAM_SAMPLES, &histograms, &mut records[5]);
         let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
         wal.log(&records).expect("log");
     }
