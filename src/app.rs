@@ -214,10 +214,8 @@ impl App {
         actix::spawn(server);
         let web = board.spawn(spec("web"), |_| WebServer::new(params));
 
-        let db_settings = Arc::clone(settings);
         let params = storage_keeper::Params {
-            options: Arc::new(move || db_settings.db_options()),
-            path: settings.data_path.clone(),
+            settings: Arc::clone(settings),
             slots: Arc::clone(slots),
             registry: self.registry.clone(),
             opened: lifecycle.clone().recipient(),
@@ -303,6 +301,7 @@ impl App {
             discovery("notify", notify_sections, Arc::clone(&slots.notify_groups), notifier.clone().recipient());
 
         let participants = vec![
+            Participant { name: "storage", address: early.keeper.clone().recipient() },
             Participant { name: "scrape manager", address: scrape.clone().recipient() },
             Participant { name: "scrape discovery", address: scrape_discovery.clone().recipient() },
             Participant { name: "notifier", address: notifier.clone().recipient() },

@@ -38,11 +38,20 @@ impl Exit {
 }
 
 /// Features of `--enable-feature` that change nothing here because they are always on or have no counterpart.
-const FEATURES_WITHOUT_EFFECT: &[&str] = &["promql-duration-expr", "native-histograms", "ooo-native-histograms"];
+const FEATURES_WITHOUT_EFFECT: &[&str] = &[
+    "promql-duration-expr",
+    "native-histograms",
+    "ooo-native-histograms",
+    // A start is fast without them: the head writes images of itself while it runs.
+    "memory-snapshot-on-shutdown",
+    "fast-startup",
+];
 
 /// Features that are built.
 const FEATURES_BUILT: &[&str] = &[
     "auto-reload-config",
+    "delayed-compaction",
+    "exemplar-storage",
     "extra-scrape-metrics",
     "promql-experimental-functions",
     "promql-extended-range-selectors",
@@ -71,17 +80,8 @@ const FEATURES_REFUSED: &[&str] = &[
 ];
 
 /// Features that are not built and whose absence only costs comfort.
-const FEATURES_MISSING: &[&str] = &[
-    "concurrent-rule-eval",
-    "delayed-compaction",
-    "exemplar-storage",
-    "fast-startup",
-    "memory-snapshot-on-shutdown",
-    "old-ui",
-    "promql-per-step-stats",
-    "search-api",
-    "use-uncached-io",
-];
+const FEATURES_MISSING: &[&str] =
+    &["concurrent-rule-eval", "old-ui", "promql-per-step-stats", "search-api", "use-uncached-io"];
 
 /// Flags that steer the Go runtime or parts that do not exist here: accepted, without effect.
 const FLAGS_WITHOUT_EFFECT: &[&str] = &[
@@ -99,11 +99,6 @@ const FLAGS_NOT_BUILT: &[&str] = &[
     "storage.remote.read-concurrent-limit",
     "storage.remote.read-max-bytes-in-frame",
     "storage.remote.read-sample-limit",
-    "storage.tsdb.allow-overlapping-compaction",
-    "storage.tsdb.block-reload-interval",
-    "storage.tsdb.delayed-compaction.max-percent",
-    "storage.tsdb.max-block-chunk-segment-size",
-    "storage.tsdb.max-block-duration",
     "web.console.libraries",
     "web.console.templates",
     "web.max-notifications-subscribers",
@@ -115,10 +110,13 @@ const FLAGS_NOT_BUILT: &[&str] = &[
 const SWITCHES_REFUSED: &[&str] = &["agent", "web.enable-otlp-receiver", "write-documentation"];
 
 /// Flags with a value whose function is not built: refused when given.
-const VALUES_REFUSED: &[&str] = &["web.config.file", "web.user-assets", "storage.tsdb.delay-compact-file.path"];
+const VALUES_REFUSED: &[&str] = &["web.config.file", "web.user-assets"];
 
-/// Smallest `--storage.tsdb.max-block-chunk-segment-size`.
-const CHUNK_SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// Flags that work, and what replaces them.
+const FLAGS_DEPRECATED: &[(&str, &str)] = &[
+    ("storage.tsdb.retention.time", "storage.tsdb.retention.time in the configuration"),
+    ("storage.tsdb.retention.size", "storage.tsdb.retention.size in the configuration"),
+];
 
 /// Everything the flags say.
 #[derive(Clone, Debug)]
@@ -165,6 +163,20 @@ pub struct Options {
     pub samples_per_chunk: u16,
     /// `--storage.tsdb.min-block-duration`
     pub min_block_duration: Duration,
+    /// `--storage.tsdb.max-block-duration`; zero: it follows the retention time.
+    pub max_block_duration: Duration,
+    /// `--storage.tsdb.max-block-chunk-segment-size`; `None`: the default.
+    pub chunk_segment_size: Option<u64>,
+    /// `--storage.tsdb.no-lockfile`
+    pub no_lockfile: bool,
+    /// `--storage.tsdb.allow-overlapping-compaction`
+    pub allow_overlapping_compaction: bool,
+    /// `--storage.tsdb.delayed-compaction.max-percent`
+    pub compaction_delay_percent: i64,
+    /// `--storage.tsdb.delay-compact-file.path`; `None` if not given.
+    pub delay_compact_file: Option<PathBuf>,
+    /// `--storage.tsdb.block-reload-interval`
+    pub block_reload_interval: Duration,
     /// `--storage.tsdb.retention.time`; zero: not given.
     pub retention_time: Duration,
     /// `--storage.tsdb.retention.size`; zero: not given.
@@ -246,6 +258,15 @@ impl Options {
             samples_per_chunk: u16::try_from(positive("storage.tsdb.samples-per-chunk")?)
                 .map_err(|_| Exit::usage("--storage.tsdb.samples-per-chunk is too large"))?,
             min_block_duration: raw.duration("storage.tsdb.min-block-duration")?,
+            max_block_duration: raw.duration("storage.tsdb.max-block-duration")?,
+            chunk_segment_size: raw.bytes("storage.tsdb.max-block-chunk-segment-size")?,
+            no_lockfile: raw.switch("storage.tsdb.no-lockfile"),
+            allow_overlapping_compaction: raw.switch("storage.tsdb.allow-overlapping-compaction"),
+            compaction_delay_percent: raw.int("storage.tsdb.delayed-compaction.max-percent")?,
+            delay_compact_file: Some(raw.text("storage.tsdb.delay-compact-file.path"))
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
+            block_reload_interval: raw.duration("storage.tsdb.block-reload-interval")?,
             retention_time: raw.duration("storage.tsdb.retention.time")?,
             retention_size: raw.bytes("storage.tsdb.retention.size")?.unwrap_or(0),
             for_outage_tolerance: raw.duration("rules.alert.for-outage-tolerance")?,
@@ -372,11 +393,6 @@ impl Raw {
         if self.int("web.search.max-limit")? < 0 {
             return refuse("--web.search.max-limit must not be negative");
         }
-        let segment = self.bytes("storage.tsdb.max-block-chunk-segment-size")?;
-        if segment.is_some_and(|bytes| bytes < CHUNK_SEGMENT_BYTES_MIN) {
-            // Text as in Prometheus:
-            return refuse("flag 'storage.tsdb.max-block-chunk-segment-size' must be set over 1MB");
-        }
         const MESSAGES: [&str; 2] = ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"];
         let flag = "web.remote-write-receiver.accepted-protobuf-messages";
         let messages = self.all(flag);
@@ -440,16 +456,8 @@ impl Raw {
         for name in FLAGS_NOT_BUILT.iter().filter(|name| self.given.contains(**name)) {
             notes.push(format!("flag --{name} belongs to a part that is not built yet; it has no effect"));
         }
-        if self.switch("web.enable-admin-api") {
-            notes.push("the admin API is not supported yet: its routes answer with an error".to_owned());
-        }
-        if self.switch("storage.tsdb.no-lockfile") {
-            notes.push("flag --storage.tsdb.no-lockfile has no effect: the data directory is always locked".to_owned());
-        }
-        for name in ["storage.tsdb.retention.time", "storage.tsdb.retention.size"] {
-            if self.given.contains(name) {
-                notes.push(format!("flag --{name}: there are no blocks yet whose retention it could limit"));
-            }
+        for (name, instead) in FLAGS_DEPRECATED.iter().filter(|(name, _)| self.given.contains(name)) {
+            notes.push(format!("flag --{name} is deprecated: use {instead}"));
         }
         notes
     }
@@ -655,7 +663,6 @@ mod tests {
             (&["--web.remote-write-receiver.accepted-protobuf-messages=x"], 2),
             (&["--auto-gomemlimit.ratio=0"], 1),
             (&["--web.search.max-limit=-1"], 1),
-            (&["--storage.tsdb.max-block-chunk-segment-size=1KB"], 1),
             (&["--write-documentation"], 1),
             (&["--web.cors.origin=("], 2),
             (&["--storage.agent.path=x"], 3),
@@ -701,7 +708,9 @@ mod tests {
     #[test]
     fn every_flag_is_read_or_noted() {
         let flags: BTreeSet<&str> = FLAGS.iter().map(|flag| flag.name).collect();
-        for name in FLAGS_NOT_BUILT.iter().chain(FLAGS_WITHOUT_EFFECT).chain(SWITCHES_REFUSED).chain(VALUES_REFUSED) {
+        let deprecated = FLAGS_DEPRECATED.iter().map(|(name, _)| name);
+        let lists = FLAGS_NOT_BUILT.iter().chain(FLAGS_WITHOUT_EFFECT).chain(SWITCHES_REFUSED).chain(VALUES_REFUSED);
+        for name in lists.chain(deprecated) {
             assert!(flags.contains(name), "{name}");
         }
         let options = parse(&["--web.console.templates=x", "--auto-gomaxprocs"]).unwrap();
@@ -711,8 +720,7 @@ mod tests {
     #[test]
     fn features_are_sorted_into_on_noted_and_unknown() {
         let options =
-            parse(&["--enable-feature=promql-experimental-functions,what", "--enable-feature=exemplar-storage"])
-                .unwrap();
+            parse(&["--enable-feature=promql-experimental-functions,what", "--enable-feature=old-ui"]).unwrap();
         assert!(options.has_feature("promql-experimental-functions"));
         assert_eq!(options.notes.len(), 2, "{:?}", options.notes);
     }

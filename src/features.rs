@@ -138,6 +138,19 @@ pub fn map(options: &Options) -> BTreeMap<String, Category> {
             ]),
         ),
         (
+            "tsdb".to_owned(),
+            category(&[
+                ("delayed_compaction", feature("delayed-compaction")),
+                ("exemplar_storage", feature("exemplar-storage")),
+                ("histograms_st_encoding", false),
+                ("isolation", true),
+                ("native_histograms", true),
+                ("st_storage", false),
+                ("use_uncached_io", false),
+                ("xor2_encoding", false),
+            ]),
+        ),
+        (
             "service_discovery_providers".to_owned(),
             DISCOVERY.iter().map(|name| ((*name).to_owned(), DISCOVERY_BUILT.contains(name))).collect(),
         ),

@@ -23,11 +23,13 @@ pub fn run(settings: Settings) -> Result<i32, Exit> {
         .map_err(|error| Exit { code: 1, text: format!("listening for signals failed: {error}") })?;
     let options = &settings.options;
     let path = options.config_file.as_path();
-    if let Err(errors) = fk_config::load(path, &settings.load) {
+    let loaded = fk_config::load(path, &settings.load).map_err(|errors| {
         let text = errors.to_string();
         log::error!(file = path.display().to_string().as_str(), err = text.as_str(); "Error loading config");
-        return Err(Exit { code: 2, text: String::new() });
-    }
+        Exit { code: 2, text: String::new() }
+    })?;
+    let settings = settings.with_storage(&loaded)?;
+    let options = &settings.options;
     for note in &options.notes {
         log::warn!("{note}");
     }

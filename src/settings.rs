@@ -1,13 +1,13 @@
 //! What the flags mean to the engines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fk_config::{LoadOptions, Loaded, Retention, bytesize};
+use fk_config::{LoadOptions, Loaded, Retention, StorageConfig, bytesize};
 use fk_model::Duration;
 use fk_promql_syntax::ParserOptions;
 use fk_rules::RuleOptions;
-use fk_tsdb::DbOptions;
+use fk_tsdb::{DbOptions, TsdbConfig};
 use fk_wal::{Compression, WalOptions};
 use fk_web::state::WebOptions;
 use url::Url;
@@ -15,9 +15,6 @@ use url::Url;
 use crate::actors::scrape_loop::ScrapeSettings;
 use crate::cli::{Exit, Options, PROMETHEUS_VERSION};
 use crate::evaluation::EngineFlags;
-
-/// Smallest and largest `--storage.tsdb.wal-segment-size`.
-const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 10 << 20..=256 << 20;
 
 /// Time retention when neither flags nor configuration name any: 15 days.
 const RETENTION_DEFAULT: Duration = Duration(15 * 24 * 3_600_000);
@@ -39,7 +36,8 @@ pub struct Settings {
     pub host_name: String,
     /// The data directory.
     pub data_path: PathBuf,
-    wal: WalOptions,
+    /// What the configuration said of the storage when the program began.
+    pub storage: StorageConfig,
 }
 
 impl Settings {
@@ -58,20 +56,6 @@ impl Settings {
             "" => String::new(),
             trimmed => format!("/{trimmed}"),
         };
-        let mut wal = WalOptions::default();
-        if let Some(bytes) = options.wal_segment_size {
-            if !SEGMENT_BYTES.contains(&bytes) {
-                // Text as in Prometheus:
-                let text = "flag 'storage.tsdb.wal-segment-size' must be set between 10MB and 256MB".to_owned();
-                return Err(Exit { code: 1, text });
-            }
-            wal.segment_bytes = bytes;
-        }
-        wal.compression = match options.wal_compression.as_deref() {
-            None => Compression::None,
-            Some("zstd") => Compression::Zstd,
-            Some(_) => Compression::Snappy,
-        };
         let load = LoadOptions {
             parser: parser_options(&options),
             extra_scrape_metrics: options.has_feature("extra-scrape-metrics"),
@@ -79,26 +63,88 @@ impl Settings {
             exemplar_storage: options.has_feature("exemplar-storage"),
             ..LoadOptions::default()
         };
-        let data_path = options.tsdb_path.clone();
-        Ok(Settings {
+        let storage = StorageConfig { retention: load.retention, ..StorageConfig::default() };
+        let settings = Settings {
             load,
             external_url: external_url.into(),
             route_prefix,
             listen_port,
             host_name,
-            data_path,
-            wal,
+            data_path: options.tsdb_path.clone(),
+            storage,
             options,
-        })
+        };
+        settings.db_options().check().map_err(|error| Exit { code: 1, text: error.to_string() })?;
+        Ok(settings)
+    }
+
+    /// Takes over what the configuration says that matters when the storage is opened.
+    pub fn with_storage(mut self, loaded: &Loaded) -> Result<Settings, Exit> {
+        self.storage = loaded.config.storage.clone();
+        let percentage = self.storage.retention.percentage;
+        if percentage > 0.0 && disk_bytes(&self.data_path).is_none_or(|bytes| bytes == 0) {
+            let path = self.data_path.display();
+            // Text as in Prometheus:
+            let text = format!(
+                "unable to detect total capacity of metric storage at {path}, please disable retention percentage ({percentage}%)"
+            );
+            return Err(Exit { code: 2, text });
+        }
+        Ok(self)
     }
 
     /// For opening the storage.
     pub fn db_options(&self) -> DbOptions {
+        let options = &self.options;
+        let defaults = DbOptions::new(self.data_path.clone());
+        let delay = u32::try_from(options.compaction_delay_percent).unwrap_or(0);
         DbOptions {
-            wal: self.wal,
-            samples_per_chunk: self.options.samples_per_chunk,
-            min_block_ms: self.options.min_block_duration.as_millis(),
-            ..DbOptions::new(self.data_path.clone())
+            samples_per_chunk: options.samples_per_chunk,
+            min_block_ms: options.min_block_duration.as_millis(),
+            max_block_ms: options.max_block_duration.as_millis(),
+            // Zero stands for the default, as does no flag at all.
+            chunk_segment_bytes: options
+                .chunk_segment_size
+                .filter(|bytes| *bytes > 0)
+                .unwrap_or(defaults.chunk_segment_bytes),
+            lockfile: !options.no_lockfile,
+            merge_overlapping: options.allow_overlapping_compaction,
+            compaction_delay_percent: options.has_feature("delayed-compaction").then_some(delay),
+            delay_compact_file: options.delay_compact_file.clone(),
+            reload_interval_ms: options.block_reload_interval.as_millis(),
+            wal: WalOptions {
+                segment_bytes: options
+                    .wal_segment_size
+                    .filter(|bytes| *bytes > 0)
+                    .unwrap_or(defaults.wal.segment_bytes),
+                compression: match options.wal_compression.as_deref() {
+                    None => Compression::None,
+                    Some("zstd") => Compression::Zstd,
+                    Some(_) => Compression::Snappy,
+                },
+                ..defaults.wal
+            },
+            config: self.tsdb_config(&self.storage),
+            ..defaults
+        }
+    }
+
+    /// What the section `storage` means to an open storage.
+    pub fn tsdb_config(&self, storage: &StorageConfig) -> TsdbConfig {
+        let retention = &storage.retention;
+        let exemplars = match self.load.exemplar_storage {
+            true => usize::try_from(storage.exemplars_max).unwrap_or(0),
+            false => 0,
+        };
+        TsdbConfig {
+            retention: fk_tsdb::Retention {
+                time_ms: retention.time.as_millis(),
+                bytes: retention.size,
+                percent: retention.percentage,
+            },
+            out_of_order_window_ms: storage.out_of_order_window.as_millis(),
+            exemplars_max: exemplars,
+            ..TsdbConfig::default()
         }
     }
 
@@ -113,9 +159,10 @@ impl Settings {
         }
     }
 
-    /// The retention in force, as people read it: that of the configuration, or of the flags as long as none is loaded.
+    /// The retention in force, as people read it: that of the configuration in force, or of the one that the program
+    /// began with.
     pub fn retention(&self, loaded: Option<&Loaded>) -> String {
-        let retention = loaded.map_or(self.load.retention, |loaded| loaded.config.storage.retention);
+        let retention = loaded.map_or(self.storage.retention, |loaded| loaded.config.storage.retention);
         let limits = [
             (retention.time != Duration::ZERO).then(|| retention.time.to_string()),
             (retention.size > 0).then(|| bytesize::format(retention.size)),
@@ -169,6 +216,13 @@ fn flag_retention(options: &Options) -> Retention {
     Retention { time, size, percentage: 0.0 }
 }
 
+/// Bytes of the file system that `path` is on, or will be on: its nearest folder that exists counts.
+fn disk_bytes(path: &Path) -> Option<u64> {
+    let absolute = std::path::absolute(path).ok()?;
+    let found = absolute.ancestors().find_map(|folder| rustix::fs::statvfs(folder).ok())?;
+    found.f_blocks.checked_mul(found.f_frsize)
+}
+
 fn parser_options(options: &Options) -> ParserOptions {
     ParserOptions {
         experimental_functions: options.has_feature("promql-experimental-functions"),
@@ -216,8 +270,58 @@ mod tests {
 
     #[test]
     fn bad_settings_end_with_their_exit_codes() {
-        for (arg, code) in [("--web.external-url=nonsense", 2), ("--storage.tsdb.wal-segment-size=1MB", 1)] {
+        for (arg, code) in [
+            ("--web.external-url=nonsense", 2),
+            ("--storage.tsdb.wal-segment-size=1MB", 1),
+            ("--storage.tsdb.wal-segment-size=257MB", 1),
+            ("--storage.tsdb.max-block-chunk-segment-size=1KB", 1),
+        ] {
             assert_eq!(settings(&[arg]).unwrap_err().code, code, "{arg}");
+        }
+    }
+
+    #[test]
+    fn flags_of_the_storage_reach_it() {
+        let settings = settings(&[
+            "--storage.tsdb.min-block-duration=1h",
+            "--storage.tsdb.max-block-duration=6h",
+            "--storage.tsdb.max-block-chunk-segment-size=2MB",
+            "--storage.tsdb.wal-segment-size=0B",
+            "--no-storage.tsdb.wal-compression",
+            "--storage.tsdb.no-lockfile",
+            "--no-storage.tsdb.allow-overlapping-compaction",
+            "--storage.tsdb.delay-compact-file.path=uploaded.json",
+            "--storage.tsdb.block-reload-interval=5s",
+            "--storage.tsdb.delayed-compaction.max-percent=20",
+            "--enable-feature=delayed-compaction,exemplar-storage",
+            "--storage.tsdb.retention.size=1GB",
+        ])
+        .unwrap();
+        let storage =
+            StorageConfig { out_of_order_window: Duration(60_000), exemplars_max: 7, ..settings.storage.clone() };
+        let options = settings.db_options();
+        assert_eq!((options.min_block_ms, options.max_block_ms), (3_600_000, 6 * 3_600_000));
+        assert_eq!(
+            (options.chunk_segment_bytes, options.wal.segment_bytes),
+            (2 << 20, DbOptions::new("").wal.segment_bytes)
+        );
+        assert!(!options.lockfile && !options.merge_overlapping && options.wal.compression == Compression::None);
+        assert_eq!(options.delay_compact_file.as_deref(), Some(Path::new("uploaded.json")));
+        assert_eq!((options.reload_interval_ms, options.compaction_delay_percent), (5000, Some(20)));
+        assert_eq!(options.config.retention, fk_tsdb::Retention { time_ms: 0, bytes: 1 << 30, percent: 0.0 });
+        let config = settings.tsdb_config(&storage);
+        assert_eq!((config.out_of_order_window_ms, config.exemplars_max), (60_000, 7));
+    }
+
+    #[test]
+    fn retention_is_told_in_the_words_of_prometheus() {
+        for (args, text) in [
+            (&[][..], "15d"),
+            (&["--storage.tsdb.retention.time=30d"], "30d"),
+            (&["--storage.tsdb.retention.size=10GB"], "10GiB"),
+            (&["--storage.tsdb.retention.time=1d", "--storage.tsdb.retention.size=512MB"], "1d or 512MiB"),
+        ] {
+            assert_eq!(settings(args).unwrap().retention(None), text, "{args:?}");
         }
     }
 }

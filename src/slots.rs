@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use chrono::{DateTime, Utc};
 use fk_config::Loaded;
 use fk_model::TargetGroup;
-use fk_tsdb::{Db, ReplayProgress};
+use fk_storage::Control;
+use fk_tsdb::{Db, Now, ReplayProgress};
 use parking_lot::Mutex;
 
 /// How far the server is.
@@ -50,6 +52,8 @@ pub struct Slots {
     pub config: ArcSwapOption<Loaded>,
     /// How far the replay of the log is; owner: storage keeper.
     pub replay: Mutex<ReplayProgress>,
+    /// Why the storage takes no samples, or cannot keep them; owner: storage keeper.
+    pub read_only: Mutex<Option<String>>,
     /// Owner: config reloader.
     pub reload: Mutex<ReloadStatus>,
     /// Groups of scrape jobs; owner: scrape discovery.
@@ -58,6 +62,10 @@ pub struct Slots {
     pub notify_groups: Arc<ArcSwap<GroupsByJob>>,
     /// When the process began.
     pub started: DateTime<Utc>,
+    /// The same on a clock that does not jump.
+    began: Instant,
+    /// Ends everything that works on the data directory in the background; cancelled once, by the storage keeper.
+    pub maintenance: Control,
 }
 
 impl Slots {
@@ -68,11 +76,19 @@ impl Slots {
             db: ArcSwapOption::empty(),
             config: ArcSwapOption::empty(),
             replay: Mutex::default(),
+            read_only: Mutex::default(),
             reload: Mutex::new(ReloadStatus { successful: false, last_success: None, last_failure: None }),
             scrape_groups: Arc::default(),
             notify_groups: Arc::default(),
             started: Utc::now(),
+            began: Instant::now(),
+            maintenance: Control::new(),
         }
+    }
+
+    /// The time, for the storage.
+    pub fn now(&self) -> Now {
+        Now { wall_ms: Utc::now().timestamp_millis(), steady_ms: self.began.elapsed().as_millis() as i64 }
     }
 
     /// How far the server is.

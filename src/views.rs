@@ -1,6 +1,8 @@
 //! The web server's sight of the server: implements the traits of the web crate on top of slots, boards and addresses.
 //! Everything here answers from snapshots; only a reload and the admission of a query wait for an actor.
 
+mod storage;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +40,7 @@ pub fn web_state(app: &Arc<App>, shutdown: Recipient<Shutdown>, gate: Recipient<
         alertmanagers: view.clone(),
         status: view.clone(),
         control: view,
+        admin: Arc::new(storage::Admin::new(app)),
         registry: app.registry.clone(),
         options: app.settings.web(),
     })
@@ -326,6 +329,16 @@ impl StatusView for View {
                 Utc::now().timestamp_millis(),
             ),
             Stage::Ready => {}
+        }
+        let health = storage::health(slots);
+        if let Some(reason) = health.read_only {
+            add(&format!("The storage takes no samples: {reason}."), Utc::now().timestamp_millis());
+        }
+        if !health.quarantined.is_empty() {
+            let names: Vec<&str> = health.quarantined.iter().map(|block| block.ulid.as_str()).collect();
+            let text =
+                format!("Damaged blocks were moved out of the way, queries go without them: {}.", names.join(", "));
+            add(&text, slots.started.timestamp_millis());
         }
         let reload = *slots.reload.lock();
         if let (false, Some(since)) = (reload.successful, reload.last_failure) {

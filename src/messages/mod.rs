@@ -20,6 +20,7 @@
 //! | [`notify::SendAlerts`] | notifier -> Alertmanager sender | - | tell; the sender's queue is bounded |
 //! | [`query::Admit`] | web, rule group -> query gate | a permit, or refused | ask; bounded waiting line |
 //! | [`storage::Sync`] | storage keeper's timer -> itself | - | tell |
+//! | [`storage::Maintain`] | storage keeper's timer -> itself | - | tell |
 //! | [`Tick`] | an actor's timer -> itself | - | tell; only the newest timer's tick counts |
 
 pub mod config;

@@ -6,3 +6,8 @@ use actix::Message;
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Sync;
+
+/// storage keeper's timer -> itself: tell. Time to look whether the data directory needs maintenance.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Maintain;

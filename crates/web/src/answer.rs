@@ -21,6 +21,8 @@ pub(crate) enum ErrorKind {
     Timeout,
     Internal,
     Unavailable,
+    /// `unavailable` as well: the storage takes nothing at the moment, and the client may try again soon.
+    ReadOnly,
     NotFound,
     /// `bad_data` as well, but with its own status code.
     TooLarge,
@@ -36,7 +38,7 @@ impl ErrorKind {
             ErrorKind::Canceled => "canceled",
             ErrorKind::Timeout => "timeout",
             ErrorKind::Internal => "internal",
-            ErrorKind::Unavailable => "unavailable",
+            ErrorKind::Unavailable | ErrorKind::ReadOnly => "unavailable",
             ErrorKind::NotFound => "not_found",
         }
     }
@@ -49,12 +51,15 @@ impl ErrorKind {
             ErrorKind::Execution => StatusCode::UNPROCESSABLE_ENTITY,
             // The code of nginx for "client closed request".
             ErrorKind::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-            ErrorKind::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Timeout | ErrorKind::ReadOnly => StatusCode::SERVICE_UNAVAILABLE,
             ErrorKind::Internal | ErrorKind::Unavailable => StatusCode::INTERNAL_SERVER_ERROR,
             ErrorKind::NotFound => StatusCode::NOT_FOUND,
         }
     }
 }
+
+/// Seconds after which a client may try again what the storage refused because it takes nothing at the moment.
+pub(crate) const RETRY_AFTER_S: &str = "10";
 
 /// An error answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +100,11 @@ impl ApiError {
         body.extend_from_slice(b"\",\"error\":");
         json::write_text(&mut body, &self.text);
         body.push(b'}');
-        HttpResponse::build(self.kind.status()).content_type("application/json").body(body)
+        let mut response = HttpResponse::build(self.kind.status());
+        if self.kind == ErrorKind::ReadOnly {
+            response.insert_header((header::RETRY_AFTER, RETRY_AFTER_S));
+        }
+        response.content_type("application/json").body(body)
     }
 }
 
@@ -104,6 +113,7 @@ impl From<StorageError> for ApiError {
         match error {
             StorageError::Stopped(Stopped::TimedOut) => ApiError::new(ErrorKind::Timeout, error.to_string()),
             StorageError::Stopped(Stopped::Cancelled) => ApiError::new(ErrorKind::Canceled, error.to_string()),
+            StorageError::ReadOnly(_) => ApiError::new(ErrorKind::ReadOnly, error.to_string()),
             StorageError::Unsupported(_) => ApiError::new(ErrorKind::Execution, error.to_string()),
             error => ApiError::internal(error.to_string()),
         }

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use fk_instrument::Registry;
-use fk_model::{Labels, Regex};
+use fk_model::{Labels, Matcher, Regex};
 use fk_promql_syntax::ParserOptions;
-use fk_storage::{Control, Storage};
+use fk_storage::{Control, Storage, StorageError, TimeRange};
 use serde::Serialize;
 
 use crate::json;
@@ -40,6 +40,8 @@ pub struct AppState {
     pub status: Arc<dyn StatusView>,
     /// What the lifecycle routes do.
     pub control: Arc<dyn ServerControl>,
+    /// What people do with the data directory.
+    pub admin: Arc<dyn StorageAdmin>,
     /// The server's own metrics, shown at `/metrics`; the web server adds its own.
     pub registry: Registry,
     /// Flags.
@@ -678,6 +680,66 @@ impl ActorState {
             ActorState::Stopped => "stopped",
         }
     }
+}
+
+// === Storage ===
+
+/// What people see of the data directory and do with it. Everything here is called on threads that may block.
+pub trait StorageAdmin: Send + Sync {
+    /// `meta.json` of each block that queries are answered from, oldest first.
+    fn blocks(&self) -> Result<Vec<serde_json::Value>, StorageError>;
+
+    /// Deletes the samples in `range` of all series that one of the selectors accepts. A dry run counts and changes nothing.
+    fn delete(&self, range: TimeRange, selectors: &[Vec<Matcher>], dry_run: bool) -> Result<Deleted, StorageError>;
+
+    /// Gives the space of deleted samples back.
+    fn clean_tombstones(&self) -> Result<(), StorageError>;
+
+    /// Makes a copy of the data below `snapshots/`; returns its name there.
+    fn snapshot(&self, with_head: bool) -> Result<String, StorageError>;
+
+    /// What is wrong with it.
+    fn health(&self) -> StorageHealth;
+}
+
+/// What a deletion deletes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deleted {
+    /// Series, counted once in each block and once in the head.
+    pub series: u64,
+    /// Samples.
+    pub samples: u64,
+    /// Blocks concerned, the head not counted.
+    pub blocks: u64,
+}
+
+/// `/api/v1/ext/storage`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageHealth {
+    /// Why no samples are taken at the moment; `None`: they are.
+    pub read_only: Option<String>,
+    /// Damaged blocks that were moved out of the way.
+    pub quarantined: Vec<QuarantinedBlock>,
+    /// Damaged places that the write-ahead log had at the start.
+    pub log_damages: Vec<String>,
+}
+
+/// A damaged block that was moved out of the way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuarantinedBlock {
+    /// Its name.
+    pub ulid: String,
+    /// Where it is now.
+    pub path: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// Time of the first sample that queries miss, ms, if known.
+    pub min_time: Option<i64>,
+    /// Time behind the last one, ms, if known.
+    pub max_time: Option<i64>,
 }
 
 // === Control ===

@@ -1,9 +1,11 @@
-//! Health, readiness, reload, quit, and the administration routes.
+//! Health, readiness, reload and quit.
 
 use actix_web::HttpResponse;
 use actix_web::http::{Method, StatusCode};
 
-use crate::answer::{ApiError, ErrorKind, text};
+use crate::answer::text;
+#[cfg(feature = "chaos")]
+use crate::answer::{ApiError, ErrorKind};
 use crate::call::{Call, Reply};
 
 /// Name of the program in answers that scripts compare with Prometheus'.
@@ -52,15 +54,6 @@ pub(crate) async fn quit(call: Call) -> Reply {
 fn lifecycle_disabled() -> HttpResponse {
     // Text as in Prometheus.
     text(StatusCode::FORBIDDEN, "Lifecycle API is not enabled.")
-}
-
-pub(crate) async fn admin(call: Call) -> Reply {
-    if !call.state().options.admin {
-        // Text as in Prometheus.
-        return Err(ApiError::new(ErrorKind::Unavailable, "admin APIs disabled"));
-    }
-    let route = call.req.path().rsplit('/').next().unwrap_or("").to_owned();
-    Err(ApiError::new(ErrorKind::Unavailable, format!("{route:?} is not supported yet")))
 }
 
 /// Makes all actors of a kind panic, or with `name` only that one, so that tests see what their supervisor does.

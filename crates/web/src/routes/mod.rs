@@ -7,6 +7,7 @@ mod page;
 mod query;
 mod rules;
 mod status;
+mod storage;
 mod targets;
 mod tree;
 pub(crate) mod write;
@@ -80,14 +81,16 @@ pub(crate) static ROUTES: &[Route] = &[
     api("/api/v1/status/buildinfo", Get, handler!(status::buildinfo)),
     api("/api/v1/status/runtimeinfo", Get, handler!(status::runtimeinfo)),
     api("/api/v1/status/tsdb", Get, handler!(status::tsdb)),
+    api("/api/v1/status/tsdb/blocks", Get, handler!(storage::blocks)),
     api_always("/api/v1/status/walreplay", handler!(status::walreplay)),
     api_always("/api/v1/notifications", handler!(status::notifications)),
     api("/api/v1/features", Get, handler!(status::features)),
     api_always("/api/v1/ext/actors", handler!(status::actors)),
+    api_always("/api/v1/ext/storage", handler!(storage::health)),
     #[cfg(feature = "chaos")]
     change("/api/v1/ext/chaos/{kind}", Post, Gate::Open, handler!(lifecycle::chaos)),
     change("/api/v1/write", Post, Gate::WhenReady, handler!(write::write)),
-    change("/api/v1/admin/tsdb/delete_series", Change, Gate::WhenReady, handler!(lifecycle::admin)),
-    change("/api/v1/admin/tsdb/clean_tombstones", Change, Gate::WhenReady, handler!(lifecycle::admin)),
-    change("/api/v1/admin/tsdb/snapshot", Change, Gate::WhenReady, handler!(lifecycle::admin)),
+    change("/api/v1/admin/tsdb/delete_series", Change, Gate::WhenReady, handler!(storage::delete_series)),
+    change("/api/v1/admin/tsdb/clean_tombstones", Change, Gate::WhenReady, handler!(storage::clean_tombstones)),
+    change("/api/v1/admin/tsdb/snapshot", Change, Gate::WhenReady, handler!(storage::snapshot)),
 ];

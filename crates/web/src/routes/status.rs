@@ -75,7 +75,7 @@ pub(crate) async fn features(call: Call) -> Reply {
     let mut features = call.state().status.features();
     let options = &call.state().options;
     let api = [
-        ("admin", false),
+        ("admin", options.admin),
         ("exclude_alerts", true),
         ("label_values_match", true),
         ("lifecycle", options.lifecycle),

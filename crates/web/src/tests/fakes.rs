@@ -10,8 +10,8 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
 use actix_web::{App, test};
 use fk_instrument::Registry;
-use fk_model::{Labels, Regex};
-use fk_storage::Control;
+use fk_model::{Labels, Matcher, Regex};
+use fk_storage::{Control, StorageError, TimeRange};
 use fk_testkit::MemoryStorage;
 use parking_lot::Mutex;
 
@@ -28,6 +28,8 @@ pub(super) struct Fake {
     /// Makes the view of Alertmanagers panic.
     pub(super) broken: AtomicBool,
     quit: AtomicBool,
+    /// Ranges, numbers of selectors, and whether it was only to be counted.
+    pub(super) deleted: Mutex<Vec<(TimeRange, usize, bool)>>,
 }
 
 /// Gives its slot back when it is dropped.
@@ -258,6 +260,33 @@ impl ServerControl for Fake {
     }
 }
 
+impl StorageAdmin for Fake {
+    fn blocks(&self) -> Result<Vec<serde_json::Value>, StorageError> {
+        Ok(vec![serde_json::json!({ "ulid": "01DXXFZDYD1MQW6079WK0K6EDQ", "minTime": 1, "maxTime": 2 })])
+    }
+
+    /// Everything that is asked for is noted; a selector called `broken` fails.
+    fn delete(&self, range: TimeRange, selectors: &[Vec<Matcher>], dry_run: bool) -> Result<Deleted, StorageError> {
+        if selectors.iter().flatten().any(|matcher| matcher.value == "broken") {
+            return Err(StorageError::ReadOnly("disk full".to_owned()));
+        }
+        self.deleted.lock().push((range, selectors.len(), dry_run));
+        Ok(Deleted { series: 2, samples: 30, blocks: 1 })
+    }
+
+    fn clean_tombstones(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn snapshot(&self, with_head: bool) -> Result<String, StorageError> {
+        Ok(if with_head { "whole" } else { "blocks" }.to_owned())
+    }
+
+    fn health(&self) -> StorageHealth {
+        StorageHealth { read_only: Some("disk full".to_owned()), ..StorageHealth::default() }
+    }
+}
+
 /// A fake server.
 pub(super) struct World {
     pub(super) fake: Arc<Fake>,
@@ -301,6 +330,7 @@ impl World {
             samples_read: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             quit: AtomicBool::new(false),
+            deleted: Mutex::default(),
         });
         let storage = Arc::new(MemoryStorage::new());
         let mut options = WebOptions::default();
@@ -315,6 +345,7 @@ impl World {
             alertmanagers: Arc::clone(&fake) as Arc<dyn AlertmanagersView>,
             status: Arc::clone(&fake) as Arc<dyn StatusView>,
             control: Arc::clone(&fake) as Arc<dyn ServerControl>,
+            admin: Arc::clone(&fake) as Arc<dyn StorageAdmin>,
             registry: Registry::new(),
             options,
         });

@@ -348,14 +348,55 @@ async fn status_routes() {
 }
 
 #[actix_web::test]
-async fn admin_routes_are_off_or_refused_by_name() {
-    let got = World::new().post("/api/v1/admin/tsdb/snapshot").await;
-    assert_eq!((got.status.as_u16(), got.json()["error"].as_str()), (500, Some("admin APIs disabled")));
-    let got = World::with(|options| options.admin = true).post("/api/v1/admin/tsdb/snapshot").await;
-    assert_eq!(
-        (&got.json()["errorType"], &got.json()["error"]),
-        (&json!("unavailable"), &json!("\"snapshot\" is not supported yet"))
-    );
+async fn admin_routes_are_off_unless_switched_on() {
+    for route in ["snapshot", "clean_tombstones", "delete_series"] {
+        let got = World::new().post(&format!("/api/v1/admin/tsdb/{route}")).await;
+        assert_eq!((got.status.as_u16(), got.json()["error"].as_str()), (500, Some("admin APIs disabled")));
+        assert_eq!(got.json()["errorType"], "unavailable");
+    }
+}
+
+#[actix_web::test]
+async fn samples_are_deleted_or_counted() {
+    let world = World::with(|options| options.admin = true);
+    let delete = async |query: &str| world.post(&format!("/api/v1/admin/tsdb/delete_series{query}")).await;
+    let got = delete("?match[]=up&match[]=%7Ba%3D%22b%22%7D&start=1&end=2.5").await;
+    assert_eq!((got.status, got.body.as_str()), (StatusCode::NO_CONTENT, ""));
+    let got = delete("?match[]=up&dry_run=1").await;
+    assert_eq!(got.json()["data"], json!({"series": 2, "samples": 30, "blocks": 1}));
+    // As in Prometheus, a range that ends before it begins is no error.
+    assert_eq!(delete("?match[]=up&start=5&end=1").await.status, StatusCode::NO_CONTENT);
+    let range = |mint, maxt| fk_storage::TimeRange { mint, maxt };
+    let all = range(crate::params::TIME_MIN, crate::params::TIME_MAX);
+    assert_eq!(*world.fake.deleted.lock(), [(range(1000, 2500), 2, false), (all, 1, true)]);
+    for (query, status, text) in [
+        ("", 400, "no match[] parameter provided"),
+        ("?match[]=up%7B", 400, "invalid parameter \"match[]\""),
+        ("?match[]=up&start=x", 400, "invalid parameter \"start\""),
+        ("?match[]=up&dry_run=maybe", 400, "invalid parameter \"dry_run\""),
+        ("?match[]=broken", 503, "disk full"),
+    ] {
+        let got = delete(query).await;
+        assert_eq!(got.status.as_u16(), status, "{query}: {}", got.body);
+        assert!(got.json()["error"].as_str().unwrap().contains(text), "{query}: {}", got.body);
+    }
+}
+
+#[actix_web::test]
+async fn copies_and_blocks_are_named() {
+    let world = World::with(|options| options.admin = true);
+    assert_eq!(world.post("/api/v1/admin/tsdb/snapshot").await.json()["data"], json!({"name": "whole"}));
+    let got = world.post("/api/v1/admin/tsdb/snapshot?skip_head=true").await;
+    assert_eq!(got.json()["data"], json!({"name": "blocks"}));
+    let got = world.post("/api/v1/admin/tsdb/snapshot?skip_head=x").await;
+    // Text as in Prometheus.
+    let wanted =
+        "invalid parameter \"skip_head\": unable to parse boolean: strconv.ParseBool: parsing \"x\": invalid syntax";
+    assert_eq!((got.status.as_u16(), got.json()["error"].as_str()), (400, Some(wanted)));
+    assert_eq!(world.post("/api/v1/admin/tsdb/clean_tombstones").await.status, StatusCode::NO_CONTENT);
+    let blocks = world.get("/api/v1/status/tsdb/blocks").await.json();
+    assert_eq!(blocks["data"]["blocks"][0]["ulid"], "01DXXFZDYD1MQW6079WK0K6EDQ");
+    assert_eq!(world.get("/api/v1/ext/storage").await.json()["data"]["readOnly"], "disk full");
 }
 
 #[actix_web::test]
