@@ -48,6 +48,8 @@ pub(super) struct HeadSet {
     head: Arc<Head>,
     /// In-order samples before this time, ms, are not looked at: they may go while the set is read.
     in_order_mint: i64,
+    /// Counts what is read.
+    control: Control,
     entries: Vec<Entry>,
     words: Vec<u32>,
     /// Of the few series that have one.
@@ -90,7 +92,7 @@ impl Head {
         control: &Control,
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
         control.check()?;
-        let mut set = HeadSet::new(self, in_order_mint);
+        let mut set = HeadSet { control: control.clone(), ..HeadSet::new(self, in_order_mint) };
         if !self.reaches(params.range, in_order_mint) {
             return Ok(Box::new(set));
         }
@@ -303,6 +305,7 @@ impl HeadSet {
         HeadSet {
             head: Arc::clone(head),
             in_order_mint,
+            control: Control::new(),
             entries: Vec::new(),
             words: Vec::new(),
             extras: HashMap::new(),
@@ -496,6 +499,7 @@ impl SeriesSet for HeadSet {
         if entry.count > 0 && in_order.mint <= in_order.maxt {
             let mut pieces = Pieces::default();
             pieces.collect(&self.head.shards[entry.place.shard()].data.read(), entry, in_order);
+            self.control.count_chunk_bytes(pieces.bytes.len());
             pieces.decode(in_order, out)?;
         }
         match entry.extra {

@@ -145,6 +145,17 @@ impl Merged {
             next.push(Reverse((source.set.labels(0), i as u32)));
         }
         while let Some(Reverse((of_series, source))) = next.pop() {
+            let i = source as usize;
+            let part = Part { source, idx: at[i] };
+            at[i] += 1;
+            let set = &sources[i].set;
+            if (at[i] as usize) < set.len() {
+                next.push(Reverse((set.labels(at[i] as usize), source)));
+            }
+            // No series is without labels: these are damaged, and the source has told it.
+            if of_series.is_empty() {
+                continue;
+            }
             if labels.last() != Some(&of_series) {
                 if limit > 0 && labels.len() == limit {
                     break;
@@ -157,15 +168,11 @@ impl Merged {
                 }
                 labels.push(of_series);
             }
-            let i = source as usize;
-            parts.push(Part { source, idx: at[i] });
-            at[i] += 1;
-            let set = &sources[i].set;
-            if (at[i] as usize) < set.len() {
-                next.push(Reverse((set.labels(at[i] as usize), source)));
-            }
+            parts.push(part);
         }
-        starts.push(parts.len() as u32);
+        if !labels.is_empty() {
+            starts.push(parts.len() as u32);
+        }
         Ok(())
     }
 

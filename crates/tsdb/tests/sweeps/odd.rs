@@ -64,7 +64,9 @@ fn remove(vfs: &SimVfs, path: &Path) {
 #[test]
 fn strangers_are_left_alone() {
     check("unknown files and directories", false, |vfs| {
-        for path in ["notes.txt", "wal/readme", "wal/00000x", "lost+found/a", "chunks_head/x", "queries.active"] {
+        for path in
+            ["notes.txt", "wal/readme", "wal/00000x", "lost+found/a", "chunks_head/x", "wbl/x", "queries.active"]
+        {
             vfs.put(&dir().join(path), b"hello");
         }
     });

@@ -207,7 +207,7 @@ impl Script {
             return;
         }
         let mut told = self.told.lock();
-        if report.accepted == 0 {
+        if !batch.histograms.is_empty() && report.accepted == 0 {
             told.batches[at].samples.clear();
         } else {
             assert_eq!((report.rejected.as_slice(), report.rejected_histograms.as_slice()), (&[][..], &[][..]));
