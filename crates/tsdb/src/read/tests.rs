@@ -1,5 +1,7 @@
 //! Several sources as one: who wins, in which order series come, what damage costs.
 
+mod blocks;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
