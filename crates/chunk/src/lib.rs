@@ -11,6 +11,7 @@ mod fault;
 pub mod histogram;
 mod starts;
 pub mod xor;
+pub mod xor2;
 
 use std::sync::Arc;
 
@@ -128,9 +129,6 @@ pub enum ChunkError {
     /// A histogram whose spans do not describe its buckets cannot be written.
     #[error("spans and buckets of a histogram do not match")]
     Mismatch,
-    /// The encoding is not read.
-    #[error("chunks of encoding {} are not supported", .0.name())]
-    Unsupported(Encoding),
 }
 
 /// The value of a sample, as it was appended.
@@ -166,7 +164,13 @@ pub fn decode_range(
 ) -> Result<(), ChunkError> {
     let result = match encoding {
         Encoding::Xor => xor::decode_range(bytes, samples_max, mint, maxt, &mut out.t, &mut out.v),
-        Encoding::Xor2 => Err(ChunkError::Unsupported(encoding)),
+        Encoding::Xor2 => xor2::scan(bytes, samples_max, |start, t, v| {
+            if t >= mint && t <= maxt {
+                push_start(out, start);
+                out.push(t, v);
+            }
+            t <= maxt
+        }),
         Encoding::Histogram | Encoding::HistogramSt => {
             let reader = Reader::<Int>::new(encoding.has_starts(), bytes)?;
             histograms(reader, samples_max, mint, maxt, out)
@@ -224,7 +228,9 @@ pub fn decode_exact(
         Encoding::Xor => {
             xor::scan(bytes, samples_max, |t, v| each(Sample { t, start: 0, v: SampleValue::Float(f64::from_bits(v)) }))
         }
-        Encoding::Xor2 => Err(ChunkError::Unsupported(encoding)),
+        Encoding::Xor2 => {
+            xor2::scan(bytes, samples_max, |start, t, v| each(Sample { t, start, v: SampleValue::Float(v) }))
+        }
         Encoding::Histogram | Encoding::HistogramSt => {
             let mut reader = Reader::<Int>::new(encoding.has_starts(), bytes)?;
             for _ in 0..samples_max {
@@ -288,7 +294,10 @@ impl Encoding {
                 each(t);
                 true
             }),
-            Encoding::Xor2 => Err(ChunkError::Unsupported(self)),
+            Encoding::Xor2 => xor2::scan(bytes, samples_max, |_, t, _| {
+                each(t);
+                true
+            }),
             Encoding::Histogram | Encoding::HistogramSt => {
                 histograms(Reader::<Int>::new(self.has_starts(), bytes)?, samples_max, each)
             }
