@@ -2,6 +2,7 @@
 
 use fk_chunk::histogram::{FloatHistogramWriter, HistogramWriter, Kind, Pushed, Writer};
 use fk_chunk::xor::XorChunk;
+use fk_chunk::xor2::Xor2Writer;
 use fk_chunk::{ChunkError, Encoding, Sample, SampleValue};
 use fk_storage::HistogramValue;
 
@@ -13,6 +14,7 @@ const SAMPLES_PER_CHUNK: usize = 120;
 /// The chunk that is being filled.
 enum Open {
     Float(XorChunk),
+    FloatSt(Xor2Writer),
     Int(HistogramWriter),
     FloatHistogram(FloatHistogramWriter),
 }
@@ -39,6 +41,10 @@ impl Encoder {
                 chunk.push(*t, *v);
                 None
             }
+            (Some(Open::FloatSt(chunk)), SampleValue::Float(v)) => {
+                chunk.push(*start, *t, *v);
+                None
+            }
             (Some(Open::Int(writer)), SampleValue::Histogram(HistogramValue::Int(h))) => {
                 cut(writer.push(*start, *t, h)?).map(|next| Open::Int(*next))
             }
@@ -47,11 +53,14 @@ impl Encoder {
             }
             (_, SampleValue::Float(v)) => {
                 if with_starts {
-                    return Err(ChunkError::Unsupported(Encoding::Xor2));
+                    let mut chunk = Xor2Writer::new();
+                    chunk.push(*start, *t, *v);
+                    Some(Open::FloatSt(chunk))
+                } else {
+                    let mut chunk = XorChunk::new();
+                    chunk.push(*t, *v);
+                    Some(Open::Float(chunk))
                 }
-                let mut chunk = XorChunk::new();
-                chunk.push(*t, *v);
-                Some(Open::Float(chunk))
             }
             (_, SampleValue::Histogram(HistogramValue::Int(h))) => {
                 Some(Open::Int(HistogramWriter::begin(with_starts, None, *start, *t, h)?))
@@ -72,17 +81,18 @@ impl Encoder {
         Ok(())
     }
 
-    /// Whether the open chunk takes samples of this kind.
+    /// Whether the open chunk takes samples of this kind. One with start timestamps also takes samples without.
     fn fits(&self, sample: &Sample) -> bool {
         let with_starts = sample.start != 0;
         match (&self.open, &sample.v) {
             (None, _) => true,
             (Some(Open::Float(_)), SampleValue::Float(_)) => !with_starts,
+            (Some(Open::FloatSt(_)), SampleValue::Float(_)) => true,
             (Some(Open::Int(writer)), SampleValue::Histogram(HistogramValue::Int(_))) => {
-                writer.encoding().has_starts() == with_starts
+                writer.encoding().has_starts() || !with_starts
             }
             (Some(Open::FloatHistogram(writer)), SampleValue::Histogram(HistogramValue::Float(_))) => {
-                writer.encoding().has_starts() == with_starts
+                writer.encoding().has_starts() || !with_starts
             }
             _ => false,
         }
@@ -95,6 +105,7 @@ impl Encoder {
         match self.open.take() {
             None => {}
             Some(Open::Float(chunk)) => out.push(times, Encoding::Xor, samples, chunk.bytes()),
+            Some(Open::FloatSt(chunk)) => out.push(times, Encoding::Xor2, samples, chunk.bytes()),
             Some(Open::Int(writer)) => out.push(times, writer.encoding(), samples, writer.bytes()),
             Some(Open::FloatHistogram(writer)) => out.push(times, writer.encoding(), samples, writer.bytes()),
         }

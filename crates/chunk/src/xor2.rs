@@ -54,7 +54,7 @@ impl State {
         State { t: 0, delta: 0, value: 0, leading: NO_WINDOW, trailing: 0, starts }
     }
 
-    /// Writes a value behind a time, with `others` in front of its two other forms.
+    /// Writes a value behind a time.
     fn write_value(&mut self, out: &mut BitWriter, v: f64) {
         if is_stale(v) {
             return out.bits(0b111, 3);
@@ -200,13 +200,9 @@ impl Xor2Writer {
         Ok(Xor2Writer { out: BitWriter::resume(bytes, end), count, state })
     }
 
-    /// Adds a sample behind all others, with its start timestamp, ms, 0 if not known. `false`, and nothing happens, if the
-    /// chunk is full.
-    #[must_use]
-    pub fn push(&mut self, start: i64, t: i64, v: f64) -> bool {
-        if self.count == SAMPLES_MAX {
-            return false;
-        }
+    /// Adds a sample behind all others, with its start timestamp, ms, 0 if not known; at most [`SAMPLES_MAX`].
+    pub fn push(&mut self, start: i64, t: i64, v: f64) {
+        assert!(self.count < SAMPLES_MAX, "chunk is full");
         let (out, state) = (&mut self.out, &mut self.state);
         let before = state.t;
         let delta = t.wrapping_sub(before) as u64;
@@ -252,7 +248,6 @@ impl Xor2Writer {
         state.starts.write(out, HEADER_BYTES - 1, self.count, t, before, start);
         self.count += 1;
         self.out.bytes[..2].copy_from_slice(&(self.count as u16).to_be_bytes());
-        true
     }
 
     /// The chunk as Prometheus writes it.
@@ -319,7 +314,7 @@ mod tests {
             if i == resume_at {
                 writer = Xor2Writer::resume(writer.into_bytes()).unwrap();
             }
-            assert!(writer.push(start, t, f64::from_bits(v)));
+            writer.push(start, t, f64::from_bits(v));
             assert_eq!((writer.count(), writer.last_time()), (i + 1, t));
         }
         writer.into_bytes()
@@ -371,10 +366,16 @@ mod tests {
         }
     }
 
-    /// The sum was computed by a program that makes up the same series and writes them with Prometheus 3.14's own package.
+    /// The sums, of these chunks and of XOR chunks with the same samples, were computed by a program that makes up the same
+    /// series and writes them with Prometheus 3.14's own package.
     #[test]
     fn bytes_are_those_of_prometheus() {
-        let mut sum = 0xcbf2_9ce4_8422_2325u64;
+        let (mut sum, mut xor_sum) = (0xcbf2_9ce4_8422_2325u64, 0xcbf2_9ce4_8422_2325u64);
+        let add = |sum: &mut u64, bytes: &[u8]| {
+            for byte in bytes {
+                *sum = (*sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+            }
+        };
         for seed in 0..200 {
             let mut n = Numbers(seed);
             let with_starts = n.below(3) > 0;
@@ -404,11 +405,13 @@ mod tests {
                 samples.push((start, t, if stale { stale_nan() } else { v }.to_bits()));
             }
             let bytes = encode(&samples, samples.len() / 2);
+            add(&mut sum, &bytes);
+            let mut xor = crate::xor::XorChunk::new();
+            samples.iter().for_each(|(_, t, v)| xor.push(*t, f64::from_bits(*v)));
+            add(&mut xor_sum, xor.bytes());
             assert_eq!(decode(&bytes), Ok(samples));
-            for byte in bytes {
-                sum = (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-            }
         }
+        assert_eq!(format!("{xor_sum:016x}"), "1f62b5e3e72c7976");
         assert_eq!(format!("{sum:016x}"), "6a680ce4b56e8344");
     }
 }
