@@ -54,6 +54,10 @@ impl Appender for Door {
     fn append(&self, batch: &Batch, report: &mut AppendReport) -> Result<(), StorageError> {
         self.enter(|db| db.append(batch, report))
     }
+
+    fn make_durable(&self) -> Result<(), StorageError> {
+        self.enter(|db| db.make_durable())
+    }
 }
 
 /// The storage as the web server sees it: reads go straight to it, pushes through the door.
@@ -77,6 +81,10 @@ impl Appender for Front {
 
     fn append(&self, batch: &Batch, report: &mut AppendReport) -> Result<(), StorageError> {
         self.door.append(batch, report)
+    }
+
+    fn make_durable(&self) -> Result<(), StorageError> {
+        self.door.make_durable()
     }
 }
 

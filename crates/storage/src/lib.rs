@@ -223,6 +223,13 @@ pub trait Appender: Send + Sync {
 
     /// Appends a batch: all of it is logged and visible when this returns, apart from what the report lists.
     fn append(&self, batch: &Batch, report: &mut AppendReport) -> Result<(), StorageError>;
+
+    /// Returns when everything appended before the call survives a power cut; callers that wait at the same time share the
+    /// disk's work. For samples whose sender forgets them as soon as it has the answer. A storage that promises nothing of
+    /// the kind has nothing to do.
+    fn make_durable(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
 }
 
 /// A closed time range in ms.

@@ -16,6 +16,9 @@ pub struct MemoryStorage(RwLock<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// Why nothing is taken at the moment.
+    refusal: Option<String>,
+    made_durable: usize,
     by_labels: BTreeMap<Labels, usize>,
     series: Vec<(Labels, Samples)>,
 }
@@ -36,6 +39,16 @@ impl MemoryStorage {
         let mut report = AppendReport::default();
         self.append(&batch, &mut report).expect("memory storage does not fail");
         assert_eq!(report.rejected, [], "samples of {labels} rejected");
+    }
+
+    /// Takes nothing, for this reason, or takes samples again.
+    pub fn refuse(&self, reason: Option<&str>) {
+        self.0.write().refusal = reason.map(str::to_owned);
+    }
+
+    /// How often somebody waited for samples to become durable.
+    pub fn made_durable(&self) -> usize {
+        self.0.read().made_durable
     }
 
     /// Everything stored, by labels. For comparing bit by bit use the values' bits: NaN is not equal to itself.
@@ -61,6 +74,9 @@ impl Appender for MemoryStorage {
     fn append(&self, batch: &Batch, report: &mut AppendReport) -> Result<(), StorageError> {
         *report = AppendReport::default();
         let mut inner = self.0.write();
+        if let Some(reason) = &inner.refusal {
+            return Err(StorageError::ReadOnly(reason.clone()));
+        }
         for (idx, sample) in batch.samples.iter().enumerate() {
             let series = (sample.series.0 as usize).checked_sub(1).and_then(|at| inner.series.get_mut(at));
             let Some((_, samples)) = series else {
@@ -79,6 +95,11 @@ impl Appender for MemoryStorage {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn make_durable(&self) -> Result<(), StorageError> {
+        self.0.write().made_durable += 1;
         Ok(())
     }
 }

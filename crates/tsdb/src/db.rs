@@ -91,6 +91,8 @@ pub struct Db {
     views: Views<Block>,
     wal: Wal,
     wbl: Wbl,
+    /// Whether senders of pushed samples get their answer after a sync only.
+    durable_pushes: bool,
     wal_compression: &'static str,
     /// Taken out when the storage is closed.
     lock: Mutex<Option<Lockfile>>,
@@ -152,6 +154,7 @@ impl Db {
             views: Views::default(),
             wal,
             wbl,
+            durable_pushes: options.durable_pushes,
             wal_compression: match options.wal.compression {
                 Compression::None => "none",
                 Compression::Snappy => "snappy",
@@ -411,6 +414,13 @@ impl Appender for Db {
     fn append(&self, batch: &Batch, report: &mut AppendReport) -> Result<(), StorageError> {
         self.check_open()?;
         self.head.append(batch, report, &|entry| self.log(entry))
+    }
+
+    fn make_durable(&self) -> Result<(), StorageError> {
+        match self.durable_pushes {
+            true => self.sync(),
+            false => Ok(()),
+        }
     }
 }
 

@@ -108,6 +108,8 @@ impl WalError {
 impl From<WalError> for fk_storage::StorageError {
     fn from(err: WalError) -> fk_storage::StorageError {
         match err {
+            // Passes by itself when there is room again.
+            WalError::Io(e) if e.is_no_space() => fk_storage::StorageError::ReadOnly(e.to_string()),
             WalError::Io(e) => e.into(),
             other => fk_storage::StorageError::ReadOnly(other.to_string()),
         }

@@ -80,6 +80,9 @@ pub struct DbOptions {
     /// Segment size (`--storage.tsdb.wal-segment-size`), compression (`--storage.tsdb.wal-compression`) and disk reserve
     /// of the log, and of the log of out-of-order samples.
     pub wal: WalOptions,
+    /// Whether pushed samples are answered only when they survive a power cut. Otherwise up to a second of them may be lost
+    /// with the power, as of scraped ones.
+    pub durable_pushes: bool,
     /// What may change later, as it is at the start.
     pub config: TsdbConfig,
     /// The way to the files.
@@ -172,6 +175,7 @@ impl DbOptions {
             out_of_order_cap: OUT_OF_ORDER_CAP_DEFAULT,
             compaction_bytes_per_s: COMPACTION_BYTES_PER_S_DEFAULT,
             wal: WalOptions::default(),
+            durable_pushes: true,
             config: TsdbConfig::default(),
             vfs: Arc::new(OsVfs),
         }

@@ -248,3 +248,6 @@ fn write_anew(log: &Wal, head: &Head) -> Result<(), StorageError> {
     log.truncate_before(first)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use actix_web::http::header::HeaderValue;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, web};
 use fk_remote::{DECODED_BYTES_MAX, Scratch, WriteError, WriteReport, message_kind, receive};
+use fk_storage::Appender;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -14,6 +16,9 @@ use crate::call::{Call, Reply};
 /// Most requests that are decoded and stored at once: one for each of so many cores. Each may need some 150 MiB for a
 /// moment. The others wait, as many as there are connections.
 const STORING_MAX: usize = 4;
+
+/// Seconds after which a sender may try again when the storage takes nothing, such as on a full disk.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// What requests share.
 pub(crate) struct Receiver {
@@ -58,7 +63,7 @@ pub(crate) async fn write(mut call: Call) -> Reply {
         receiver.receiver.scratches.lock().push(scratch);
         // Here and not with the future, which ends early when the sender goes away.
         drop(permit);
-        stored
+        make_durable(stored, &*storage)
     });
     match stored.await {
         Ok(Ok(report)) => {
@@ -75,6 +80,19 @@ pub(crate) async fn write(mut call: Call) -> Reply {
     }
 }
 
+/// What is answered must not be lost with the power: the sender forgets it. Many requests may wait here, and share the
+/// syncs of the disk.
+fn make_durable(stored: Result<WriteReport, WriteError>, storage: &dyn Appender) -> Result<WriteReport, WriteError> {
+    let samples = match &stored {
+        Ok(report) | Err(WriteError::Rejected { report, .. }) => report.samples,
+        Err(_) => 0,
+    };
+    if samples > 0 {
+        storage.make_durable()?;
+    }
+    stored
+}
+
 fn count(metrics: &crate::call::Metrics, report: &WriteReport) {
     if let Some(counter) = &metrics.invalid_labels_samples {
         counter.add(report.invalid_labels as u64);
@@ -88,5 +106,9 @@ fn refusal(error: &WriteError) -> HttpResponse {
     } else {
         log::debug!("remote write refused: {error}");
     }
-    answer::text(status, format!("{error}\n"))
+    let mut answer = answer::text(status, format!("{error}\n"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    answer
 }

@@ -67,6 +67,32 @@ async fn samples_are_stored_and_refusals_are_named() {
 }
 
 #[actix_web::test]
+async fn what_is_stored_is_durable_before_it_is_answered() {
+    let world = receiving();
+    let up = [("__name__", "up"), ("job", "a")];
+    write(&world, packed(&message(&up, &[(1000, 1.0)]))).await;
+    assert_eq!(world.storage.made_durable(), 1);
+    // Partly stored, then not at all.
+    write(&world, packed(&message(&up, &[(500, 1.0), (2000, 1.0)]))).await;
+    assert_eq!(world.storage.made_durable(), 2);
+    write(&world, packed(&message(&up, &[(500, 1.0)]))).await;
+    assert_eq!(world.storage.made_durable(), 2);
+}
+
+#[actix_web::test]
+async fn a_storage_that_takes_nothing_is_asked_again_later() {
+    let world = receiving();
+    world.storage.refuse(Some("no space left on device"));
+    let up = message(&[("__name__", "up"), ("job", "a")], &[(1000, 1.0)]);
+    let got = write(&world, packed(&up)).await;
+    assert_eq!(got.status.as_u16(), 503);
+    assert_eq!(got.body, "storage is read-only: no space left on device\n");
+    assert_eq!(got.headers.get("retry-after").and_then(|v| v.to_str().ok()), Some("5"));
+    world.storage.refuse(None);
+    assert_eq!(write(&world, packed(&up)).await.status.as_u16(), 204);
+}
+
+#[actix_web::test]
 async fn other_media_and_large_bodies_are_refused() {
     let world = receiving();
     let request = TestRequest::post().uri("/api/v1/write").insert_header(("content-encoding", "zstd"));
