@@ -19,9 +19,9 @@ enum Open {
     FloatHistogram(FloatHistogramWriter),
 }
 
-/// Makes chunks of samples that come in order of time.
+/// Makes chunks of samples that come in order of time, of 120 samples each.
 #[derive(Default)]
-pub(crate) struct Encoder {
+pub struct Encoder {
     open: Option<Open>,
     mint: i64,
     maxt: i64,

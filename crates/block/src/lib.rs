@@ -35,6 +35,7 @@ mod writer;
 
 pub use block::{Block, Deletion};
 pub use block_stream::BlockStream;
+pub use encode::Encoder;
 pub use merge::MergeStream;
 pub use meta::{BlockDesc, BlockMeta, BlockStats, Compaction};
 pub use stream::{ChunkPart, SeriesChunks, SeriesStream};

@@ -321,7 +321,7 @@ impl Db {
         records.series.clear();
         records.samples.clear();
         if entry.out_of_order {
-            let result = self.wbl.log_samples(entry.samples, &mut records.samples);
+            let result = self.wbl.log_samples(entry.samples, &[], &mut records.samples);
             self.keep(records);
             return result;
         }

@@ -15,9 +15,9 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use fk_storage::{BatchSample, StorageError, TimeRange};
+use fk_storage::{BatchHistogram, BatchSample, StorageError, TimeRange};
 use fk_vfs::Vfs;
-use fk_wal::record::{Record, Tombstone, encode_samples, encode_tombstones, kind};
+use fk_wal::record::{HISTOGRAM_KINDS, Record, Tombstone, encode_histograms, encode_samples, encode_tombstones, kind};
 use fk_wal::{self as wal, ReplayError, ReplayReport, Wal, WalOptions, WalStats};
 
 use super::DbError;
@@ -48,6 +48,8 @@ pub struct WblReplayed {
     pub samples: u64,
     /// Samples whose series the write-ahead log does not have.
     pub unknown_refs: u64,
+    /// Histograms that contradict themselves.
+    pub invalid_histograms: u64,
     /// Whether there are markers of chunks of Prometheus.
     pub markers: bool,
 }
@@ -70,7 +72,9 @@ impl Wbl {
         }
         let replayed = replay(&*wbl.vfs, &wbl.dir, head)?;
         let log = wbl.ensure().map_err(DbError::OutOfOrderLog)?;
+        // What is not understood would be lost.
         if replayed.markers
+            && replayed.log.unsupported.is_empty()
             && let Err(e) = write_anew(log, head)
         {
             // Nothing is lost for us; it is tried again at the next start.
@@ -98,10 +102,13 @@ impl Wbl {
     }
 
     /// Logs samples with one write.
-    pub fn log_samples(&self, samples: &[BatchSample], buffer: &mut Vec<u8>) -> Result<(), StorageError> {
-        buffer.clear();
-        encode_samples(samples, buffer);
-        Ok(self.ensure()?.log(&[buffer])?)
+    pub fn log_samples(
+        &self,
+        samples: &[BatchSample],
+        histograms: &[BatchHistogram],
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), StorageError> {
+        Ok(log_samples(self.ensure()?, samples, histograms, buffer)?)
     }
 
     /// Logs deletions with one write.
@@ -202,8 +209,22 @@ fn replay(vfs: &dyn Vfs, dir: &Path, head: &Head) -> Result<WblReplayed, DbError
                     head.replay_out_of_order_delete(deleted.series, range);
                 }
             }
-            // Nobody writes others to this log; those not supported are counted in the report.
-            _ => {}
+            Record::Histograms(record) => {
+                for entry in record.iter() {
+                    replayed.samples += 1;
+                    match entry.value() {
+                        Ok(h) => {
+                            if !head.replay_out_of_order(entry.series, entry.t, OooReplayed::Histogram(&h)) {
+                                replayed.unknown_refs += 1;
+                            }
+                        }
+                        Err(_) => replayed.invalid_histograms += 1,
+                    }
+                }
+            }
+            Record::MmapMarkers(_) => replayed.markers = true,
+            // Nobody writes others to this log; those not known are counted in the report.
+            Record::Series(_) | Record::Exemplars(_) | Record::Metadata(_) | Record::Unsupported { .. } => {}
         }
         Ok(())
     });
@@ -212,11 +233,10 @@ fn replay(vfs: &dyn Vfs, dir: &Path, head: &Head) -> Result<WblReplayed, DbError
         ReplayError::Stopped(e) => DbError::OutOfOrderLog(e),
     })?;
     for (kind, records) in &replayed.log.unsupported {
-        if *kind == kind::MMAP_MARKERS {
-            replayed.markers = true;
-        } else {
-            log::warn!("out-of-order log: {records} records of {} are not supported", kind::name(*kind));
-        }
+        log::warn!("out-of-order log: {records} records of {} are not supported", kind::name(*kind));
+    }
+    if replayed.invalid_histograms > 0 {
+        log::warn!("out-of-order log: {} histograms are invalid", replayed.invalid_histograms);
     }
     if replayed.unknown_refs > 0 {
         log::warn!("out-of-order log: {} samples belong to series that the log does not know", replayed.unknown_refs);
@@ -224,26 +244,56 @@ fn replay(vfs: &dyn Vfs, dir: &Path, head: &Head) -> Result<WblReplayed, DbError
     Ok(replayed)
 }
 
+fn log_samples(
+    log: &Wal,
+    samples: &[BatchSample],
+    histograms: &[BatchHistogram],
+    buffer: &mut Vec<u8>,
+) -> wal::Result<()> {
+    buffer.clear();
+    if !samples.is_empty() {
+        encode_samples(samples, buffer);
+    }
+    // One record after the other, cut apart when all of them are there.
+    let mut ends = vec![buffer.len()];
+    if !histograms.is_empty() {
+        for kind in HISTOGRAM_KINDS.into_iter().filter(|kind| !with_starts(*kind)) {
+            if encode_histograms(kind, histograms, buffer) {
+                ends.push(buffer.len());
+            }
+        }
+    }
+    let mut start = 0;
+    let records: Vec<&[u8]> = ends.iter().map(|end| &buffer[std::mem::replace(&mut start, *end)..*end]).collect();
+    log.log(&records)
+}
+
+/// Out-of-order samples are kept without start timestamps.
+fn with_starts(record: u8) -> bool {
+    matches!(record, kind::HISTOGRAM_SAMPLES_WITH_STARTS | kind::FLOAT_HISTOGRAM_SAMPLES_WITH_STARTS)
+}
+
 /// Writes all samples of the head to the log, and removes what was there before.
 fn write_anew(log: &Wal, head: &Head) -> Result<(), StorageError> {
     let first = log.stats().segment;
-    let (mut samples, mut record) = (Vec::with_capacity(SAMPLES_PER_RECORD), Vec::new());
-    let mut flush = |samples: &mut Vec<BatchSample>| {
-        record.clear();
-        encode_samples(samples, &mut record);
+    let (mut samples, mut histograms, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
+    let mut flush = |samples: &mut Vec<BatchSample>, histograms: &mut Vec<BatchHistogram>| {
+        let result = log_samples(log, samples, histograms, &mut buffer);
         samples.clear();
-        Ok::<_, StorageError>(log.log(&[&record])?)
+        histograms.clear();
+        Ok::<_, StorageError>(result?)
     };
     head.each_out_of_order(&mut |series, t, value| {
         match value {
             OooReplayed::Float(v) => samples.push(BatchSample { series, t, v }),
-            OooReplayed::Histogram(_) => return Err(StorageError::Unsupported("logging out-of-order histograms")),
+            OooReplayed::Histogram(h) => histograms.push(BatchHistogram { series, t, start: 0, h: h.clone() }),
         }
-        if samples.len() == SAMPLES_PER_RECORD { flush(&mut samples) } else { Ok(()) }
+        match samples.len() + histograms.len() < SAMPLES_PER_RECORD {
+            true => Ok(()),
+            false => flush(&mut samples, &mut histograms),
+        }
     })?;
-    if !samples.is_empty() {
-        flush(&mut samples)?;
-    }
+    flush(&mut samples, &mut histograms)?;
     log.sync()?;
     log.truncate_before(first)?;
     Ok(())

@@ -26,9 +26,9 @@ use hashbrown::HashMap;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
-use fk_block::stream::{SeriesChunks, SeriesStream};
-use fk_chunk::{ChunkError, Encoding, xor};
-use fk_model::FloatHistogram;
+use fk_block::{Encoder, SeriesChunks, SeriesStream};
+use fk_chunk::{ChunkError, Sample, SampleValue, xor};
+use fk_model::{CounterReset, FloatHistogram};
 use fk_storage::{HistogramValue, Samples, SeriesRef, StorageError, TimeRange};
 
 use super::shard::{Gate, ShardData};
@@ -123,7 +123,7 @@ impl OooSeries {
         }
         match value {
             OooValue::Float(v) => insert_sorted(&mut self.open, t, v),
-            OooValue::Histogram(h) => insert_sorted(&mut self.open_histograms, t, h),
+            OooValue::Histogram(h) => insert_sorted(&mut self.open_histograms, t, without_hint(h)),
         }
         (self.mint, self.maxt) = (self.mint.min(t), self.maxt.max(t));
         Inserted { stored: true, chunk_begun }
@@ -187,6 +187,28 @@ impl OooSeries {
             + self.open_histograms.capacity() * size_of::<(i64, HistogramValue)>()
             + self.chunks.capacity() * size_of::<Arc<OooChunk>>()
             + self.chunks.iter().map(chunk).sum::<usize>()
+    }
+}
+
+/// What a counter says about resets is about the sample that was sent before it, which need not be its neighbour here.
+fn without_hint(mut h: HistogramValue) -> HistogramValue {
+    match &mut h {
+        HistogramValue::Int(h) if is_about_neighbour(h.counter_reset) => {
+            Arc::make_mut(h).counter_reset = CounterReset::Unknown;
+        }
+        HistogramValue::Float(h) => forget_hint(h),
+        HistogramValue::Int(_) => {}
+    }
+    h
+}
+
+fn is_about_neighbour(hint: CounterReset) -> bool {
+    !matches!(hint, CounterReset::Gauge | CounterReset::Unknown)
+}
+
+fn forget_hint(h: &mut Arc<FloatHistogram>) {
+    if is_about_neighbour(h.counter_reset) {
+        Arc::make_mut(h).counter_reset = CounterReset::Unknown;
     }
 }
 
@@ -336,7 +358,7 @@ impl OooView {
         let keep_starts = !out.starts.is_empty();
         let in_front = out.t.partition_point(|t| *t < first);
         let rest = split_off(out, in_front);
-        let mut rest = Columns { samples: &rest, at: 0, histogram: 0 };
+        let mut rest = Columns { samples: &rest, at: 0, histogram: 0, moved_after: false };
         for (t, value) in late {
             rest.move_before(t, out);
             if rest.next_t() == Some(t) {
@@ -353,6 +375,7 @@ impl OooView {
             if keep_starts {
                 out.starts.push(0);
             }
+            rest.moved_after = true;
         }
         rest.move_before(i64::MAX, out);
         rest.move_last(out);
@@ -379,6 +402,8 @@ struct Columns<'a> {
     at: usize,
     /// The first histogram from `at` on.
     histogram: usize,
+    /// Whether the next one comes behind a sample of elsewhere.
+    moved_after: bool,
 }
 
 impl Columns<'_> {
@@ -403,7 +428,11 @@ impl Columns<'_> {
         if let Some((i, h)) = self.samples.histograms.get(self.histogram)
             && *i as usize == at
         {
-            out.histograms.push((out.t.len() as u32, Arc::clone(h)));
+            let mut h = Arc::clone(h);
+            if self.moved_after {
+                forget_hint(&mut h);
+            }
+            out.histograms.push((out.t.len() as u32, h));
             self.histogram += 1;
         }
         out.push(self.samples.t[at], self.samples.v[at]);
@@ -411,6 +440,7 @@ impl Columns<'_> {
             out.starts.push(*start);
         }
         self.at += 1;
+        self.moved_after = false;
     }
 }
 
@@ -614,7 +644,7 @@ impl SeriesStream for OooStream {
             };
             let Some(view) = view else { continue };
             let samples = view.sorted(self.range).map_err(|e| damaged(reference, e))?;
-            encode(&samples, usize::from(self.head.rules.samples), out)?;
+            encode(samples, out).map_err(|e| damaged(reference, e))?;
             if !out.chunks.is_empty() {
                 out.labels = self.head.symbols.read().labels(&self.words[words..]);
                 return Ok(true);
@@ -640,26 +670,17 @@ impl SeriesStream for OooStream {
     }
 }
 
-/// Makes chunks of at most `per_chunk` samples.
-fn encode(samples: &[(i64, OooValue)], per_chunk: usize, out: &mut SeriesChunks) -> Result<(), StorageError> {
-    let mut at = 0;
-    while at < samples.len() {
-        let float = |s: &(i64, OooValue)| match s.1 {
-            OooValue::Float(v) => Some((s.0, v)),
-            OooValue::Histogram(_) => None,
+/// Makes chunks of the usual size.
+fn encode(samples: Vec<(i64, OooValue)>, out: &mut SeriesChunks) -> Result<(), ChunkError> {
+    let mut encoder = Encoder::default();
+    for (t, value) in samples {
+        let v = match value {
+            OooValue::Float(v) => SampleValue::Float(v),
+            OooValue::Histogram(h) => SampleValue::Histogram(h),
         };
-        let run = &samples[at..];
-        let floats = run.iter().map_while(float).take(per_chunk).count();
-        if floats == 0 {
-            return Err(StorageError::Unsupported("compaction of out-of-order histograms"));
-        }
-        let mut chunk = xor::XorChunk::new();
-        for (t, v) in run[..floats].iter().filter_map(float) {
-            chunk.push(t, v);
-        }
-        out.push((run[0].0, run[floats - 1].0), Encoding::Xor, floats as u32, chunk.bytes());
-        at += floats;
+        encoder.push(&Sample { t, start: 0, v }, out)?;
     }
+    encoder.end_chunk(out);
     Ok(())
 }
 

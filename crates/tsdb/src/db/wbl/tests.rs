@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use fk_block::{SeriesChunks, SeriesStream};
-use fk_model::Labels;
-use fk_storage::{AppendReport, Appender, Batch, Control, Queryable, Samples, SelectParams};
+use fk_model::{FloatHistogram, Labels};
+use fk_storage::{AppendReport, Appender, Batch, Control, HistogramValue, Queryable, Samples, SelectParams, SeriesRef};
 use fk_vfs::sim::SimVfs;
 
 use super::*;
@@ -163,7 +163,7 @@ fn markers_of_prometheus_go_and_samples_stay() {
     let vfs = SimVfs::new(5);
     let db = open(&vfs);
     append(&db, &[("a", 1000, 1.0), ("a", 900, 2.0), ("a", 901, 2.0)]);
-    let before = contents(&db);
+    let mut before = contents(&db);
     db.close().unwrap();
     drop(db);
     let dir = Path::new("/data/wbl");
@@ -171,6 +171,11 @@ fn markers_of_prometheus_go_and_samples_stay() {
     // A marker: series 1, chunk reference 8.
     let marker = [&[kind::MMAP_MARKERS][..], &1u64.to_be_bytes(), &8u64.to_be_bytes()].concat();
     log.log(&[&marker]).unwrap();
+    // And a late histogram: we do not take any from Prometheus' chunks, so it has to be in the log we write.
+    let h = HistogramValue::Float(Arc::new(FloatHistogram { sum: 4.5, ..FloatHistogram::default() }));
+    let late = BatchHistogram { series: SeriesRef(1), t: 902 * MINUTE, start: 0, h };
+    log_samples(&log, &[], &[late], &mut Vec::new()).unwrap();
+    before[0].1.insert(2, (902, 4.5f64.to_bits()));
     log.close().unwrap();
     drop(log);
     let db = open(&vfs);
