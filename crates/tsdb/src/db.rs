@@ -18,7 +18,8 @@ use fk_storage::{
     AppendReport, Appender, Batch, Control, Queryable, SelectParams, SeriesRef, SeriesSet, StorageError, TimeRange,
 };
 
-use crate::head::{DeletedFromHead, DeletionLogs, Head, HeadOptions, HeadStats, HeadStatus, LogEntry};
+use crate::chunks_head::ChunkFiles;
+use crate::head::{DeletedFromHead, DeletionLogs, Head, HeadOptions, HeadStats, HeadStatus, LogEntry, Spilled};
 use crate::lockfile::{LockError, Lockfile};
 use crate::maintain::{Deletion, Maintained, Now, Quarantined};
 use crate::metrics::DbMetrics;
@@ -39,6 +40,9 @@ pub use wbl::{OutOfOrderCompaction, WblReplayed};
 
 /// The log's directory within the data directory.
 const WAL_DIR: &str = "wal";
+
+/// The directory of the head's completed chunks within the data directory.
+const CHUNKS_HEAD_DIR: &str = "chunks_head";
 
 /// Record buffers kept for reuse: about as many as appends run at the same time.
 const RECORD_BUFFERS_MAX: usize = 16;
@@ -135,12 +139,14 @@ impl Db {
             false => None,
         };
         refuse_unsupported(vfs, &options.path)?;
-        let head = Head::new(HeadOptions {
+        let head_options = HeadOptions {
             samples_per_chunk: options.samples_per_chunk,
             chunk_range_ms: options.min_block_ms,
             out_of_order_window_ms: options.config.out_of_order_window_ms,
             out_of_order_cap: options.out_of_order_cap,
-        });
+        };
+        let files = ChunkFiles::new(Arc::clone(&options.vfs), options.path.join(CHUNKS_HEAD_DIR));
+        let head = Head::with_files(head_options, Some(files));
         let wal_dir = options.path.join(WAL_DIR);
         let replayed = replay(vfs, &wal_dir, Start::Checkpoint, &head, progress)?;
         let (wbl, out_of_order) = Wbl::open(Arc::clone(&options.vfs), &options.path, options.wal, &head)?;
@@ -221,6 +227,16 @@ impl Db {
     /// Bytes of the log on disk.
     pub fn wal_size_bytes(&self) -> Result<u64, StorageError> {
         Ok(self.wal.size_bytes()?)
+    }
+
+    /// Moves completed chunks of the head to files. To be called every few seconds; what cannot be written stays in memory.
+    pub fn spill(&self) -> Result<Spilled, StorageError> {
+        self.head.spill()
+    }
+
+    /// Bytes of the files of completed chunks.
+    pub fn chunks_head_bytes(&self) -> u64 {
+        self.head.files().map_or(0, ChunkFiles::size_bytes)
     }
 
     /// Cheap numbers about the head.

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | slot: newest sample, XOR writer, commit numbers ([`slot`]) | 64 |
 //! | open chunk, in slabs; none while the value is constant ([`buffers`]) | 0–250 |
-//! | completed chunks: 16 + the XOR bytes each; constant runs 32 | by time |
+//! | completed chunks, 20 each; their bytes until they are in a file ([`arena`], [`spill`]) | by time |
 //! | labels: schema id and value ids ([`symbols`]) | 36 + 16 |
 //! | reference → place, labels → slot ([`refs`], [`shard`]) | 4 + 9…18 |
 //! | marks of the append at hand | 4 |
@@ -29,8 +29,13 @@
 //! Invariant: a batch is visible as a whole or not at all. Its commit number is drawn while all its shards are locked
 //! for writing; a reader that noted an older number takes the batch's samples away again.
 //!
-//! Lock order: symbols, then gates ascending, then shard data ascending, then references. Whoever waits for symbols
-//! holds no shard.
+//! # Growing old
+//! [`Head::spill`] moves completed chunks to files. [`Head::stream`] hands a range of the head to the writer of blocks, and
+//! [`Head::truncate`] then drops what is in blocks: chunks, series without samples, strings that nobody uses. Both work in
+//! small steps, shard by shard, while appends and queries go on.
+//!
+//! Lock order: symbols, then gates ascending, then shard data ascending, then references. Whoever waits for symbols holds
+//! no shard's data; whoever waits for a gate holds no symbols, because an append looks at them with its gates held.
 
 mod append;
 mod arena;
@@ -44,21 +49,27 @@ mod replay;
 mod select;
 mod shard;
 mod slot;
+mod spill;
 mod stats;
+mod stream;
 mod symbols;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod truncate;
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
-use parking_lot::{Mutex, RwLock};
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use fk_model::Labels;
 use fk_storage::{SeriesRef, StorageError};
 
+use crate::chunks_head::ChunkFiles;
 use crate::db::options::OUT_OF_ORDER_CAP_DEFAULT;
 use crate::metrics::DbMetrics;
 use ooo::OooState;
@@ -70,8 +81,11 @@ use symbols::Symbols;
 pub use append::{BATCH_SAMPLES_MAX, Log, LogEntry};
 pub use ooo::{Frozen, OooReplayed, OooStream};
 pub use replay::{SeriesReplay, Session};
+pub use spill::Spilled;
 pub use stats::{HeadStats, HeadStatus, MemoryUse, NameCount};
+pub use stream::HeadStream;
 pub use tombstones::{DeletedFromHead, DeletionLogs};
+pub use truncate::Truncated;
 
 /// Most labels of one series.
 pub const LABELS_MAX: usize = 1024;
@@ -118,20 +132,37 @@ pub struct Head {
     min_time: AtomicI64,
     max_time: AtomicI64,
     ooo: OooState,
+    /// Older samples are in blocks, or have been dropped: they are not taken any more.
+    min_valid_time: AtomicI64,
+    /// The oldest time appended since a truncation began.
+    min_time_appended: AtomicI64,
     rules: CutRules,
     hasher: RandomState,
     /// Memory of appends, reused.
     scratch: Mutex<Vec<append::Scratch>>,
     metrics: DbMetrics,
+    /// Where completed chunks go; without it they stay in memory.
+    files: Option<ChunkFiles>,
+    /// What truncations remember; held while one runs, or a spill.
+    upkeep: Mutex<truncate::Upkeep>,
+    /// Cloned by whoever keeps ids of strings, replaced when ids have been condemned.
+    pin: Mutex<Arc<()>>,
+    /// References that are no more, and the last segment of the log that may have them.
+    expired: Mutex<HashMap<u64, u32>>,
 }
 
 impl Head {
-    /// Without series.
+    /// Without series, all in memory.
     pub fn new(options: HeadOptions) -> Head {
+        Head::with_files(options, None)
+    }
+
+    /// Without series. Completed chunks go to `files`.
+    pub fn with_files(options: HeadOptions, files: Option<ChunkFiles>) -> Head {
         let rules =
             CutRules { samples: options.samples_per_chunk.clamp(8, 1000), range_ms: options.chunk_range_ms.max(1) };
         Head {
-            shards: Default::default(),
+            shards: std::array::from_fn(|_| Shard::new(rules.range_ms)),
             symbols: RwLock::default(),
             refs: RwLock::default(),
             next_ref: AtomicU64::new(1),
@@ -139,11 +170,42 @@ impl Head {
             min_time: AtomicI64::new(i64::MAX),
             max_time: AtomicI64::new(i64::MIN),
             ooo: OooState::new(options.out_of_order_window_ms, usize::from(options.out_of_order_cap)),
+            min_valid_time: AtomicI64::new(i64::MIN),
+            min_time_appended: AtomicI64::new(i64::MAX),
             rules,
             hasher: RandomState::default(),
             scratch: Mutex::default(),
             metrics: DbMetrics::default(),
+            files,
+            upkeep: Mutex::default(),
+            pin: Mutex::default(),
+            expired: Mutex::default(),
         }
+    }
+
+    /// Samples before this time, ms, are neither appended nor replayed: they are in blocks. Only ever rises.
+    pub fn set_min_valid_time(&self, t: i64) {
+        self.min_valid_time.fetch_max(t, Ordering::AcqRel);
+    }
+
+    /// See [`Head::set_min_valid_time`]; `i64::MIN` at first.
+    pub fn min_valid_time(&self) -> i64 {
+        self.min_valid_time.load(Ordering::Acquire)
+    }
+
+    /// Whether there is a series with this reference.
+    pub fn is_alive(&self, reference: SeriesRef) -> bool {
+        self.refs.read().get(reference.0) != Place::NONE
+    }
+
+    /// The files of completed chunks.
+    pub fn files(&self) -> Option<&ChunkFiles> {
+        self.files.as_ref()
+    }
+
+    /// Keeps the ids of strings good until the result is dropped.
+    fn pin(&self) -> Arc<()> {
+        Arc::clone(&self.pin.lock())
     }
 
     /// Counters of this head.
@@ -165,17 +227,18 @@ impl Head {
         check_labels(labels)?;
         let full = || StorageError::ReadOnly("the head takes no more series".to_owned());
         let mut words = Vec::new();
-        let names = {
+        // Held until the series is there: ids that no series has may be condemned.
+        let symbols = {
             let mut symbols = self.symbols.write();
             symbols.intern_labels(labels, &mut words).ok_or_else(full)?;
-            symbols.schema(words[0]).to_vec()
+            RwLockWriteGuard::downgrade(symbols)
         };
         let mut data = shard.data.write();
         if let Some(slot) = data.find_words(hash, &words) {
             return Ok(SeriesRef(data.info.get(slot).reference));
         }
         let reference = self.next_ref.fetch_add(1, Ordering::Relaxed);
-        let slot = data.create(hash, &words, &names, reference).ok_or_else(full)?;
+        let slot = data.create(hash, &words, symbols.schema(words[0]), reference).ok_or_else(full)?;
         self.refs.write().set(reference, Place::new(home, slot));
         self.metrics.series_created.fetch_add(1, Ordering::Relaxed);
         Ok(SeriesRef(reference))

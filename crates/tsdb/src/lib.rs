@@ -6,6 +6,7 @@
 //!
 //! Invariant: nothing here knows actors; time comes in as sample times.
 
+pub mod chunks_head;
 pub mod compact;
 pub mod db;
 pub mod head;
@@ -18,7 +19,7 @@ pub mod retention;
 pub mod view;
 
 pub use db::{Db, DbError, DbOptions, OptionError, Retention, TsdbConfig};
-pub use head::{HeadStats, HeadStatus};
+pub use head::{Head, HeadStats, HeadStatus, HeadStream};
 pub use maintain::{Deletion, Maintained, Now, Quarantined};
 pub use replay::{ReplayProgress, Replayed};
 pub use view::{View, Views};

@@ -35,6 +35,22 @@ pub struct DbMetrics {
     pub stale_series: AtomicI64,
     /// `prometheus_tsdb_head_chunks_created_total`
     pub chunks_created: AtomicU64,
+    /// `prometheus_tsdb_head_chunks_removed_total`
+    pub chunks_removed: AtomicU64,
+    /// `prometheus_tsdb_head_series_removed_total`
+    pub series_removed: AtomicU64,
+    /// `prometheus_tsdb_head_truncations_total`
+    pub truncations: AtomicU64,
+    /// `prometheus_tsdb_head_truncations_failed_total`
+    pub truncations_failed: AtomicU64,
+    /// Nanoseconds of `prometheus_tsdb_head_gc_duration_seconds`, whose count is that of the truncations.
+    pub gc_duration_ns: AtomicU64,
+    /// `prometheus_tsdb_mmap_chunks_total`: completed chunks written to files.
+    pub chunks_spilled: AtomicU64,
+    /// Times that chunks could not be written to a file; they stay in memory and are tried again.
+    pub spills_failed: AtomicU64,
+    /// `prometheus_tsdb_mmap_chunk_corruptions_total`: reads that found a damaged chunk in a file.
+    pub chunk_corruptions: AtomicU64,
     /// `prometheus_tsdb_head_appenders_created_total`: batches begun.
     pub batches: AtomicU64,
     /// `prometheus_tsdb_head_active_appenders`, a gauge: batches under way.
@@ -208,6 +224,47 @@ fn encode(db: &Db, out: &mut Encoder) {
         "prometheus_tsdb_wal_record_parts_bytes_written_total",
         "Total number of record part bytes written before flushing, including CRC and compression headers.",
         wal.bytes as f64,
+    );
+
+    counter(
+        "prometheus_tsdb_head_chunks_removed_total",
+        "Total number of chunks removed in the head",
+        load(&m.chunks_removed),
+    );
+    counter(
+        "prometheus_tsdb_head_series_removed_total",
+        "Total number of series removed in the head",
+        load(&m.series_removed),
+    );
+    counter(
+        "prometheus_tsdb_head_truncations_total",
+        "Total number of head truncations attempted.",
+        load(&m.truncations),
+    );
+    counter(
+        "prometheus_tsdb_head_truncations_failed_total",
+        "Total number of head truncations that failed.",
+        load(&m.truncations_failed),
+    );
+    counter(
+        "prometheus_tsdb_mmap_chunks_total",
+        "Total number of chunks that were memory-mapped.",
+        load(&m.chunks_spilled),
+    );
+    counter(
+        "prometheus_tsdb_mmap_chunk_corruptions_total",
+        "Total number of memory-mapped chunk corruptions.",
+        load(&m.chunk_corruptions),
+    );
+    let name = "prometheus_tsdb_head_gc_duration_seconds";
+    out.family(name, "Runtime of garbage collection in the head block.", Kind::Summary);
+    out.sample(&format!("{name}_sum"), &[], load(&m.gc_duration_ns) / 1e9);
+    out.sample(&format!("{name}_count"), &[], load(&m.truncations) - load(&m.truncations_failed));
+    out.single(
+        "prometheus_tsdb_head_chunks_storage_size_bytes",
+        "Size of the chunks_head directory.",
+        Kind::Gauge,
+        db.chunks_head_bytes() as f64,
     );
 
     let float = [("type", "float")];

@@ -143,19 +143,17 @@ impl Head {
         report: &mut AppendReport,
         log: &Log<'_>,
     ) -> Result<(), StorageError> {
-        let mut touched = 0u32;
-        {
-            let refs = self.refs.read();
-            scratch.places.extend(batch.samples.iter().map(|sample| {
-                let place = refs.get(sample.series.0);
-                if place != Place::NONE {
-                    touched |= 1 << place.shard();
-                }
-                place
-            }));
-        }
         // From here to the end no other append changes these shards.
-        let mut gates: [_; SHARDS] = array::from_fn(|i| (touched >> i & 1 == 1).then(|| self.shards[i].gate.lock()));
+        let (touched, mut gates) = loop {
+            let removals: [_; SHARDS] = array::from_fn(|i| self.shards[i].removals.load(Ordering::Acquire));
+            let touched = self.look_up(scratch, batch);
+            let gates: [_; SHARDS] = array::from_fn(|i| (touched >> i & 1 == 1).then(|| self.shards[i].gate.lock()));
+            // A slot that was found before the gate was ours may have another series by now.
+            let same = |i: usize| gates[i].is_none() || self.shards[i].removals.load(Ordering::Acquire) == removals[i];
+            if (0..SHARDS).all(same) {
+                break (touched, gates);
+            }
+        };
         let mut gates: [Option<&mut Gate>; SHARDS] = gates.each_mut().map(|g| g.as_deref_mut());
         {
             let data: [_; SHARDS] = array::from_fn(|i| (touched >> i & 1 == 1).then(|| self.shards[i].data.read()));
@@ -182,6 +180,21 @@ impl Head {
             self.count(report, stored);
         }
         logged
+    }
+
+    /// Finds the places of all samples; returns the shards they are in, a bit each.
+    fn look_up(&self, scratch: &mut Scratch, batch: &Batch) -> u32 {
+        let mut touched = 0u32;
+        let refs = self.refs.read();
+        scratch.places.clear();
+        scratch.places.extend(batch.samples.iter().map(|sample| {
+            let place = refs.get(sample.series.0);
+            if place != Place::NONE {
+                touched |= 1 << place.shard();
+            }
+            place
+        }));
+        touched
     }
 
     /// Sorts the samples of the batch into accepted ones, late ones and rejected ones.
@@ -275,14 +288,15 @@ impl Head {
         }
     }
 
-    /// The oldest time an append takes: half a block behind the newest sample (`appendableMinValidTime` in Prometheus).
+    /// The oldest time an append takes: half a block behind the newest sample, and not what is in blocks already
+    /// (`appendableMinValidTime` in Prometheus).
     /// The first sample of an empty head sets the mark.
     fn append_time_min(&self, first: i64) -> i64 {
         let newest = match self.max_time.load(Ordering::Acquire) {
             i64::MIN => first,
             newest => newest,
         };
-        newest.saturating_sub(self.rules.range_ms / 2)
+        self.min_valid_time().max(newest.saturating_sub(self.rules.range_ms / 2))
     }
 
     fn new_labels(&self, scratch: &Scratch) -> Vec<(SeriesRef, Labels)> {
@@ -330,6 +344,7 @@ impl Head {
             }
         }
         self.min_time.fetch_min(min, Ordering::AcqRel);
+        self.min_time_appended.fetch_min(min, Ordering::AcqRel);
         self.max_time.fetch_max(max, Ordering::AcqRel);
         let mut stored = scratch.accepted.len();
         let (mut late_min, mut late_max) = (i64::MAX, i64::MIN);

@@ -18,6 +18,8 @@ use std::collections::VecDeque;
 use fk_chunk::Encoding;
 
 use super::paged::Paged;
+use crate::chunks_head::format::FILE_BYTES_MAX;
+use crate::chunks_head::{FILE_NUMBER_MAX, FilePlace};
 
 /// "No chunk".
 pub(crate) const NONE: u32 = 0;
@@ -32,8 +34,7 @@ const ENCODING_BITS: u32 = 3;
 const STAGED: u64 = 1 << (ENCODING_SHIFT + ENCODING_BITS);
 const _: () = assert!(ENCODING_SHIFT + ENCODING_BITS + 1 == u64::BITS);
 
-/// The largest file number an entry can name; 128 TiB of chunks have been written by then.
-pub(crate) const FILE_MAX: u32 = (1 << FILE_BITS) - 1;
+const _: () = assert!(FILE_NUMBER_MAX >> FILE_BITS == 0 && FILE_BYTES_MAX <= 1 << OFFSET_BITS);
 
 /// A span that is not known.
 const SPAN_UNKNOWN: u64 = (1 << SPAN_BITS) - 1;
@@ -51,15 +52,6 @@ const STAGED_HEADER: usize = 24;
 
 /// The slot of a staged chunk that nobody needs any more.
 const DEAD: u32 = u32::MAX;
-
-/// Where a chunk is in the files of `chunks_head/`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct FilePlace {
-    /// Number of the file, `1..=FILE_MAX`.
-    pub file: u32,
-    /// Offset of the chunk's record in the file.
-    pub offset: u32,
-}
 
 /// A chunk that has just been completed.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +79,8 @@ pub(crate) struct Completed<'a> {
 /// Where the bytes of a completed chunk are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChunkBytes<'a> {
-    /// Here.
-    Staged(&'a [u8]),
+    /// Here, with the time of the first sample.
+    Staged(i64, &'a [u8]),
     /// In a file.
     File(FilePlace),
 }
@@ -234,10 +226,14 @@ impl Arena {
             encoding: Encoding::from_byte(encoding).expect("an encoding that was put in"),
             bytes: match place & STAGED {
                 0 => ChunkBytes::File(FilePlace {
-                    file: (place >> FILE_SHIFT) as u32 & FILE_MAX,
+                    file: (place >> FILE_SHIFT) as u32 & FILE_NUMBER_MAX,
                     offset: place as u32 & ((1 << OFFSET_BITS) - 1),
                 }),
-                _ => ChunkBytes::Staged(self.record(unit_of(place)).1),
+                _ => {
+                    let (header, bytes) = self.record(unit_of(place));
+                    let first_time = i64::from_le_bytes(*header[8..].first_chunk().expect("a whole header"));
+                    ChunkBytes::Staged(first_time, bytes)
+                }
             },
         }
     }
@@ -250,6 +246,15 @@ impl Arena {
             SPAN_UNKNOWN => None,
             span => Some((whole(entry.last_time) as i64).saturating_sub(span as i64 * self.span_unit)),
         }
+    }
+
+    /// How many chunks there are from this one to the oldest.
+    pub fn list_len(&self, newest: u32) -> usize {
+        let (mut next, mut n) = (newest, 0);
+        while next != NONE {
+            (next, n) = (self.entries.get(next).older, n + 1);
+        }
+        n
     }
 
     /// Takes the chunks that end before `mint` off the list whose newest chunk is `newest`. Returns the newest chunk that
@@ -350,7 +355,7 @@ impl Arena {
 
     /// A staged chunk is in a file now. No effect if it is not needed any more.
     pub fn moved(&mut self, ticket: Ticket, to: FilePlace) {
-        debug_assert!((1..=FILE_MAX).contains(&to.file) && to.offset < 1 << OFFSET_BITS);
+        debug_assert!((1..=FILE_NUMBER_MAX).contains(&to.file) && to.offset < 1 << OFFSET_BITS);
         let (page, at) = self.locate(ticket.unit);
         if self.pages[page][at + 4..at + 8] == DEAD.to_le_bytes() {
             return;
@@ -382,7 +387,8 @@ impl Arena {
     }
 
     /// How many chunks there are.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.entries.len().saturating_sub(1) - self.n_free
     }
 
@@ -462,7 +468,7 @@ mod tests {
                 for (last_time, bytes) in model.iter().rev() {
                     let chunk = arena.get(next);
                     let found = match chunk.bytes {
-                        ChunkBytes::Staged(bytes) => bytes,
+                        ChunkBytes::Staged(_, bytes) => bytes,
                         ChunkBytes::File(place) => &file[place.offset as usize],
                     };
                     prop_assert_eq!((chunk.last_time, found), (*last_time, &bytes[..]));
@@ -489,6 +495,6 @@ mod tests {
             older = arena.push(chunk, bytes);
         }
         let middle = arena.get(arena.get(older).older);
-        assert_eq!((middle.bytes, middle.encoding), (ChunkBytes::Staged(&large), Encoding::Histogram));
+        assert_eq!((middle.bytes, middle.encoding), (ChunkBytes::Staged(1, &large), Encoding::Histogram));
     }
 }

@@ -142,7 +142,7 @@ impl<'m> Plan<'m> {
                 None => {}
             }
         }
-        Ok(found.unwrap_or_else(|| all_slots(data)))
+        Ok(found.unwrap_or_else(|| data.occupied()))
     }
 
     /// Asks the values a search lacked; the caller calls this with a group at a time.
@@ -222,7 +222,7 @@ fn combine(found: &mut Option<RoaringBitmap>, posting: Posting<'_>, include: boo
             *found = Some(posting.to_bitmap());
             return;
         }
-        (None, false) => found.insert(all_slots(data)),
+        (None, false) => found.insert(data.occupied()),
         (Some(slots), _) => slots,
     };
     match (posting, include) {
@@ -239,10 +239,4 @@ fn combine(found: &mut Option<RoaringBitmap>, posting: Posting<'_>, include: boo
             }
         }
     }
-}
-
-fn all_slots(data: &ShardData) -> RoaringBitmap {
-    let mut all = RoaringBitmap::new();
-    all.insert_range(0..data.slots.len() as u32);
-    all
 }

@@ -26,11 +26,12 @@ struct Pair {
 pub(crate) struct NamePostings {
     /// All of them.
     pub all: RoaringBitmap,
-    /// The values, in the order they came.
+    /// The values, in the order they came. Between [`Postings::remove`] and [`Postings::tidy`] some may have no series, and
+    /// one that came back may be there twice.
     pub values: Vec<SymbolId>,
 }
 
-/// Adds a slot above all others. Every time a bitmap has doubled it is looked at whether its containers are smaller as
+/// Adds a slot, mostly one above all others. Every time a bitmap has doubled it is looked at whether its containers are smaller as
 /// runs of neighbours, which they are for labels that a whole target shares.
 fn insert(slots: &mut RoaringBitmap, slot: u32) {
     slots.insert(slot);
@@ -48,6 +49,10 @@ const OPTIMISE_FROM: u64 = 16;
 pub(crate) struct Postings {
     pairs: HashTable<Pair>,
     many: Vec<RoaringBitmap>,
+    /// Indices of `many` that are not used.
+    many_free: Vec<u32>,
+    /// Names with values to be looked at by [`Postings::tidy`].
+    untidy: Vec<SymbolId>,
     /// Sorted by name id: there are few names, and they seldom come.
     names: Vec<(SymbolId, NamePostings)>,
 }
@@ -95,7 +100,7 @@ fn hash_of(name: SymbolId, value: SymbolId) -> u64 {
 }
 
 impl Postings {
-    /// Adds the series in `slot`, which is above all slots so far.
+    /// Adds the series in `slot`.
     pub fn add(&mut self, slot: u32, names: &[SymbolId], values: &[SymbolId]) {
         debug_assert!((slot as usize) < SLOTS_MAX);
         for (&name, &value) in names.iter().zip(values) {
@@ -114,15 +119,85 @@ impl Postings {
                     insert(&mut self.many[(pair.series & !MANY) as usize], slot);
                 }
                 Some(pair) => {
-                    let idx = self.many.len() as u32;
-                    self.many.push(RoaringBitmap::from_iter([pair.series, slot]));
-                    pair.series = MANY | idx;
+                    let mut slots = RoaringBitmap::from_iter([pair.series]);
+                    slots.insert(slot);
+                    pair.series = MANY
+                        | match self.many_free.pop() {
+                            Some(idx) => {
+                                self.many[idx as usize] = slots;
+                                idx
+                            }
+                            None => {
+                                self.many.push(slots);
+                                self.many.len() as u32 - 1
+                            }
+                        };
                 }
                 None => {
                     self.pairs.insert_unique(hash, Pair { name, value, series: slot }, |p| hash_of(p.name, p.value));
                     of_name.values.push(value);
                 }
             }
+        }
+    }
+
+    /// Takes the series in `slots` out of these label pairs, which are theirs, each listed once.
+    pub fn remove(&mut self, slots: &RoaringBitmap, pairs: &[(SymbolId, SymbolId)]) {
+        let mut last_name = None;
+        for &(name, value) in pairs {
+            if last_name.replace(name) != Some(name)
+                && let Ok(at) = self.names.binary_search_by_key(&name, |n| n.0)
+            {
+                let of_name = &mut self.names[at].1;
+                of_name.all -= slots;
+                if of_name.all.is_empty() {
+                    self.names.remove(at);
+                }
+            }
+            let hash = hash_of(name, value);
+            let Ok(mut entry) = self.pairs.find_entry(hash, |p| (p.name, p.value) == (name, value)) else { continue };
+            let pair = entry.get_mut();
+            let gone = if pair.series & MANY == 0 {
+                slots.contains(pair.series)
+            } else {
+                let idx = pair.series & !MANY;
+                let many = &mut self.many[idx as usize];
+                *many -= slots;
+                let left = many.len();
+                if left < 2 {
+                    if let Some(only) = many.min() {
+                        pair.series = only;
+                    }
+                    *many = RoaringBitmap::new();
+                    self.many_free.push(idx);
+                }
+                left == 0
+            };
+            if gone {
+                entry.remove();
+                if !self.untidy.contains(&name) {
+                    self.untidy.push(name);
+                }
+            }
+        }
+    }
+
+    /// Forgets values that have no series any more, and gives memory back. Cost: the values of the names concerned.
+    pub fn tidy(&mut self) {
+        for name in std::mem::take(&mut self.untidy) {
+            let Ok(at) = self.names.binary_search_by_key(&name, |n| n.0) else { continue };
+            let (pairs, values) = (&self.pairs, &mut self.names[at].1.values);
+            let mut seen = RoaringBitmap::new();
+            values.retain(|value| {
+                pairs.find(hash_of(name, *value), |p| (p.name, p.value) == (name, *value)).is_some()
+                    && seen.insert(*value)
+            });
+            if values.len() * 2 < values.capacity() {
+                values.shrink_to_fit();
+            }
+        }
+        if self.pairs.len() * 4 < self.pairs.capacity() {
+            self.pairs.shrink_to_fit(|p| hash_of(p.name, p.value));
         }
     }
 
@@ -157,6 +232,65 @@ impl Postings {
         };
         self.pairs.allocation_size()
             + self.many.iter().map(bitmap).sum::<usize>()
+            + (self.many_free.capacity() + self.untidy.capacity()) * 4
             + self.names.iter().map(|(_, n)| bitmap(&n.all) + n.values.capacity() * 4).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// After any adding and removing the postings are those of the series that are left.
+        #[test]
+        fn series_come_and_go(
+            steps in prop::collection::vec((any::<bool>(), prop::collection::vec(0u32..6, 3), any::<prop::sample::Index>()), 1..200),
+            tidy_each in 1usize..20,
+        ) {
+            let mut postings = Postings::default();
+            let mut model: BTreeMap<u32, Vec<SymbolId>> = BTreeMap::new();
+            for (n, (add, values, at)) in steps.into_iter().enumerate() {
+                // Names 10, 11, 12; a value of 0 means that the label is missing.
+                if add || model.is_empty() {
+                    let slot = (0..).find(|slot| !model.contains_key(slot)).unwrap();
+                    let pairs = (10u32..).zip(&values).filter(|(_, v)| **v > 0);
+                    let (names, values): (Vec<_>, Vec<_>) = pairs.map(|(n, v)| (n, *v)).unzip();
+                    postings.add(slot, &names, &values);
+                    model.insert(slot, names.into_iter().zip(values).flat_map(|(n, v)| [n, v]).collect());
+                } else {
+                    let some = at.index(model.len());
+                    let slots: Vec<u32> = model.keys().copied().filter(|s| *s as usize % (some + 1) == 0).collect();
+                    let gone: Vec<_> = slots.iter().map(|slot| model.remove(slot).unwrap()).collect();
+                    let pairs: BTreeSet<_> = gone.iter().flat_map(|l| l.chunks(2).map(|p| (p[0], p[1]))).collect();
+                    postings.remove(&slots.into_iter().collect(), &pairs.into_iter().collect::<Vec<_>>());
+                }
+                if n % tidy_each == 0 {
+                    postings.tidy();
+                }
+            }
+            postings.tidy();
+            for name in 10..13 {
+                let having = |value: Option<u32>| {
+                    let has = |labels: &[u32]| {
+                        labels.chunks(2).any(|p| p[0] == name && value.is_none_or(|value| value == p[1]))
+                    };
+                    let series = model.iter().filter(|(_, labels)| has(labels));
+                    series.map(|(slot, _)| *slot).collect::<RoaringBitmap>()
+                };
+                let mut values: Vec<u32> = postings.name(name).map_or(Vec::new(), |p| p.values.clone());
+                values.sort_unstable();
+                prop_assert_eq!(values, (1..6).filter(|v| !having(Some(*v)).is_empty()).collect::<Vec<_>>());
+                prop_assert_eq!(postings.name(name).map(|p| p.all.clone()).unwrap_or_default(), having(None));
+                for value in 1..6 {
+                    let found = postings.pair(name, value).map(Posting::to_bitmap).unwrap_or_default();
+                    prop_assert_eq!(found, having(Some(value)));
+                }
+            }
+        }
     }
 }

@@ -50,11 +50,19 @@ impl Place {
     }
 }
 
-/// The places of all references.
+/// The places of all references. References count up and old series go first, so pages are given back from the front.
 #[derive(Debug, Default)]
 pub(crate) struct Refs {
-    pages: Vec<Option<Box<[Place; PAGE]>>>,
+    pages: Vec<Option<Box<Page>>>,
     sparse: HashMap<u64, Place>,
+    /// Second and further references of a series, by its place: a log may name a series again.
+    aliases: HashMap<Place, Vec<u64>>,
+}
+
+#[derive(Debug)]
+struct Page {
+    places: [Place; PAGE],
+    n_used: usize,
 }
 
 impl Refs {
@@ -62,7 +70,7 @@ impl Refs {
     #[inline]
     pub fn get(&self, reference: u64) -> Place {
         match self.pages.get((reference >> PAGE_BITS) as usize) {
-            Some(Some(page)) => page[reference as usize % PAGE],
+            Some(Some(page)) => page.places[reference as usize % PAGE],
             Some(None) => Place::NONE,
             None => self.get_sparse(reference),
         }
@@ -84,11 +92,49 @@ impl Refs {
         if page >= self.pages.len() {
             self.pages.resize_with(page + 1, || None);
         }
-        self.pages[page].get_or_insert_with(|| Box::new([Place::NONE; PAGE]))[reference as usize % PAGE] = place;
+        let page = self.pages[page].get_or_insert_with(|| Box::new(Page { places: [Place::NONE; PAGE], n_used: 0 }));
+        let entry = &mut page.places[reference as usize % PAGE];
+        page.n_used += usize::from(*entry == Place::NONE);
+        *entry = place;
+    }
+
+    /// Another reference of the series at `place`.
+    pub fn set_alias(&mut self, reference: u64, place: Place) {
+        if self.get(reference) != place {
+            self.set(reference, place);
+            self.aliases.entry(place).or_default().push(reference);
+        }
+    }
+
+    /// Forgets the series at `place`, whose first reference is `reference`. Calls `each` with all its references.
+    pub fn remove(&mut self, reference: u64, place: Place, mut each: impl FnMut(u64)) {
+        let aliases = if self.aliases.is_empty() { None } else { self.aliases.remove(&place) };
+        for reference in aliases.into_iter().flatten().chain([reference]) {
+            if self.get(reference) == place {
+                self.remove_one(reference);
+                each(reference);
+            }
+        }
+    }
+
+    fn remove_one(&mut self, reference: u64) {
+        let page_idx = (reference >> PAGE_BITS) as usize;
+        let Some(Some(page)) = self.pages.get_mut(page_idx) else {
+            self.sparse.remove(&reference);
+            return;
+        };
+        page.places[reference as usize % PAGE] = Place::NONE;
+        page.n_used -= 1;
+        if page.n_used == 0 {
+            self.pages[page_idx] = None;
+        }
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.pages.capacity() * 8 + self.pages.iter().flatten().count() * PAGE * 4 + self.sparse.allocation_size()
+        self.pages.capacity() * 8
+            + self.pages.iter().flatten().count() * size_of::<Page>()
+            + self.sparse.allocation_size()
+            + self.aliases.allocation_size()
     }
 }
 
@@ -108,5 +154,25 @@ mod tests {
             assert_eq!(refs.get(reference), Place::new(i % SHARDS, i as u32), "{reference}");
         }
         assert_eq!(refs.get(2), Place::NONE);
+    }
+
+    #[test]
+    fn a_series_goes_with_all_its_references() {
+        let mut refs = Refs::default();
+        let (a, b) = (Place::new(1, 5), Place::new(2, 5));
+        refs.set(4096, a);
+        refs.set(4097, b);
+        refs.set_alias(7, a);
+        refs.set_alias(1 << 40, a);
+        refs.set_alias(4096, a);
+        let mut gone = Vec::new();
+        refs.remove(4096, a, |reference| gone.push(reference));
+        gone.sort_unstable();
+        assert_eq!(gone, [7, 4096, 1 << 40]);
+        assert_eq!([4096, 7, 1 << 40].map(|r| refs.get(r)), [Place::NONE; 3]);
+        assert_eq!(refs.get(4097), b);
+        refs.remove(4097, b, |_| {});
+        assert!(refs.pages.iter().all(Option::is_none), "pages without series have no memory");
+        assert!(refs.sparse.is_empty() && refs.aliases.is_empty());
     }
 }

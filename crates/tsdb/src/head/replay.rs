@@ -273,7 +273,7 @@ impl Session<'_> {
         place.slot() >= self.foreseen_from[place.shard()]
     }
 
-    /// Samples of the log. One that is not newer than its series is dropped silently: the log holds what was asked for,
+    /// Samples of the log. One that is not newer than its series, or before the valid time, is dropped silently: the log holds what was asked for,
     /// and an append that raced with another may have written what was then not stored. Returns how many belong to
     /// references that are not known.
     pub fn samples(&mut self, samples: impl Iterator<Item = BatchSample>) -> Result<u64, StorageError> {
@@ -311,7 +311,11 @@ impl Session<'_> {
         self.shared.check()?;
         let mut refs = self.head.refs.write();
         for (reference, place) in self.shared.moved.lock().drain(..) {
-            refs.set(reference, place);
+            // Elsewhere than foreseen, or another name of a series that is there already.
+            match self.head.shards[place.shard()].data.read().has(place.slot(), reference) {
+                true => refs.set(reference, place),
+                false => refs.set_alias(reference, place),
+            }
         }
         drop(refs);
         self.foreseen_from = self.head.slots_used();
@@ -378,7 +382,9 @@ impl<'a> Worker<'a> {
                 Some(slot) => slot,
                 None => {
                     let slot = data.create(hash, words, names, reference).ok_or_else(full)?;
-                    data.slots.get_mut(slot).set_logged();
+                    let new = data.slots.get_mut(slot);
+                    new.set_logged();
+                    new.take_fresh();
                     self.done.series += 1;
                     slot
                 }
@@ -391,6 +397,7 @@ impl<'a> Worker<'a> {
         for data in shards.iter().flatten() {
             data.check_room()?;
         }
+        let min_valid_time = self.head.min_valid_time();
         for sample in &load.samples {
             let shard = sample.place.shard();
             let Some(data) = shards[shard].as_deref_mut() else { return Err(gone()) };
@@ -398,7 +405,9 @@ impl<'a> Worker<'a> {
                 Some(foreseen) => self.real[shard][foreseen as usize],
                 None => sample.place.slot(),
             };
-            data.replay_sample(slot, sample.t, sample.v, &self.head.rules, &mut self.done);
+            if sample.t >= min_valid_time {
+                data.replay_sample(slot, sample.t, sample.v, &self.head.rules, &mut self.done);
+            }
         }
         Ok(())
     }

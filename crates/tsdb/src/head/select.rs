@@ -11,15 +11,18 @@ use smallvec::SmallVec;
 use fk_model::{Labels, Matcher};
 use fk_storage::{Control, Samples, SelectParams, SeriesSet, StorageError, TimeRange};
 
-use fk_chunk::{Encoding, xor};
+use fk_chunk::{Encoding, decode_range, xor};
 
-use super::arena::{self, ChunkBytes, Completed, FilePlace};
+use super::arena::{self, ChunkBytes, Completed};
 use super::buffers::{ChunkData, Run};
 use super::matching::Plan;
-use super::shard::ShardData;
+use super::shard::{Extent, ShardData};
 use super::slot::Conflict;
+use super::symbols::Symbols;
 use super::tombstones::{Extra, remove_deleted};
 use super::{Head, Place, SHARDS};
+use crate::chunks_head::FilePlace;
+use crate::chunks_head::format::ChunkRecord;
 
 /// Slots copied while a shard's lock is held.
 const SLOTS_GROUP: usize = 2048;
@@ -46,6 +49,8 @@ struct Entry {
 /// The series of a select.
 pub(super) struct HeadSet {
     head: Arc<Head>,
+    /// Keeps the label ids good.
+    _pin: Arc<()>,
     /// In-order samples before this time, ms, are not looked at: they may go while the set is read.
     in_order_mint: i64,
     /// Counts what is read.
@@ -59,8 +64,8 @@ pub(super) struct HeadSet {
 /// What a search has found.
 pub(super) struct Found {
     slots: [RoaringBitmap; SHARDS],
-    /// Slots there were when the search began.
-    searched: [u32; SHARDS],
+    /// What there was when the search began.
+    searched: [Extent; SHARDS],
 }
 
 impl Found {
@@ -68,7 +73,25 @@ impl Found {
     pub(super) fn of_shard(&self, shard: usize) -> impl Iterator<Item = u32> {
         self.slots[shard].iter()
     }
+
+    /// Whether no series has been removed since the search.
+    pub(super) fn is_current(&self, head: &Head) -> bool {
+        let epochs = head.shards.iter().map(|shard| shard.data.read().extent().epoch);
+        epochs.eq(self.searched.iter().map(|searched| searched.epoch))
+    }
 }
+
+/// Why what was found cannot be visited.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Obstacle {
+    /// A series has moved on by two commits.
+    Conflict,
+    /// Series were removed since the search.
+    Removed,
+}
+
+/// Searches that are begun again because series were removed meanwhile, before everything is looked at under lock.
+const SEARCHES_MAX: usize = 3;
 
 impl Head {
     /// The series that all matchers accept; see [`fk_storage::Queryable::select`]. Without `sorted` they come in order
@@ -96,12 +119,21 @@ impl Head {
         if !self.reaches(params.range, in_order_mint) {
             return Ok(Box::new(set));
         }
-        // Noted before the search: series of later commits may be missed, and their samples are not to be seen anyway.
-        let seen = self.commits.load(Ordering::Acquire);
-        let found = self.search(matchers, control)?;
-        match self.visit(&found, seen, params.range, control, &mut set)? {
-            Ok(()) => {}
-            Err(Conflict) => self.visit_locked(&found, matchers, params.range, &mut set),
+        let mut searches = 0;
+        loop {
+            searches += 1;
+            // Noted before the search: series of later commits may be missed, and their samples are not to be seen anyway.
+            let seen = self.commits.load(Ordering::Acquire);
+            let found = self.search(matchers, control)?;
+            match self.visit(&found, seen, params.range, control, &mut set)? {
+                Ok(()) => {}
+                Err(Obstacle::Removed) if searches < SEARCHES_MAX => {
+                    set.clear();
+                    continue;
+                }
+                Err(_) => self.visit_locked(&found, matchers, params.range, &mut set),
+            }
+            break;
         }
         set.entries.sort_unstable_by_key(|e| e.reference);
         if params.sorted {
@@ -127,7 +159,7 @@ impl Head {
     pub(super) fn search(&self, matchers: &[Matcher], control: &Control) -> Result<Found, StorageError> {
         // Counted before the plan is made: it knows all strings of the series counted. Those that come later have no
         // sample this reader may see, and `visit_locked` asks them one by one.
-        let searched = array::from_fn(|i| self.shards[i].data.read().slots.len() as u32);
+        let searched = array::from_fn(|i| self.shards[i].data.read().extent());
         let mut found = Found { slots: Default::default(), searched };
         let mut plan = Plan::new(matchers, &self.symbols.read());
         if plan.nothing {
@@ -138,12 +170,17 @@ impl Head {
                 control.check()?;
                 let outcome = {
                     let symbols = self.symbols.read();
-                    plan.find(&shard.data.read(), &symbols)
+                    let data = shard.data.read();
+                    plan.find(&data, &symbols).map(|mut slots| {
+                        for slot in data.created_since(&searched[i]) {
+                            slots.remove(slot);
+                        }
+                        slots
+                    })
                 };
                 match outcome {
                     Ok(slots) => {
                         found.slots[i] = slots;
-                        found.slots[i].remove_range(searched[i]..);
                         break;
                     }
                     Err(untested) => {
@@ -167,7 +204,7 @@ impl Head {
         range: TimeRange,
         control: &Control,
         set: &mut HeadSet,
-    ) -> Result<Result<(), Conflict>, StorageError> {
+    ) -> Result<Result<(), Obstacle>, StorageError> {
         let total: u64 = found.slots.iter().map(RoaringBitmap::len).sum();
         set.entries.reserve(total as usize);
         for (i, shard) in self.shards.iter().enumerate() {
@@ -176,9 +213,12 @@ impl Head {
             while left > 0 {
                 control.check()?;
                 let data = shard.data.read();
+                if data.extent().epoch != found.searched[i].epoch {
+                    return Ok(Err(Obstacle::Removed));
+                }
                 for slot in slots.by_ref().take(SLOTS_GROUP) {
                     if set.visit(&data, i, slot, seen, range).is_err() {
-                        return Ok(Err(Conflict));
+                        return Ok(Err(Obstacle::Conflict));
                     }
                 }
                 left = left.saturating_sub(SLOTS_GROUP);
@@ -190,23 +230,23 @@ impl Head {
     /// The same with all shards held at once, so that everything there is belongs to finished commits.
     pub(super) fn visit_locked(&self, found: &Found, matchers: &[Matcher], range: TimeRange, set: &mut HeadSet) {
         self.metrics.select_conflicts.fetch_add(1, Ordering::Relaxed);
-        set.entries.clear();
-        set.words.clear();
-        set.extras.clear();
+        set.clear();
         let symbols = self.symbols.read();
         let shards: [_; SHARDS] = array::from_fn(|i| self.shards[i].data.read());
         for (i, data) in shards.iter().enumerate() {
-            let matches = |slot: &u32| {
-                let words = data.words_of(*slot);
-                matchers
-                    .iter()
-                    .all(|m| m.matches(symbols.pairs(words).find(|(n, _)| *n == m.name).map_or("", |(_, v)| v)))
-            };
-            // Series that came after the search are few; they are asked one by one.
-            let new = (found.searched[i]..data.slots.len() as u32).filter(matches);
-            for slot in found.slots[i].iter().chain(new) {
-                // Nothing is newer than the end of time, so there is no conflict.
+            let matches = |slot: &u32| matches(data, &symbols, matchers, *slot);
+            // Nothing is newer than the end of time, so there is no conflict.
+            let mut visit = |slot| {
                 let _ = set.visit(data, i, slot, u64::MAX, range);
+            };
+            if data.extent().epoch == found.searched[i].epoch {
+                // Series that came after the search are few; they are asked one by one.
+                found.slots[i]
+                    .iter()
+                    .chain(data.created_since(&found.searched[i]).filter(matches))
+                    .for_each(&mut visit);
+            } else {
+                data.occupied().iter().filter(matches).for_each(&mut visit);
             }
         }
     }
@@ -221,6 +261,7 @@ impl Head {
         control: &Control,
     ) -> Result<Vec<String>, StorageError> {
         control.check()?;
+        let _pin = self.pin();
         let Some(name) = self.symbols.read().find(name).filter(|_| self.reaches(range, i64::MIN)) else {
             return Ok(Vec::new());
         };
@@ -248,6 +289,7 @@ impl Head {
         control: &Control,
     ) -> Result<Vec<String>, StorageError> {
         control.check()?;
+        let _pin = self.pin();
         let mut names = RoaringBitmap::new();
         if !self.reaches(range, i64::MIN) {
             return Ok(Vec::new());
@@ -282,6 +324,14 @@ impl Head {
                 control.check()?;
                 let symbols = self.symbols.read();
                 let data = shard.data.read();
+                if data.extent().epoch != found.searched[i].epoch {
+                    // Series were removed meanwhile, so slots may have others: all are asked, those seen before again.
+                    for slot in data.occupied().iter().filter(|slot| matches(&data, &symbols, matchers, *slot)) {
+                        let words = data.words_of(slot);
+                        each(symbols.schema(words[0]), words);
+                    }
+                    break;
+                }
                 for slot in slots.by_ref().take(SLOTS_GROUP) {
                     let words = data.words_of(slot);
                     each(symbols.schema(words[0]), words);
@@ -300,16 +350,46 @@ impl Head {
     }
 }
 
+/// Whether all matchers accept a series, asked by its strings.
+fn matches(data: &ShardData, symbols: &Symbols, matchers: &[Matcher], slot: u32) -> bool {
+    let words = data.words_of(slot);
+    matchers.iter().all(|m| m.matches(symbols.pairs(words).find(|(n, _)| *n == m.name).map_or("", |(_, v)| v)))
+}
+
+impl Head {
+    /// Calls `look` with a chunk of a file.
+    pub(super) fn read_chunk<R>(
+        &self,
+        place: FilePlace,
+        reference: u64,
+        look: impl FnOnce(&ChunkRecord<'_>) -> R,
+    ) -> Result<R, StorageError> {
+        let Some(files) = &self.files else { return Err(StorageError::Unsupported("a head chunk without files")) };
+        let result = files.read(place, reference, look);
+        if let Err(StorageError::Corrupt { .. }) = result {
+            self.metrics.chunk_corruptions.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
 impl HeadSet {
     pub(super) fn new(head: &Arc<Head>, in_order_mint: i64) -> HeadSet {
         HeadSet {
             head: Arc::clone(head),
+            _pin: head.pin(),
             in_order_mint,
             control: Control::new(),
             entries: Vec::new(),
             words: Vec::new(),
             extras: HashMap::new(),
         }
+    }
+
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.words.clear();
+        self.extras.clear();
     }
 
     /// The part of a range in which in-order samples are looked for.
@@ -379,7 +459,7 @@ enum Piece {
     Bytes(Encoding, usize, usize),
     Run(Run),
     /// In a file of `chunks_head/`.
-    File(Encoding, FilePlace),
+    File(FilePlace),
 }
 
 /// Copies of the chunks of one series; on the stack as long as they are as large as usual.
@@ -410,6 +490,10 @@ impl Pieces {
 
     /// Copies the chunks of a series that may have samples in the range.
     fn collect(&mut self, data: &ShardData, entry: &Entry, range: TimeRange) {
+        if !data.has(entry.place.slot(), entry.reference) {
+            // The series was removed, so all its samples are before what the set shows.
+            return;
+        }
         let slot = data.slots.get(entry.place.slot());
         let mut next = slot.completed();
         let completed_since = slot.n_completed().wrapping_sub(entry.n_completed);
@@ -439,28 +523,38 @@ impl Pieces {
 
     fn push_completed(&mut self, chunk: &Completed<'_>, samples_max: u16) {
         let piece = match chunk.bytes {
-            ChunkBytes::Staged(bytes) => {
+            ChunkBytes::Staged(_, bytes) => {
                 let start = self.bytes.len();
                 self.bytes.extend_from_slice(bytes);
                 Piece::Bytes(chunk.encoding, start, self.bytes.len())
             }
-            ChunkBytes::File(place) => Piece::File(chunk.encoding, place),
+            ChunkBytes::File(place) => Piece::File(place),
         };
         self.pieces.push((piece, samples_max));
     }
 
-    fn decode(&self, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
+    fn decode(&self, set: &HeadSet, reference: u64, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
         let TimeRange { mint, maxt } = range;
         for (piece, samples_max) in self.pieces.iter().rev() {
             let samples_max = usize::from(*samples_max);
-            match piece {
-                Piece::Run(run) => run.decode_range(samples_max, mint, maxt, &mut out.t, &mut out.v),
-                Piece::Bytes(Encoding::Xor, start, end) => {
-                    xor::decode_range(&self.bytes[*start..*end], samples_max, mint, maxt, &mut out.t, &mut out.v)
-                        .map_err(|e| corrupt(&e))?;
+            let decoded = match piece {
+                Piece::Run(run) => {
+                    run.decode_range(samples_max, mint, maxt, &mut out.t, &mut out.v);
+                    Ok(())
                 }
-                Piece::Bytes(..) | Piece::File(..) => return Err(StorageError::Unsupported("this chunk encoding")),
-            }
+                Piece::Bytes(encoding, start, end) => {
+                    decode_range(*encoding, &self.bytes[*start..*end], samples_max, mint, maxt, out)
+                }
+                Piece::File(place) => set.head.read_chunk(*place, reference, |record| {
+                    set.control.count_chunk_bytes(record.data.len());
+                    decode_range(record.encoding, record.data, samples_max, mint, maxt, out)
+                })?,
+            };
+            decoded.map_err(|e| StorageError::Corrupt {
+                path: "head".to_owned(),
+                offset: 0,
+                reason: format!("series {reference}: {e}"),
+            })?;
         }
         Ok(())
     }
@@ -500,7 +594,7 @@ impl SeriesSet for HeadSet {
             let mut pieces = Pieces::default();
             pieces.collect(&self.head.shards[entry.place.shard()].data.read(), entry, in_order);
             self.control.count_chunk_bytes(pieces.bytes.len());
-            pieces.decode(in_order, out)?;
+            pieces.decode(self, entry.reference, in_order, out)?;
         }
         match entry.extra {
             true => self.add_extra(entry, range, out),

@@ -1,7 +1,10 @@
 //! One shard: a part of the series with everything that belongs to them, behind one lock.
 
+use std::sync::atomic::AtomicU64;
+
 use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
+use roaring::RoaringBitmap;
 
 use fk_model::Labels;
 use fk_storage::StorageError;
@@ -12,17 +15,28 @@ use super::ooo::OooShard;
 use super::paged::{Paged, Words};
 use super::postings::{Postings, SLOTS_MAX};
 use super::slot::Slot;
-use super::symbols::Symbols;
+use super::symbols::{SymbolId, Symbols};
 use super::tombstones::Tombstones;
 
 /// A shard and its locks. Order of locks: `gate` before `data`; several shards ascending.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shard {
     /// Held by an append from before it looks at the slots until they have changed, so that what it checked still holds
     /// after its write to the log. Readers do not take it: they never wait for the disk.
     pub gate: Mutex<Gate>,
     /// The series. Held for writing only while memory changes.
     pub data: RwLock<ShardData>,
+    /// Counts removals of series; changed behind them, with the gate held. An append that looked up places before it had
+    /// the gate notices by this that they may be out of date.
+    pub removals: AtomicU64,
+}
+
+impl Shard {
+    /// Without series; chunks seldom span more than `range_ms`.
+    pub fn new(range_ms: i64) -> Shard {
+        let data = ShardData { arena: Arena::new(range_ms), ..ShardData::default() };
+        Shard { gate: Mutex::default(), data: RwLock::new(data), removals: AtomicU64::new(0) }
+    }
 }
 
 /// What appends remember of the batch at hand: 4 bytes per series.
@@ -62,6 +76,14 @@ impl Gate {
         self.marks[slot as usize] = self.base + idx as u32;
     }
 
+    /// Gives back the memory for slots beyond `slots`.
+    pub fn shrink(&mut self, slots: usize) {
+        if slots < self.marks.len() {
+            self.marks.truncate(slots);
+            self.marks.shrink_to_fit();
+        }
+    }
+
     pub fn memory_bytes(&self) -> usize {
         self.marks.capacity() * 4
     }
@@ -82,6 +104,10 @@ struct IndexEntry {
 }
 
 /// The series of a shard.
+///
+/// Slots of removed series are *vacant*: they have no chunk, no label, reference 0, and nothing leads to them. New series
+/// take the lowest vacant slot. Whoever keeps slot numbers while the lock is not held (a search, a series set) has to
+/// notice that a slot has another series: by [`ShardData::epoch`], or by the reference of the series.
 #[derive(Debug, Default)]
 pub(crate) struct ShardData {
     pub slots: Paged<Slot>,
@@ -96,6 +122,20 @@ pub(crate) struct ShardData {
     pub ooo: OooShard,
     /// What was deleted.
     pub tombstones: Tombstones,
+    /// Slots without series.
+    vacant: RoaringBitmap,
+    /// Vacant slots that have got a series since the epoch began.
+    reused: Vec<u32>,
+    /// Counts the times that series were removed.
+    epoch: u64,
+}
+
+/// What there was at some moment, to tell later what is new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub epoch: u64,
+    pub n_slots: u32,
+    n_reused: usize,
 }
 
 /// The table keeps 32 bits of the hash, so that it can grow without looking at any label.
@@ -125,15 +165,105 @@ impl ShardData {
 
     /// Makes a series that does not exist yet; `names` are those of the schema. `None` if the shard is full.
     pub fn create(&mut self, hash: u32, words: &[u32], names: &[u32], reference: u64) -> Option<u32> {
-        if self.slots.len() >= SLOTS_MAX {
+        if self.slots.len() >= SLOTS_MAX && self.vacant.is_empty() {
             return None;
         }
         let info = Info { reference, words: self.words.push(words)?, words_len: words.len() as u16 };
-        self.info.push(info);
-        let slot = self.slots.push(Slot::fresh()) as u32;
+        let slot = match self.vacant.min() {
+            Some(slot) => {
+                self.vacant.remove(slot);
+                self.reused.push(slot);
+                (*self.info.get_mut(slot), *self.slots.get_mut(slot)) = (info, Slot::fresh());
+                slot
+            }
+            None => {
+                self.info.push(info);
+                self.slots.push(Slot::fresh()) as u32
+            }
+        };
         self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |e| spread(e.hash));
         self.postings.add(slot, names, &words[1..]);
         Some(slot)
+    }
+
+    /// How many series there are.
+    pub fn n_series(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The slots that have a series.
+    pub fn occupied(&self) -> RoaringBitmap {
+        let mut all = RoaringBitmap::new();
+        all.insert_range(0..self.slots.len() as u32);
+        all - &self.vacant
+    }
+
+    /// Whether a slot has the series with this reference, and not another one since.
+    #[inline]
+    pub fn has(&self, slot: u32, reference: u64) -> bool {
+        self.info.find(slot).is_some_and(|info| info.reference == reference)
+    }
+
+    /// What there is now.
+    pub fn extent(&self) -> Extent {
+        Extent { epoch: self.epoch, n_slots: self.slots.len() as u32, n_reused: self.reused.len() }
+    }
+
+    /// The slots that have got a series since `extent` of the same epoch.
+    pub fn created_since(&self, extent: &Extent) -> impl Iterator<Item = u32> + '_ {
+        let reused = self.reused.get(extent.n_reused..).unwrap_or_default();
+        reused.iter().copied().chain(extent.n_slots..self.slots.len() as u32)
+    }
+
+    /// Takes series away, without leaving a trace but a vacant slot each. `hashes` are those of their labels, `pairs` their
+    /// label pairs, each once, in order. The caller holds the gate.
+    pub fn remove(&mut self, slots: &[(u32, u32)], pairs: &[(SymbolId, SymbolId)]) {
+        let mut gone = RoaringBitmap::new();
+        for &(slot, hash) in slots {
+            if let Ok(entry) = self.index.find_entry(spread(hash), |e| e.slot == slot) {
+                entry.remove();
+            }
+            let info = std::mem::take(self.info.get_mut(slot));
+            self.words.free(info.words, usize::from(info.words_len));
+            self.slots.get_mut(slot).clear(&mut self.slabs, &mut self.arena);
+            self.tombstones.remove(slot);
+            gone.insert(slot);
+        }
+        self.postings.remove(&gone, pairs);
+        self.vacant |= gone;
+        self.reused.clear();
+        self.epoch += 1;
+    }
+
+    /// Moves the labels of a series if their page is nearly empty otherwise.
+    pub fn tidy_words(&mut self, slot: u32) {
+        let info = *self.info.get(slot);
+        if info.reference != 0 && self.words.is_sparse(info.words) {
+            let run = self.words_of(slot).to_vec();
+            if let Some(words) = self.words.push(&run) {
+                self.words.free(info.words, run.len());
+                self.info.get_mut(slot).words = words;
+            }
+        }
+    }
+
+    /// Gives memory back after series have been removed.
+    pub fn tidy(&mut self) {
+        self.postings.tidy();
+        let mut len = self.slots.len() as u32;
+        while len > 0 && self.vacant.remove(len - 1) {
+            len -= 1;
+        }
+        if (len as usize) < self.slots.len() {
+            self.slots.truncate(len as usize);
+            self.info.truncate(len as usize);
+            self.reused.clear();
+            self.epoch += 1;
+        }
+        self.vacant.optimize();
+        if self.index.len() * 4 < self.index.capacity() {
+            self.index.shrink_to_fit(|e| spread(e.hash));
+        }
     }
 
     /// The label ids of a series: schema, values.

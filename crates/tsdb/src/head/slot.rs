@@ -82,7 +82,8 @@ impl Slot {
         (self.open.count > 0).then_some((self.open.t, self.open.v))
     }
 
-    /// Time of the newest sample.
+    /// Time of the newest sample of any kind.
+    #[inline]
     pub fn last_time(&self) -> Option<i64> {
         (self.open.count > 0).then_some(self.open.t)
     }
@@ -98,6 +99,11 @@ impl Slot {
     /// A slot for a series that has just been made.
     pub fn fresh() -> Slot {
         Slot { flags: FRESH, ..Slot::default() }
+    }
+
+    /// Whether the series is new since the last truncation.
+    pub fn is_fresh(&self) -> bool {
+        self.flags & FRESH != 0
     }
 
     /// Whether the series is new since the last truncation; it is no more from now on.
@@ -152,6 +158,11 @@ impl Slot {
         }
         arena.drop_list(self.completed);
         *self = Slot::default();
+    }
+
+    /// Samples of the open chunk.
+    pub fn open_count(&self) -> u16 {
+        self.open.count
     }
 
     /// Time of the first sample of the open chunk.
@@ -289,7 +300,7 @@ mod tests {
     const RULES: CutRules = CutRules { samples: 120, range_ms: 7_200_000 };
 
     fn staged<'a>(chunk: &Completed<'a>) -> &'a [u8] {
-        let ChunkBytes::Staged(bytes) = chunk.bytes else { panic!("nothing has been moved") };
+        let ChunkBytes::Staged(_, bytes) = chunk.bytes else { panic!("nothing has been moved") };
         bytes
     }
 

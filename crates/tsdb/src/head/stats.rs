@@ -1,6 +1,6 @@
 //! Numbers about the head, for the status pages and the metrics.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 
@@ -74,10 +74,10 @@ impl Head {
             (status.symbols, status.symbol_bytes) = (symbols.len(), symbols.memory_bytes());
         }
         for shard in &self.shards {
-            status.series += shard.data.read().slots.len();
+            status.series += shard.data.read().n_series();
         }
-        // Chunks only leave the head when it is cut, which counts them then.
-        status.chunks = self.metrics.chunks_created.load(Ordering::Relaxed) as usize;
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed) as usize;
+        status.chunks = load(&self.metrics.chunks_created).saturating_sub(load(&self.metrics.chunks_removed));
         status
     }
 

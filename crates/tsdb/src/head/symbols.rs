@@ -23,10 +23,28 @@ const OFFSET_BITS: u32 = 21;
 /// Most strings a head keeps.
 const SYMBOLS_MAX: usize = u32::MAX as usize - 1;
 
+/// The place of a string that is no more.
+const NO_TEXT: u64 = u64::MAX;
+
 /// All strings and schemas of a head.
+///
+/// A string goes in three steps, so that ids in the hands of readers stay good. While the ids in use are collected
+/// ([`Symbols::begin_mark`]), ids that are given out are noted. Strings not in use are then forgotten by name
+/// ([`Symbols::condemn`]): their text can still be read by its id, but whoever comes with the same text gets another id. And
+/// when no reader of that time is left the text goes and the id is given out again ([`Symbols::release`]).
 #[derive(Debug, Default)]
 pub(crate) struct Symbols {
     pages: Vec<String>,
+    /// Bytes in use of each page.
+    page_live: Vec<usize>,
+    /// Pages without memory.
+    pages_free: Vec<u32>,
+    /// The page that grows.
+    page_current: usize,
+    ids_free: Vec<SymbolId>,
+    schemas_free: Vec<u32>,
+    /// While the ids in use are collected: strings and schemas given out meanwhile.
+    marks: Option<Marks>,
     /// Page, offset, length of each string, packed.
     places: Vec<u64>,
     ids: HashTable<SymbolId>,
@@ -34,6 +52,70 @@ pub(crate) struct Symbols {
     schema_ids: HashTable<u32>,
     hasher: RandomState,
     text_bytes: usize,
+}
+
+/// A set of strings and schemas.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    strings: Bits,
+    schemas: Bits,
+}
+
+#[derive(Debug, Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn insert(&mut self, id: u32) {
+        let word = id as usize / 64;
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (id % 64);
+    }
+
+    fn contains(&self, id: u32) -> bool {
+        self.0.get(id as usize / 64).is_some_and(|word| word >> (id % 64) & 1 == 1)
+    }
+}
+
+impl Marks {
+    /// The ids of a label set are in use. (The names follow from the schema.)
+    pub fn add_words(&mut self, words: &[u32]) {
+        if let Some((schema, values)) = words.split_first() {
+            self.schemas.insert(*schema);
+            self.add_strings(values);
+        }
+    }
+
+    pub fn add_strings(&mut self, ids: &[SymbolId]) {
+        ids.iter().for_each(|id| self.strings.insert(*id));
+    }
+
+    pub fn has_string(&self, id: SymbolId) -> bool {
+        self.strings.contains(id)
+    }
+
+    pub fn has_schema(&self, id: u32) -> bool {
+        self.schemas.contains(id)
+    }
+}
+
+/// What was condemned together.
+#[derive(Debug, Default)]
+pub(crate) struct Condemned {
+    strings: Vec<SymbolId>,
+    schemas: Vec<u32>,
+}
+
+impl Condemned {
+    pub fn is_empty(&self) -> bool {
+        self.strings.is_empty() && self.schemas.is_empty()
+    }
+
+    /// How many strings.
+    pub fn len(&self) -> usize {
+        self.strings.len()
+    }
 }
 
 impl Symbols {
@@ -51,25 +133,58 @@ impl Symbols {
     /// The id of `text`, given out now if need be; `None` when there are too many strings.
     pub fn intern(&mut self, text: &str) -> Option<SymbolId> {
         let hash = self.hasher.hash_one(text);
-        let Symbols { pages, places, ids, hasher, .. } = self;
-        if let Some(id) = ids.find(hash, |id| text_of(pages, places, *id) == text) {
-            return Some(*id);
+        let (pages, places) = (&self.pages, &self.places);
+        if let Some(&id) = self.ids.find(hash, |id| text_of(pages, places, *id) == text) {
+            if let Some(marks) = &mut self.marks {
+                marks.strings.insert(id);
+            }
+            return Some(id);
         }
-        if places.len() >= SYMBOLS_MAX {
+        if self.ids_free.is_empty() && self.places.len() >= SYMBOLS_MAX {
             return None;
         }
-        if pages.last().is_none_or(|page| page.len() + text.len() > page.capacity().min(PAGE_BYTES)) {
-            pages.push(String::with_capacity(PAGE_BYTES.max(text.len())));
-        }
-        let page = pages.last_mut().expect("pushed if there was none");
-        let place = (pages_index(page.len(), text.len())) | ((pages.len() as u64 - 1) << (LEN_BITS + OFFSET_BITS));
-        pages.last_mut().expect("not empty").push_str(text);
-        let id = places.len() as SymbolId;
-        places.push(place);
+        let place = self.put_text(text);
+        let id = match self.ids_free.pop() {
+            Some(id) => {
+                self.places[id as usize] = place;
+                id
+            }
+            None => {
+                self.places.push(place);
+                self.places.len() as SymbolId - 1
+            }
+        };
         self.text_bytes += text.len();
-        let (pages, places) = (&self.pages, &self.places);
-        ids.insert_unique(hash, id, |id| hasher.hash_one(text_of(pages, places, *id)));
+        if let Some(marks) = &mut self.marks {
+            marks.strings.insert(id);
+        }
+        let (pages, places, hasher) = (&self.pages, &self.places, &self.hasher);
+        self.ids.insert_unique(hash, id, |id| hasher.hash_one(text_of(pages, places, *id)));
         Some(id)
+    }
+
+    /// Keeps a text and returns its place.
+    fn put_text(&mut self, text: &str) -> u64 {
+        let has_room = |page: &String| page.len() + text.len() <= page.capacity().min(PAGE_BYTES);
+        if !self.pages.get(self.page_current).is_some_and(has_room) {
+            let page = String::with_capacity(PAGE_BYTES.max(text.len()));
+            self.page_current = match self.pages_free.pop() {
+                Some(idx) => {
+                    self.pages[idx as usize] = page;
+                    idx as usize
+                }
+                None => {
+                    self.pages.push(page);
+                    self.page_live.push(0);
+                    self.pages.len() - 1
+                }
+            };
+        }
+        let page = &mut self.pages[self.page_current];
+        let place = pages_index(page.len(), text.len()) | (self.page_current as u64) << (LEN_BITS + OFFSET_BITS);
+        page.push_str(text);
+        self.page_live[self.page_current] += text.len();
+        place
     }
 
     /// The ids of a label set: the schema first, then the values in order of their names. `None` as for `intern`.
@@ -87,14 +202,122 @@ impl Symbols {
 
     fn intern_schema(&mut self, names: &[SymbolId]) -> u32 {
         let hash = self.hasher.hash_one(names);
-        let Symbols { schemas, schema_ids, hasher, .. } = self;
-        if let Some(id) = schema_ids.find(hash, |id| *schemas[*id as usize] == *names) {
-            return *id;
+        let Symbols { schemas, schema_ids, hasher, schemas_free, marks, .. } = self;
+        let id = match schema_ids.find(hash, |id| *schemas[*id as usize] == *names) {
+            Some(id) => *id,
+            None => {
+                let id = match schemas_free.pop() {
+                    Some(id) => {
+                        schemas[id as usize] = names.into();
+                        id
+                    }
+                    None => {
+                        schemas.push(names.into());
+                        schemas.len() as u32 - 1
+                    }
+                };
+                schema_ids.insert_unique(hash, id, |id| hasher.hash_one(&*schemas[*id as usize]));
+                id
+            }
+        };
+        if let Some(marks) = marks {
+            marks.schemas.insert(id);
         }
-        let id = schemas.len() as u32;
-        schemas.push(names.into());
-        schema_ids.insert_unique(hash, id, |id| hasher.hash_one(&*schemas[*id as usize]));
         id
+    }
+
+    // === Forgetting strings ===
+
+    /// From now on, until [`Symbols::end_mark`], what is given out counts as used.
+    pub fn begin_mark(&mut self) {
+        self.marks = Some(Marks::default());
+    }
+
+    /// See [`Symbols::begin_mark`].
+    pub fn end_mark(&mut self) {
+        self.marks = None;
+    }
+
+    /// How many ids of strings, and of schemas, there are, free ones included.
+    pub fn id_counts(&self) -> (u32, u32) {
+        (self.places.len() as u32, self.schemas.len() as u32)
+    }
+
+    /// Forgets those of the schemas in `ids` by name that are neither in `used` nor were given out since the mark began; the
+    /// names of the others are added to `used`. To be called before the strings are condemned.
+    pub fn condemn_schemas(&mut self, ids: std::ops::Range<u32>, used: &mut Marks, condemned: &mut Condemned) {
+        let Symbols { schemas, schema_ids, hasher, marks, .. } = self;
+        for id in ids {
+            let Some(names) = schemas.get(id as usize) else { break };
+            if used.schemas.contains(id) || marks.as_ref().is_some_and(|m| m.schemas.contains(id)) {
+                names.iter().for_each(|name| used.strings.insert(*name));
+                continue;
+            }
+            let known = schema_ids.find_entry(hasher.hash_one(&**names), |other| *other == id);
+            if let Ok(known) = known {
+                known.remove();
+                condemned.schemas.push(id);
+            }
+        }
+    }
+
+    /// The same for the strings in `ids`.
+    pub fn condemn(&mut self, ids: std::ops::Range<u32>, used: &Marks, condemned: &mut Condemned) {
+        let Symbols { pages, places, ids: known, hasher, marks, .. } = self;
+        for id in ids {
+            let in_use = used.strings.contains(id) || marks.as_ref().is_some_and(|m| m.strings.contains(id));
+            if in_use || places.get(id as usize).is_none_or(|place| *place == NO_TEXT) {
+                continue;
+            }
+            let hash = hasher.hash_one(text_of(pages, places, id));
+            if let Ok(entry) = known.find_entry(hash, |other| *other == id) {
+                entry.remove();
+                condemned.strings.push(id);
+            }
+        }
+    }
+
+    /// Takes the text of at most `n` condemned strings away, and then the schemas. Nobody reads by their ids any more.
+    pub fn release(&mut self, condemned: &mut Condemned, n: usize) {
+        for id in condemned.strings.drain(condemned.strings.len().saturating_sub(n)..) {
+            let place = std::mem::replace(&mut self.places[id as usize], NO_TEXT);
+            let (page, len) = (page_of(place), (place & ((1 << LEN_BITS) - 1)) as usize);
+            self.text_bytes -= len;
+            self.page_live[page] -= len;
+            if self.page_live[page] == 0 && page != self.page_current {
+                self.pages[page] = String::new();
+                self.pages_free.push(page as u32);
+            }
+            self.ids_free.push(id);
+        }
+        if condemned.strings.is_empty() {
+            for id in condemned.schemas.drain(..) {
+                self.schemas[id as usize] = Box::default();
+                self.schemas_free.push(id);
+            }
+            if self.ids.len() * 4 < self.ids.capacity() {
+                let (pages, places, hasher) = (&self.pages, &self.places, &self.hasher);
+                self.ids.shrink_to_fit(|id| hasher.hash_one(text_of(pages, places, *id)));
+            }
+        }
+    }
+
+    /// Moves the texts of those of the strings in `ids` whose page is mostly unused.
+    pub fn compact(&mut self, ids: std::ops::Range<u32>) {
+        for id in ids {
+            let Some(&place) = self.places.get(id as usize) else { break };
+            let page = page_of(place);
+            if place == NO_TEXT || page == self.page_current || self.page_live[page] * 4 > PAGE_BYTES {
+                continue;
+            }
+            let text = self.get(id).to_owned();
+            self.places[id as usize] = self.put_text(&text);
+            self.page_live[page] -= text.len();
+            if self.page_live[page] == 0 {
+                self.pages[page] = String::new();
+                self.pages_free.push(page as u32);
+            }
+        }
     }
 
     /// The label names of a schema, ascending by text.
@@ -143,12 +366,12 @@ impl Symbols {
 
     /// How many strings there are.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.ids.len()
     }
 
     /// Bytes of text and tables.
     pub fn memory_bytes(&self) -> usize {
-        self.text_bytes + self.places.len() * 8 + self.ids.allocation_size()
+        self.text_bytes + self.places.len() * 8 + self.ids.allocation_size() + self.ids_free.capacity() * 4
     }
 }
 
@@ -157,11 +380,16 @@ fn pages_index(offset: usize, len: usize) -> u64 {
 }
 
 #[inline]
+fn page_of(place: u64) -> usize {
+    (place >> (LEN_BITS + OFFSET_BITS)) as usize
+}
+
+#[inline]
 fn text_of<'a>(pages: &'a [String], places: &[u64], id: SymbolId) -> &'a str {
-    let Some(&place) = places.get(id as usize) else { return "" };
+    let Some(&place) = places.get(id as usize).filter(|place| **place != NO_TEXT) else { return "" };
     let len = (place & ((1 << LEN_BITS) - 1)) as usize;
     let offset = (place >> LEN_BITS & ((1 << OFFSET_BITS) - 1)) as usize;
-    &pages[(place >> (LEN_BITS + OFFSET_BITS)) as usize][offset..offset + len]
+    &pages[page_of(place)][offset..offset + len]
 }
 
 #[cfg(test)]
@@ -213,5 +441,55 @@ mod tests {
                 assert_eq!(symbols.equal(a, labels_b), labels_a == labels_b);
             }
         }
+    }
+
+    #[test]
+    fn unused_strings_go_when_nobody_reads_them_any_more() {
+        let mut symbols = Symbols::default();
+        let (mut words, mut kept) = (Vec::new(), Vec::new());
+        for i in 0..20_000 {
+            let name = if i % 3 == 0 { "a".to_owned() } else { format!("name_{}", i % 7) };
+            let labels = Labels::from_pairs([(name, format!("value-{i}-{}", "x".repeat(i % 300)))]);
+            symbols.intern_labels(&labels, &mut words).unwrap();
+            if i % 3 == 0 && i % 50 == 0 {
+                kept.push((labels, words.clone()));
+            }
+        }
+        symbols.begin_mark();
+        let mut used = Marks::default();
+        kept.iter().for_each(|(_, words)| used.add_words(words));
+        // One comes back while the ids in use are collected.
+        let back = Labels::from_pairs([("a", "value-3-xxx")]);
+        symbols.intern_labels(&back, &mut words).unwrap();
+        kept.push((back, words.clone()));
+        let mut condemned = Condemned::default();
+        let (n, n_schemas) = symbols.id_counts();
+        symbols.condemn_schemas(0..n_schemas, &mut used, &mut condemned);
+        (0..n).step_by(1000).for_each(|at| symbols.condemn(at..at + 1000, &used, &mut condemned));
+        symbols.end_mark();
+        assert_eq!((condemned.len(), condemned.schemas.len()), (n as usize - kept.len() - 1, 7));
+        assert_eq!(symbols.len(), kept.len() + 1);
+        // A reader that has the id still reads the text; the same text now gets another id.
+        let (id, text) = (condemned.strings[0], symbols.get(condemned.strings[0]).to_owned());
+        assert!(!text.is_empty());
+        assert_eq!(symbols.find(&text), None);
+        assert_ne!(symbols.intern(&text), Some(id));
+        assert_eq!(symbols.get(id), text);
+
+        let before = symbols.pages.iter().map(String::capacity).sum::<usize>();
+        while !condemned.is_empty() {
+            symbols.release(&mut condemned, 1000);
+        }
+        (0..n).step_by(1000).for_each(|at| symbols.compact(at..at + 1000));
+        let after = symbols.pages.iter().map(String::capacity).sum::<usize>();
+        assert!(after * 2 <= before, "{after} bytes of {before}");
+        for (labels, words) in &kept {
+            assert_eq!(symbols.labels(words), *labels);
+            let mut again = Vec::new();
+            symbols.intern_labels(labels, &mut again).unwrap();
+            assert_eq!(again, *words);
+        }
+        // Ids are given out again.
+        (0..10_000).for_each(|i| assert!(symbols.intern(&format!("new {i}")).unwrap() < n));
     }
 }

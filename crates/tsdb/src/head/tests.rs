@@ -16,6 +16,8 @@ use fk_testkit::MemoryStorage;
 
 use super::{Head, HeadOptions, LogEntry};
 
+mod lifecycle;
+
 const ALL: TimeRange = TimeRange { mint: i64::MIN, maxt: i64::MAX };
 
 fn head() -> Arc<Head> {

@@ -187,9 +187,15 @@ impl Head {
         if found.series == 0 {
             return Ok(found);
         }
-        let slots = self.search(matchers, control)?;
-        // From here to the end nothing is appended, so the logs have deletions and samples in the order of memory.
-        let _gates = self.lock_gates();
+        // From here to the end nothing is appended, so the logs have deletions and samples in the order of memory. And no
+        // series is removed; where that happened since the search, slots may have other series.
+        let (slots, _gates) = loop {
+            let slots = self.search(matchers, control)?;
+            let gates = self.lock_gates();
+            if slots.is_current(self) {
+                break (slots, gates);
+            }
+        };
         let (mut in_order, mut out_of_order) = (Vec::new(), Vec::new());
         for (i, shard) in self.shards.iter().enumerate() {
             let data = shard.data.read();
