@@ -41,11 +41,27 @@ enum Hits {
     /// An expression that accepts (or refuses) a short list of texts: those of them that anybody has.
     Few(Vec<SymbolId>),
     /// Found out value by value.
-    Tested {
-        tested: RoaringBitmap,
-        hits: RoaringBitmap,
-    },
+    Tested(Verdicts),
 }
+
+/// What an expression says of the strings it was asked about: two bits per string, in pages that come when they are needed,
+/// because ids are dense and asking a bitmap costs more than many an expression.
+#[derive(Debug, Default)]
+struct Verdicts {
+    pages: Vec<Option<Box<Page>>>,
+    /// All hits.
+    hits: Vec<SymbolId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    tested: [u64; PAGE_WORDS],
+    hits: [u64; PAGE_WORDS],
+}
+
+/// A page has the verdicts of 4096 strings.
+const PAGE_WORDS: usize = 64;
+const PAGE_BITS: u32 = 12;
 
 /// Many values have to be asked before the shard can be searched: of which matcher, and which.
 #[derive(Debug)]
@@ -75,13 +91,13 @@ impl<'m> Plan<'m> {
                 },
                 (false, _) => match few(matcher, include) {
                     Some(texts) => Hits::Few(texts.iter().filter_map(|text| symbols.find(text)).collect()),
-                    None => Hits::Tested { tested: RoaringBitmap::new(), hits: RoaringBitmap::new() },
+                    None => Hits::Tested(Verdicts::default()),
                 },
             };
             plan.matchers.push(Planned { matcher, name, include, hits });
         }
         // Cheap sets first, so that expressions meet few candidates.
-        plan.matchers.sort_by_key(|m| (!m.include, matches!(m.hits, Hits::Tested { .. })));
+        plan.matchers.sort_by_key(|m| (!m.include, matches!(m.hits, Hits::Tested(_))));
         plan
     }
 
@@ -110,8 +126,8 @@ impl<'m> Plan<'m> {
                     combine(&mut found, Posting::Many(&slots), *include, data);
                     continue;
                 }
-                Hits::Tested { tested, hits } => {
-                    let mut hit = |value| test(matcher, value, *include, symbols, tested, hits);
+                Hits::Tested(verdicts) => {
+                    let mut hit = |value| verdicts.test(value, matcher, *include, symbols);
                     if let Some(candidates) = &mut found
                         && candidates.len() <= postings.values.len().min(VALUES_UNDER_LOCK_MAX) as u64
                     {
@@ -124,14 +140,15 @@ impl<'m> Plan<'m> {
                         *candidates = keep.collect();
                         continue;
                     }
-                    let untested: Vec<_> = postings.values.iter().copied().filter(|v| !tested.contains(*v)).collect();
+                    let untested: Vec<_> =
+                        postings.values.iter().copied().filter(|v| verdicts.get(*v).is_none()).collect();
                     if untested.len() > VALUES_UNDER_LOCK_MAX {
                         return Err(Untested { matcher_idx, values: untested });
                     }
                     for value in untested {
-                        test(matcher, value, *include, symbols, tested, hits);
+                        verdicts.test(value, matcher, *include, symbols);
                     }
-                    let of_hits = union(postings, *name, hits, data);
+                    let of_hits = union(postings, *name, verdicts, data);
                     combine(&mut found, Posting::Many(&of_hits), *include, data);
                     continue;
                 }
@@ -149,9 +166,9 @@ impl<'m> Plan<'m> {
     pub fn test(&mut self, untested: &Untested, from: usize, symbols: &Symbols) -> usize {
         let Planned { matcher, include, hits, .. } = &mut self.matchers[untested.matcher_idx];
         let end = untested.values.len().min(from + VALUES_GROUP);
-        if let Hits::Tested { tested, hits } = hits {
+        if let Hits::Tested(verdicts) = hits {
             for value in &untested.values[from..end] {
-                test(matcher, *value, *include, symbols, tested, hits);
+                verdicts.test(*value, matcher, *include, symbols);
             }
         }
         end
@@ -172,47 +189,67 @@ fn few(matcher: &Matcher, include: bool) -> Option<&[String]> {
     matcher.regex().and_then(|regex| regex.set_matches()).filter(|_| by_list)
 }
 
-fn test(
-    matcher: &Matcher,
-    value: SymbolId,
-    include: bool,
-    symbols: &Symbols,
-    tested: &mut RoaringBitmap,
-    hits: &mut RoaringBitmap,
-) -> bool {
-    if !tested.insert(value) {
-        return hits.contains(value);
+impl Verdicts {
+    fn place(value: SymbolId) -> (usize, usize, u64) {
+        let bit = value & ((1 << PAGE_BITS) - 1);
+        ((value >> PAGE_BITS) as usize, (bit / 64) as usize, 1 << (bit % 64))
     }
-    let hit = matcher.matches(symbols.get(value)) == include;
-    if hit {
-        hits.insert(value);
+
+    /// Whether the value is a hit; `None`: not asked yet.
+    #[inline]
+    fn get(&self, value: SymbolId) -> Option<bool> {
+        let (page, word, bit) = Verdicts::place(value);
+        let page = self.pages.get(page)?.as_ref()?;
+        (page.tested[word] & bit != 0).then_some(page.hits[word] & bit != 0)
     }
-    hit
+
+    /// Whether the value is a hit, found out now if need be.
+    #[inline]
+    fn test(&mut self, value: SymbolId, matcher: &Matcher, include: bool, symbols: &Symbols) -> bool {
+        let (page, word, bit) = Verdicts::place(value);
+        if page >= self.pages.len() {
+            self.pages.resize(page + 1, None);
+        }
+        let empty = || Box::new(Page { tested: [0; PAGE_WORDS], hits: [0; PAGE_WORDS] });
+        let page = self.pages[page].get_or_insert_with(empty);
+        if page.tested[word] & bit != 0 {
+            return page.hits[word] & bit != 0;
+        }
+        page.tested[word] |= bit;
+        let hit = matcher.matches(symbols.get(value)) == include;
+        if hit {
+            page.hits[word] |= bit;
+            self.hits.push(value);
+        }
+        hit
+    }
 }
 
 /// The slots with a hit.
-fn union(postings: &NamePostings, name: SymbolId, hits: &RoaringBitmap, data: &ShardData) -> RoaringBitmap {
-    let values = postings.values.iter().filter(|v| hits.contains(**v));
-    let n = values.clone().count();
+fn union(postings: &NamePostings, name: SymbolId, verdicts: &Verdicts, data: &ShardData) -> RoaringBitmap {
+    let add = |slots: &mut RoaringBitmap, value: SymbolId| {
+        if let Some(posting) = data.postings.pair(name, value) {
+            posting.add_to(slots);
+        }
+    };
+    let mut union = RoaringBitmap::new();
+    // Few hits are looked up one by one, whether this shard has them or not.
+    if verdicts.hits.len() < postings.values.len() / 4 {
+        verdicts.hits.iter().for_each(|value| add(&mut union, *value));
+        return union;
+    }
+    let is_hit = |value: &SymbolId| verdicts.get(*value) == Some(true);
+    let n = postings.values.iter().filter(|v| is_hit(v)).count();
     if n == postings.values.len() {
         return postings.all.clone();
     }
-    let mut union = RoaringBitmap::new();
     // The smaller side is put together; the rest follows from all series with the name.
     if n * 2 > postings.values.len() {
         let mut others = RoaringBitmap::new();
-        for value in postings.values.iter().filter(|v| !hits.contains(**v)) {
-            if let Some(posting) = data.postings.pair(name, *value) {
-                posting.add_to(&mut others);
-            }
-        }
+        postings.values.iter().filter(|v| !is_hit(v)).for_each(|value| add(&mut others, *value));
         return &postings.all - others;
     }
-    for value in values {
-        if let Some(posting) = data.postings.pair(name, *value) {
-            posting.add_to(&mut union);
-        }
-    }
+    postings.values.iter().filter(|v| is_hit(v)).for_each(|value| add(&mut union, *value));
     union
 }
 
