@@ -5,7 +5,9 @@
 //! acknowledged is lost when the process is killed. What a power cut may take is bounded by [`Db::sync`], which the
 //! owner calls every second.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,10 +21,11 @@ use fk_storage::{
 };
 
 use crate::chunks_head::ChunkFiles;
+use crate::compact::uploads::Uploads;
 use crate::head::{DeletedFromHead, DeletionLogs, Head, HeadOptions, HeadStats, HeadStatus, LogEntry, Spilled};
 use crate::lockfile::{LockError, Lockfile};
-use crate::maintain::{Deletion, Maintained, Now, Quarantined};
-use crate::metrics::DbMetrics;
+use crate::maintain::{Now, Quarantined, Upkeep};
+use crate::metrics::{DbMetrics, UpkeepMetrics};
 use crate::read::Reader;
 use crate::replay::{ReplayProgress, Replayed, replay};
 use crate::view::Views;
@@ -32,6 +35,8 @@ use fk_wal::record::{encode_samples, encode_series, encode_tombstones};
 use fk_wal::{Compression, Start, Wal, WalError, WalStats};
 use wbl::Wbl;
 
+mod admin;
+pub(crate) mod blocks;
 pub mod options;
 pub mod wbl;
 
@@ -72,6 +77,9 @@ pub enum DbError {
         /// Files or directories, separated by commas.
         names: String,
     },
+    /// The directory could not be looked through for blocks.
+    #[error("looking for blocks: {0}")]
+    Blocks(StorageError),
     /// An option cannot be used.
     #[error(transparent)]
     Option(#[from] OptionError),
@@ -89,12 +97,17 @@ pub enum DbError {
 /// An open data directory. A handle to be shared by an `Arc`.
 #[derive(Debug)]
 pub struct Db {
-    path: PathBuf,
-    head: Arc<Head>,
-    /// What readers see: the blocks, and from when on the head is asked.
-    views: Views<Block>,
-    wal: Wal,
-    wbl: Wbl,
+    pub(crate) path: PathBuf,
+    pub(crate) head: Arc<Head>,
+    /// What readers see: the blocks, and from when on the head is asked. Published with the upkeep's lock held.
+    pub(crate) views: Views<Block>,
+    pub(crate) wal: Wal,
+    pub(crate) wbl: Wbl,
+    /// As they were given, put right; what can change is in `config`.
+    pub(crate) options: DbOptions,
+    pub(crate) upkeep: Mutex<Upkeep>,
+    pub(crate) upkeep_metrics: UpkeepMetrics,
+    pub(crate) quarantined: Mutex<Vec<Quarantined>>,
     /// Whether senders of pushed samples get their answer after a sync only.
     durable_pushes: bool,
     wal_compression: &'static str,
@@ -102,7 +115,7 @@ pub struct Db {
     lock: Mutex<Option<Lockfile>>,
     closed: AtomicBool,
     was_clean: Option<bool>,
-    config: RwLock<TsdbConfig>,
+    pub(crate) config: RwLock<TsdbConfig>,
     replayed: Replayed,
     /// Memory for records, reused.
     buffers: Mutex<Vec<Records>>,
@@ -139,6 +152,11 @@ impl Db {
             false => None,
         };
         refuse_unsupported(vfs, &options.path)?;
+        let now = options.now.unwrap_or_else(Now::of_machine);
+        blocks::remove_leftovers(vfs, &options.path).map_err(DbError::Blocks)?;
+        let mut upkeep = new_upkeep(&options);
+        let upkeep_metrics = UpkeepMetrics::default();
+        let (views, quarantined) = open_blocks(&options, &mut upkeep, &upkeep_metrics, now)?;
         let head_options = HeadOptions {
             samples_per_chunk: options.samples_per_chunk,
             chunk_range_ms: options.min_block_ms,
@@ -148,6 +166,7 @@ impl Db {
         let files = ChunkFiles::new(Arc::clone(&options.vfs), options.path.join(CHUNKS_HEAD_DIR));
         let head = Head::with_files(head_options, Some(files));
         let wal_dir = options.path.join(WAL_DIR);
+        head.set_min_valid_time(views.pin().head_mint);
         let replayed = replay(vfs, &wal_dir, Start::Checkpoint, &head, progress)?;
         let (wbl, out_of_order) = Wbl::open(Arc::clone(&options.vfs), &options.path, options.wal, &head)?;
         let wal = Wal::open(Arc::clone(&options.vfs), &wal_dir, options.wal)?;
@@ -157,7 +176,10 @@ impl Db {
         Ok(Db {
             path: options.path.clone(),
             head: Arc::new(head),
-            views: Views::default(),
+            views,
+            upkeep: Mutex::new(upkeep),
+            upkeep_metrics,
+            quarantined: Mutex::new(quarantined),
             wal,
             wbl,
             durable_pushes: options.durable_pushes,
@@ -173,6 +195,7 @@ impl Db {
             replayed: Replayed { out_of_order, ..replayed },
             buffers: Mutex::default(),
             syncs: Mutex::default(),
+            options,
         })
     }
 
@@ -281,47 +304,6 @@ impl Db {
         Ok(())
     }
 
-    /// Does what is due: writes the head to a block, compacts blocks, removes what is too old, looks for new blocks. Called
-    /// every few seconds by whoever owns the storage, one call at a time (a second one waits). One call does at most one
-    /// piece of work that takes long; [`Maintained::more`] says whether to call again at once. `control` ends it at the
-    /// next series; what was begun is then begun anew by a later call.
-    pub fn maintain(&self, now: Now, control: &Control) -> Result<Maintained, StorageError> {
-        let _ = (now, control);
-        Err(StorageError::Unsupported("maintenance"))
-    }
-
-    /// Blocks that were moved out of the way because they are damaged.
-    pub fn quarantined(&self) -> Vec<Quarantined> {
-        Vec::new()
-    }
-
-    /// Makes a copy of all blocks, and of the head if `with_head`, in the directory `dir`, which is made and must be
-    /// outside of the blocks. Files are hard links.
-    pub fn snapshot(&self, dir: &Path, with_head: bool, now: Now, control: &Control) -> Result<(), StorageError> {
-        let _ = (dir, with_head, now, control);
-        Err(StorageError::Unsupported("snapshot"))
-    }
-
-    /// Deletes the samples in `range` of all series that one of the `selectors` accepts. Queries no longer see them when
-    /// this returns, and they stay deleted after a power cut; compaction and [`Db::clean_tombstones`] give their space back.
-    /// A dry run counts and changes nothing.
-    pub fn delete(
-        &self,
-        range: TimeRange,
-        selectors: &[Vec<Matcher>],
-        dry_run: bool,
-        control: &Control,
-    ) -> Result<Deletion, StorageError> {
-        let _ = (range, selectors, dry_run, control);
-        Err(StorageError::Unsupported("deletion"))
-    }
-
-    /// Writes the blocks that have deleted samples anew, without them. Returns how many were.
-    pub fn clean_tombstones(&self, now: Now, control: &Control) -> Result<usize, StorageError> {
-        let _ = (now, control);
-        Err(StorageError::Unsupported("cleaning of tombstones"))
-    }
-
     /// The log's compression as the metrics name it.
     pub(crate) fn wal_compression_name(&self) -> &'static str {
         self.wal_compression
@@ -413,7 +395,7 @@ impl Db {
         Reader::new(&self.head, self.views.pin())
     }
 
-    fn check_open(&self) -> Result<(), StorageError> {
+    pub(crate) fn check_open(&self) -> Result<(), StorageError> {
         match self.closed.load(Ordering::Acquire) {
             true => Err(StorageError::ReadOnly("storage is closed".to_owned())),
             false => Ok(()),
@@ -470,7 +452,7 @@ impl Queryable for Db {
     }
 }
 
-/// Refuses a directory with data that queries would silently miss: blocks, a snapshot of the head.
+/// Refuses a directory with data that queries would silently miss: a snapshot of the head.
 /// The files of `chunks_head` are no reason: they hold chunks of the head, and as long as there is no block the log
 /// still has all of their samples.
 fn refuse_unsupported(vfs: &dyn Vfs, path: &Path) -> Result<(), DbError> {
@@ -478,23 +460,71 @@ fn refuse_unsupported(vfs: &dyn Vfs, path: &Path) -> Result<(), DbError> {
         true => Ok(()),
         false => Err(DbError::Unsupported { path: path.to_owned(), what, names: names.join(", ") }),
     };
-    let mut blocks = Vec::new();
     let mut snapshots = Vec::new();
     for entry in vfs.read_dir(path)?.into_iter().filter(|e| e.is_dir) {
-        if is_ulid(&entry.name) && vfs.metadata(&path.join(&entry.name).join("meta.json"))?.is_some() {
-            blocks.push(entry.name);
-        } else if entry.name.starts_with("chunk_snapshot.") && !entry.name.ends_with(".tmp") {
+        if entry.name.starts_with("chunk_snapshot.") && !entry.name.ends_with(".tmp") {
             snapshots.push(entry.name);
         }
     }
-    refuse("persisted blocks", blocks)?;
     refuse("a snapshot of the head's chunks", snapshots)
 }
 
-/// Whether `name` is that of a block: 26 characters of Crockford's base 32.
-fn is_ulid(name: &str) -> bool {
-    name.len() == 26 && name.bytes().all(|b| b.is_ascii_digit() || (b.is_ascii_uppercase() && !b"ILOU".contains(&b)))
+fn new_upkeep(options: &DbOptions) -> Upkeep {
+    let percent = i64::from(options.compaction_delay_percent.unwrap_or(0));
+    let delay_ms = match options.min_block_ms / 100 * percent {
+        0 => 0,
+        most => (RandomState::new().build_hasher().finish() % most as u64) as i64,
+    };
+    Upkeep::new(delay_ms, options.delay_compact_file.clone().map(Uploads::new))
+}
+
+/// Opens the blocks for readers, and removes those that are not needed any more. Comes before anything is written, since the
+/// disk may be full.
+fn open_blocks(
+    options: &DbOptions,
+    upkeep: &mut Upkeep,
+    metrics: &UpkeepMetrics,
+    now: Now,
+) -> Result<(Views<Block>, Vec<Quarantined>), DbError> {
+    let vfs = &*options.vfs;
+    let mut quarantined = blocks::read_quarantine(vfs, &options.path);
+    let none = BTreeSet::new();
+    let found =
+        blocks::find(&options.vfs, &options.path, &[], &none, &mut upkeep.suspects, false).map_err(DbError::Blocks)?;
+    for (dir, e) in &found.failed {
+        log::error!("block {} cannot be opened and is missing in queries: {e}", dir.display());
+    }
+    quarantined.extend(found.quarantined);
+    for (ulid, dir) in found.superseded {
+        upkeep.doom(ulid, dir, now.steady_ms);
+    }
+    let head_mint = blocks::head_mint(&found.blocks, now.wall_ms);
+    let views = Views::new(head_mint, found.blocks.into());
+    upkeep.clock.look(now);
+    let logs = [WAL_DIR, wbl::WBL_DIR, "chunks_head"].map(|name| dir_bytes(vfs, &options.path.join(name)));
+    let retained = upkeep.retain(options, options.config.retention, &views, metrics, logs.iter().sum(), now);
+    if let Err(e) = retained {
+        log::error!("retention: {e}");
+    }
+    upkeep.remove_doomed(vfs, now);
+    Ok((views, quarantined))
+}
+
+/// Bytes of the files in a directory and in those within it; what cannot be read does not count.
+fn dir_bytes(vfs: &dyn Vfs, dir: &Path) -> u64 {
+    let entries = vfs.read_dir(dir).unwrap_or_default();
+    let bytes = |entry: &vfs::DirEntry| match entry.is_dir {
+        true => {
+            let inner = dir.join(&entry.name);
+            let files = vfs.read_dir(&inner).unwrap_or_default();
+            files.iter().filter_map(|file| Some(vfs.metadata(&inner.join(&file.name)).ok()??.len)).sum()
+        }
+        false => vfs.metadata(&dir.join(&entry.name)).ok().flatten().map_or(0, |m| m.len),
+    };
+    entries.iter().map(bytes).sum()
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upkeep_tests;

@@ -1,12 +1,16 @@
 //! Counters of the storage: plain atomics, so that counting costs nothing and the engine knows no registry. The names
 //! beside them are those of Prometheus.
 
+mod upkeep;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use fk_instrument::{Encoder, Kind, Registry};
 
 use crate::db::Db;
+
+pub use upkeep::UpkeepMetrics;
 
 /// Counters that only grow, apart from the gauges named so.
 #[derive(Debug, Default)]
@@ -117,6 +121,7 @@ pub fn register(db: &Arc<Db>, registry: &Registry) {
 }
 
 fn encode(db: &Db, out: &mut Encoder) {
+    upkeep::encode(db, out);
     let load = |n: &AtomicU64| n.load(Ordering::Relaxed) as f64;
     let m = db.metrics();
     let head = db.head_status();
@@ -161,7 +166,6 @@ fn encode(db: &Db, out: &mut Encoder) {
         "Size of symbol table in memory for loaded blocks",
         head.symbol_bytes as f64,
     );
-    gauge("prometheus_tsdb_blocks_loaded", "Number of currently loaded data blocks", 0.0);
     gauge(
         "prometheus_tsdb_clean_start",
         "-1: lockfile is disabled. 0: a lockfile from a previous execution was replaced. 1: lockfile creation was clean",

@@ -128,6 +128,9 @@ pub trait Vfs: Send + Sync + fmt::Debug {
     /// How many bytes can still be written to the file system that holds `path`.
     fn free_bytes(&self, path: &Path) -> Result<u64>;
 
+    /// How many bytes the file system that holds `path` has in all.
+    fn total_bytes(&self, path: &Path) -> Result<u64>;
+
     /// Locks the file `path`, which is made if it does not exist, against other processes. Does not wait: if the lock is
     /// taken the error is of the kind [`io::ErrorKind::WouldBlock`].
     fn lock(&self, path: &Path) -> Result<Box<dyn VfsLock>>;

@@ -111,6 +111,11 @@ impl Vfs for OsVfs {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    fn total_bytes(&self, path: &Path) -> Result<u64> {
+        let stat = rustix::fs::statvfs(path).map_err(|e| VfsError::new("stat file system of", path, e.into()))?;
+        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn VfsLock>> {
         let fail = |e| VfsError::new("lock", path, e);
         for _ in 0..LOCK_TRIES_MAX {

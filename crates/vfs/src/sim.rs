@@ -528,6 +528,10 @@ impl Vfs for SimVfs {
         self.op("stat file system of", path, |s| Ok(s.free()))
     }
 
+    fn total_bytes(&self, path: &Path) -> Result<u64> {
+        self.op("stat file system of", path, |s| Ok(s.capacity.unwrap_or(u64::MAX)))
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn VfsLock>> {
         self.op("lock", path, |s| {
             s.dir(super::parent(path))?;

@@ -10,6 +10,8 @@ use fk_chunk::Encoding;
 use fk_vfs::{OsVfs, Vfs};
 use fk_wal::WalOptions;
 
+use crate::maintain::Now;
+
 /// Milliseconds of an hour and of a day.
 const HOUR_MS: i64 = 60 * 60 * 1000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -29,19 +31,22 @@ pub const RETENTION_MS_MAX: i64 = 100 * 365 * DAY_MS;
 /// Sizes a segment of the log may have.
 pub const WAL_SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 10 << 20..=256 << 20;
 
-/// Size of a chunk segment of a block unless told otherwise, and the least one.
+/// Size of a chunk segment of a block unless told otherwise.
 pub const CHUNK_SEGMENT_BYTES_DEFAULT: u64 = 512 << 20;
+/// The least size of a chunk segment.
 pub const CHUNK_SEGMENT_BYTES_MIN: u64 = 1 << 20;
 
 /// Random delay of head compactions, in percent of the block range, unless told otherwise.
 pub const COMPACTION_DELAY_PERCENT_DEFAULT: u32 = 10;
 
-/// Samples of an open out-of-order chunk unless told otherwise, and at most.
+/// Samples of an open out-of-order chunk unless told otherwise.
 pub const OUT_OF_ORDER_CAP_DEFAULT: u16 = 32;
+/// Most samples of an open out-of-order chunk.
 pub const OUT_OF_ORDER_CAP_MAX: u16 = 255;
 
-/// How often the directory is looked at for new or vanished blocks, unless told otherwise, and at least, ms.
+/// How often the directory is looked at for new or vanished blocks, unless told otherwise, ms.
 pub const RELOAD_INTERVAL_MS_DEFAULT: i64 = 60_000;
+/// The directory is looked at no more often than this, ms.
 pub const RELOAD_INTERVAL_MS_MIN: i64 = 1000;
 
 /// Bytes per second that compactions of blocks write while samples come in.
@@ -85,6 +90,8 @@ pub struct DbOptions {
     pub durable_pushes: bool,
     /// What may change later, as it is at the start.
     pub config: TsdbConfig,
+    /// The time at the start; `None`: that of the machine.
+    pub now: Option<Now>,
     /// The way to the files.
     pub vfs: Arc<dyn Vfs>,
 }
@@ -177,6 +184,7 @@ impl DbOptions {
             wal: WalOptions::default(),
             durable_pushes: true,
             config: TsdbConfig::default(),
+            now: None,
             vfs: Arc::new(OsVfs),
         }
     }
