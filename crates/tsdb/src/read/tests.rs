@@ -129,6 +129,24 @@ fn several_sources_are_sorted_and_a_lone_one_keeps_its_order() {
 }
 
 #[test]
+fn threads_read_one_set_side_by_side() {
+    let rows: Vec<Vec<(i64, f64)>> =
+        (0..3).map(|part| (0..200).map(|i| (i * 3 + part, part as f64)).collect()).collect();
+    let storages: Vec<MemoryStorage> = rows.iter().map(|row| storage(&[("a", row), ("b", row), ("c", row)])).collect();
+    let asked: Vec<Asked<'_>> = storages.iter().map(|s| asked(s)).collect();
+    let control = Control::new();
+    let set = select(&asked, &params(), &[], &control, pinned()).unwrap();
+    let expected = contents(&*set, ALL);
+    assert_eq!(expected[2].1.len(), 600);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..20).for_each(|_| assert_eq!(contents(&*set, ALL), expected)));
+        }
+    });
+    assert_eq!(control.usage().samples, 81 * 3 * (600 + 1));
+}
+
+#[test]
 fn only_sources_whose_time_overlaps_are_read() {
     let a = storage(&[("a", &[(10, 1.0)])]);
     let b = Damaged { storage: storage(&[("a", &[(1, 4.0), (2, 5.0)])]), select: false };
