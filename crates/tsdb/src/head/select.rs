@@ -535,6 +535,7 @@ impl Pieces {
 
     fn decode(&self, set: &HeadSet, reference: u64, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
         let TimeRange { mint, maxt } = range;
+        let mut damage = None;
         for (piece, samples_max) in self.pieces.iter().rev() {
             let samples_max = usize::from(*samples_max);
             let decoded = match piece {
@@ -545,18 +546,28 @@ impl Pieces {
                 Piece::Bytes(encoding, start, end) => {
                     decode_range(*encoding, &self.bytes[*start..*end], samples_max, mint, maxt, out)
                 }
-                Piece::File(place) => set.head.read_chunk(*place, reference, |record| {
-                    set.control.count_chunk_bytes(record.data.len());
-                    decode_range(record.encoding, record.data, samples_max, mint, maxt, out)
-                })?,
+                Piece::File(place) => {
+                    let read = set.head.read_chunk(*place, reference, |record| {
+                        set.control.count_chunk_bytes(record.data.len());
+                        decode_range(record.encoding, record.data, samples_max, mint, maxt, out)
+                    });
+                    match read {
+                        Ok(decoded) => decoded,
+                        // The other chunks can still be read.
+                        Err(error @ StorageError::Corrupt { .. }) => {
+                            damage = damage.or(Some(error));
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
             };
-            decoded.map_err(|e| StorageError::Corrupt {
-                path: "head".to_owned(),
-                offset: 0,
-                reason: format!("series {reference}: {e}"),
-            })?;
+            if let Err(e) = decoded {
+                let reason = format!("series {reference}: {e}");
+                damage = damage.or(Some(StorageError::Corrupt { path: "head".to_owned(), offset: 0, reason }));
+            }
         }
-        Ok(())
+        damage.map_or(Ok(()), Err)
     }
 }
 
@@ -589,17 +600,21 @@ impl SeriesSet for HeadSet {
         out.clear();
         let entry = &self.entries[idx];
         let in_order = self.in_order(range);
+        let mut damage = Ok(());
         // A series may have nothing but out-of-order samples.
         if entry.count > 0 && in_order.mint <= in_order.maxt {
             let mut pieces = Pieces::default();
             pieces.collect(&self.head.shards[entry.place.shard()].data.read(), entry, in_order);
             self.control.count_chunk_bytes(pieces.bytes.len());
-            pieces.decode(self, entry.reference, in_order, out)?;
+            damage = pieces.decode(self, entry.reference, in_order, out);
+            if !matches!(damage, Ok(()) | Err(StorageError::Corrupt { .. })) {
+                return damage;
+            }
         }
-        match entry.extra {
-            true => self.add_extra(entry, range, out),
-            false => Ok(()),
+        if entry.extra {
+            self.add_extra(entry, range, out)?;
         }
+        damage
     }
 
     fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
