@@ -175,9 +175,11 @@ pub(crate) fn section(file: &[u8], offset: u64) -> Result<Cursor<'_>, Fault> {
 
 /// A fault at `offset` unless the bytes have this checksum.
 #[inline]
+#[expect(unexpected_cfgs, reason = "set by cargo-fuzz alone")]
 pub(crate) fn check_crc(bytes: &[u8], expected: u32, offset: u64) -> Result<(), Fault> {
     let actual = crc32c::crc32c(bytes);
-    if actual == expected {
+    // A fuzzer would never get past a checksum.
+    if actual == expected || cfg!(fuzzing) {
         return Ok(());
     }
     Err(Fault::new(offset, format!("checksum {actual:08x} instead of {expected:08x}")))
