@@ -33,14 +33,17 @@ use fk_block::Block;
 use fk_vfs::{self as vfs, Vfs, VfsError};
 use fk_wal::record::{encode_samples, encode_series, encode_tombstones};
 use fk_wal::{Compression, Start, Wal, WalError, WalStats};
+use space::Space;
 use wbl::Wbl;
 
 mod admin;
 pub(crate) mod blocks;
 pub mod options;
+pub mod space;
 pub mod wbl;
 
 pub use options::{DbOptions, OptionError, Retention, TsdbConfig};
+pub use space::DiskSpace;
 pub use wbl::{OutOfOrderCompaction, WblReplayed};
 
 /// The log's directory within the data directory.
@@ -108,6 +111,7 @@ pub struct Db {
     pub(crate) upkeep: Mutex<Upkeep>,
     pub(crate) upkeep_metrics: UpkeepMetrics,
     pub(crate) quarantined: Mutex<Vec<Quarantined>>,
+    pub(crate) space: Space,
     /// Whether senders of pushed samples get their answer after a sync only.
     durable_pushes: bool,
     wal_compression: &'static str,
@@ -182,6 +186,7 @@ impl Db {
             quarantined: Mutex::new(quarantined),
             wal,
             wbl,
+            space: Space::new(Arc::clone(&options.vfs), &options.path),
             durable_pushes: options.durable_pushes,
             wal_compression: match options.wal.compression {
                 Compression::None => "none",
@@ -211,6 +216,7 @@ impl Db {
 
     /// Makes everything appended so far survive a power cut.
     pub fn sync(&self) -> Result<(), StorageError> {
+        self.space.check();
         let start = Instant::now();
         let result = self.wal.sync().map_err(StorageError::from).and(self.wbl.sync());
         let seconds = start.elapsed().as_secs_f64();
@@ -380,6 +386,16 @@ impl Db {
         OutOfOrderCompaction::begin(&self.head, &self.wbl)
     }
 
+    /// Why nothing is appended at the moment, if that is so: no room on the disk, or a log that cannot be continued.
+    pub fn read_only(&self) -> Option<String> {
+        self.space.reason().or_else(|| self.wal.refusal()).or_else(|| self.wbl.get().and_then(Wal::refusal))
+    }
+
+    /// The room on the disk, and the floors that are kept.
+    pub fn disk_space(&self) -> Result<DiskSpace, StorageError> {
+        self.space.look()
+    }
+
     /// What the log of out-of-order samples has done; `None` if there is none.
     pub fn wbl_stats(&self) -> Option<WalStats> {
         self.wbl.stats()
@@ -411,6 +427,7 @@ impl Appender for Db {
 
     fn append(&self, batch: &Batch, report: &mut AppendReport) -> Result<(), StorageError> {
         self.check_open()?;
+        self.space.admit()?;
         self.head.append(batch, report, &|entry| self.log(entry))
     }
 

@@ -94,6 +94,33 @@ impl DbMetrics {
     }
 }
 
+/// The log of out-of-order samples, once there is one.
+fn encode_wbl(db: &Db, out: &mut Encoder) {
+    let Some(wbl) = db.wbl_stats() else { return };
+    let mut single = |name: &str, help: &str, kind: Kind, value: f64| {
+        out.single(&format!("prometheus_tsdb_out_of_order_wbl_{name}"), help, kind, value);
+    };
+    let help = "Write log segment index that TSDB is currently writing to.";
+    single("segment_current", help, Kind::Gauge, f64::from(wbl.segment));
+    if let Ok(bytes) = db.wbl_size_bytes() {
+        single("storage_size_bytes", "Size of the write log directory.", Kind::Gauge, bytes as f64);
+    }
+    let mut counter = |name: &str, help: &str, value: u64| single(name, help, Kind::Counter, value as f64);
+    counter("completed_pages_total", "Total number of completed pages.", wbl.pages);
+    counter("page_flushes_total", "Total number of page flushes.", wbl.writes);
+    counter("writes_failed_total", "Total number of write log writes that failed.", wbl.writes_failed);
+    let help = "Total number of record parts written before flushing.";
+    counter("record_part_writes_total", help, wbl.fragments);
+    let help = "Total number of record part bytes written before flushing, including CRC and compression headers.";
+    counter("record_parts_bytes_written_total", help, wbl.bytes);
+    counter("truncations_total", "Total number of write log truncations that were attempted.", wbl.truncations);
+    counter("truncations_failed_total", "Total number of write log truncations that failed.", wbl.truncations_failed);
+    let name = "prometheus_tsdb_out_of_order_wbl_record_bytes_saved_total";
+    let help = "Total number of bytes saved by the optional record compression. Use this metric to learn about the effectiveness of compression.";
+    out.family(name, help, Kind::Counter);
+    out.sample(name, &[("compression", db.wal_compression_name())], wbl.bytes_saved as f64);
+}
+
 fn encode_late(late: &LateDelta, out: &mut Encoder) {
     let name = "prometheus_tsdb_sample_ooo_delta";
     let help = "Delta in seconds by which a sample is considered out of order (reported regardless of OOO time window and whether sample is accepted or not).";
@@ -320,6 +347,7 @@ fn encode(db: &Db, out: &mut Encoder) {
     );
 
     encode_late(&m.late, out);
+    encode_wbl(db, out);
     let name = "prometheus_tsdb_wal_fsync_duration_seconds";
     out.family(name, "Duration of write log fsync.", Kind::Summary);
     db.with_syncs(|syncs| {

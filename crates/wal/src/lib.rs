@@ -142,6 +142,10 @@ pub struct WalStats {
     pub syncs: u64,
     /// Failed syncs.
     pub syncs_failed: u64,
+    /// Calls of [`Wal::truncate_before`] (`prometheus_tsdb_out_of_order_wbl_truncations_total`).
+    pub truncations: u64,
+    /// Calls of [`Wal::truncate_before`] that failed.
+    pub truncations_failed: u64,
     /// Bytes that are not durable yet.
     pub unsynced_bytes: u64,
 }
@@ -344,6 +348,14 @@ impl Wal {
     /// Removes the segments before `segment`, oldest first, and makes that durable. The current one stays. What they held
     /// must be durable elsewhere. Returns how many were removed.
     pub fn truncate_before(&self, segment: u32) -> Result<usize> {
+        let result = self.remove_before(segment);
+        let mut state = self.state.lock();
+        state.stats.truncations += 1;
+        state.stats.truncations_failed += u64::from(result.is_err());
+        result
+    }
+
+    fn remove_before(&self, segment: u32) -> Result<usize> {
         let segment = segment.min(self.state.lock().segment);
         let old: Vec<u32> = self.segments()?.into_iter().filter(|s| *s < segment).collect();
         for &segment in &old {
@@ -380,6 +392,14 @@ impl Wal {
     pub fn stats(&self) -> WalStats {
         let state = self.state.lock();
         WalStats { segment: state.segment, unsynced_bytes: state.tail.len() as u64, ..state.stats }
+    }
+
+    /// Why no records are taken at the moment, if that is so. [`Wal::sync`] tries to bring the log back.
+    pub fn refusal(&self) -> Option<String> {
+        match &self.state.lock().health {
+            Health::ReadOnly(reason) => Some(reason.clone()),
+            Health::Writable | Health::Closed => None,
+        }
     }
 
     /// Makes everything durable and takes no more records. If that fails the log stays open, and this can be tried again.
