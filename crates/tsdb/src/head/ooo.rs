@@ -502,6 +502,7 @@ impl Head {
 
     /// The frozen samples within `range`, both ends included, as chunks of the usual size, merged where they overlap.
     pub fn stream_out_of_order(self: &Arc<Head>, range: TimeRange) -> OooStream {
+        let pin = self.pin();
         let (mut entries, mut words) = (Vec::new(), Vec::new());
         for (i, shard) in self.shards.iter().enumerate() {
             let data = shard.data.read();
@@ -515,7 +516,7 @@ impl Head {
         let symbols = self.symbols.read();
         entries.sort_by(|a, b| symbols.compare(&words[a.1..], &words[b.1..]));
         drop(symbols);
-        OooStream { head: Arc::clone(self), range, entries, words, next: 0 }
+        OooStream { head: Arc::clone(self), range, entries, words, next: 0, _pin: pin }
     }
 
     /// Drops what was frozen, because blocks have it. Returns how many chunks were dropped.
@@ -630,6 +631,8 @@ pub struct OooStream {
     entries: Vec<(Place, usize)>,
     words: Vec<u32>,
     next: usize,
+    /// Keeps the ids of strings good.
+    _pin: Arc<()>,
 }
 
 impl SeriesStream for OooStream {

@@ -190,6 +190,8 @@ impl Head {
         // From here to the end nothing is appended, so the logs have deletions and samples in the order of memory. And no
         // series is removed; where that happened since the search, slots may have other series.
         let (slots, _gates) = loop {
+            // Meanwhile no series is removed, and so no slot is given to another one.
+            let _upkeep = self.upkeep.lock();
             let slots = self.search(matchers, control)?;
             let gates = self.lock_gates();
             if slots.is_current(self) {
