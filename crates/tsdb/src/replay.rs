@@ -74,6 +74,7 @@ pub(crate) fn replay(
             {
                 at.current = segment;
                 progress(at);
+                spill(head);
             }
             take(session, &mut replayed, &record)
         })
@@ -82,11 +83,19 @@ pub(crate) fn replay(
         ReplayError::Io(e) => DbError::Vfs(e),
         ReplayError::Stopped(e) => DbError::Replay(e),
     })?;
+    spill(head);
     at.current = at.max;
     progress(at);
     replayed.duration = began.elapsed();
     tell(&replayed);
     Ok(replayed)
+}
+
+/// Moves completed chunks to files, so that they do not pile up. Those that cannot be written stay in memory.
+fn spill(head: &Head) {
+    if let Err(e) = head.spill() {
+        log::warn!("head chunks stay in memory for now: {e}");
+    }
 }
 
 /// One record. What looks at the series of the head, and is not handed to the workers, settles the session first.

@@ -161,6 +161,8 @@ impl Head {
         // sample this reader may see, and `visit_locked` asks them one by one.
         let searched = array::from_fn(|i| self.shards[i].data.read().extent());
         let mut found = Found { slots: Default::default(), searched };
+        // The plan names strings by their ids.
+        let _pin = self.pin();
         let mut plan = Plan::new(matchers, &self.symbols.read());
         if plan.nothing {
             return Ok(found);
