@@ -14,6 +14,7 @@ use clap::{Arg, ArgAction, Command};
 use fk_model::{Duration, Regex};
 
 pub use table::{FLAGS, Flag, Kind, Mode};
+pub use values::parse_go_duration;
 
 /// The version of Prometheus whose behaviour, API and formats this server has.
 pub const PROMETHEUS_VERSION: &str = "3.14.0";

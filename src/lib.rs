@@ -2,6 +2,7 @@
 //!
 //! - [`cli`]: flags, [`settings`]: what they mean to the engines, [`logging`]: log lines.
 //! - [`app`]: the composition root. [`actors`]: one file per actor. [`messages`]: what they tell each other.
+//! - [`promtool`]: the program as that tool.
 //! - [`slots`]: what actors publish. [`views`]: the web server's sight of it. [`evaluation`]: PromQL as the server runs it.
 //!
 //! The engines live in `crates/` and know no actor.
@@ -14,6 +15,7 @@ pub mod features;
 pub mod logging;
 pub mod messages;
 pub mod process_metrics;
+pub mod promtool;
 pub mod run;
 pub mod settings;
 pub mod slots;

@@ -1,4 +1,4 @@
-//! The `firekeeper` program: flags, logger, run, exit code.
+//! The `firekeeper` program: flags, logger, run, exit code. Called as `promtool` it is that tool.
 
 use std::process::exit;
 
@@ -25,6 +25,10 @@ fn start() -> Result<i32, Exit> {
 }
 
 fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    if let Some(args) = firekeeper::promtool::arguments(&args) {
+        exit(firekeeper::promtool::run(args));
+    }
     match start() {
         Ok(code) => exit(code),
         Err(Exit { code, text }) => {

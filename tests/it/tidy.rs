@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("notify", &["model", "config"]),
     ("promql", &["model", "storage", "promql-syntax"]),
     ("promql-syntax", &["model"]),
+    ("promtool", &["model", "storage", "promql-syntax", "exposition", "config", "vfs", "chunk", "block", "tsdb"]),
     ("remote", &["model", "storage"]),
     ("rules", &["model", "storage", "promql-syntax", "template", "config"]),
     ("scrape", &["model", "exposition", "storage", "config"]),

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
 use crate::reader::{Fields, Reader};
 use crate::section::{redact_url, resolve, shown_texts};
 use crate::shown::{SECRET, Shown, ShownMap, ShownMapExt};
 use crate::types::{Auth, HeaderValue, HttpClientConfig, ProxyConfig, Secret, SecretSource, TlsConfig, TlsVersion};
-use crate::yaml::Node;
+use crate::yaml::{Document, Node};
 
 /// Headers that the client sets itself (`reservedHeaders` in prometheus/common).
 const RESERVED_HEADERS: [&str; 18] = [
@@ -29,6 +30,28 @@ const RESERVED_HEADERS: [&str; 18] = [
     "x-amz-security-token",
     "x-amz-content-sha256",
 ];
+
+/// Reads a file that is one HTTP client section, as command-line tools take it. Relative paths in it start at its folder.
+///
+/// Errors: everything that is wrong in it.
+pub fn load_http_client(path: &Path) -> Result<HttpClientConfig, ConfigErrors> {
+    let failed = |problems| {
+        let file = FileProblems { file: path.display().to_string(), kind: FileKind::Config, problems };
+        ConfigErrors { files: vec![file] }
+    };
+    let unread = |message| failed(vec![Problem { kind: ProblemKind::Syntax, line: 0, column: 0, message }]);
+    let text = std::fs::read_to_string(path).map_err(|error| unread(error.to_string()))?;
+    let document = Document::parse(&text).map_err(|error| {
+        let (line, column) = (error.line, error.column);
+        failed(vec![Problem { kind: ProblemKind::Syntax, line, column, message: error.message }])
+    })?;
+    let mut reader = Reader::new(&text, &document);
+    let mut fields = Fields::new(&mut reader, &document.root, "config.HTTPClientConfig");
+    let config = read(&mut reader, &mut fields, path.parent().unwrap_or(Path::new("")), &mut ShownMap::new());
+    fields.finish(&mut reader);
+    let (problems, _) = reader.finish();
+    if problems.is_empty() { Ok(config) } else { Err(failed(problems)) }
+}
 
 /// Takes the fields of an HTTP client out of `fields`; `shown` gets them as they are displayed.
 pub(crate) fn read(

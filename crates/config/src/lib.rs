@@ -32,6 +32,7 @@ pub mod types;
 mod yaml;
 
 pub use error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
+pub use http::load_http_client;
 pub use load::{Environment, FILE_BYTES_MAX, LoadOptions, checksum, load};
 pub use rule_file::{Rule, RuleFile, RuleGroup, RuleKind};
 pub use rule_loader::load_rule_file;

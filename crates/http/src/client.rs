@@ -139,6 +139,33 @@ impl Client {
         if status.is_success() { Ok(()) } else { Err(HttpError::PushStatus(status_text(status))) }
     }
 
+    /// Posts a form (`a=b&c=d`, encoded) and reads the answer, whatever its status: an API says in the body what is wrong.
+    pub async fn post_form(
+        &self,
+        url: &str,
+        user_agent: &str,
+        form: String,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, HttpError> {
+        let deadline = Instant::now() + timeout;
+        let mut headers = HeaderMap::new();
+        set(&mut headers, USER_AGENT, user_agent)?;
+        set(&mut headers, CONTENT_TYPE, "application/x-www-form-urlencoded")?;
+        let mut response = self.send(Method::POST, url, headers, Some(form.into()), deadline).await?;
+        let mut body = Vec::new();
+        let mut reader = BodyReader::new(false, 0, &mut body);
+        loop {
+            let piece = tokio::time::timeout_at(deadline, response.chunk()).await;
+            let piece = piece.map_err(|_elapsed| HttpError::BodyTimeout)?;
+            match piece.map_err(|_error| HttpError::Body("unexpected EOF".to_owned()))? {
+                Some(piece) => reader.push(&piece)?,
+                None => break,
+            }
+        }
+        reader.finish()?;
+        Ok(body)
+    }
+
     /// Sends a request and follows redirects up to the header of the last response.
     async fn send(
         &self,

@@ -47,7 +47,7 @@ pub use space::DiskSpace;
 pub use wbl::{OutOfOrderCompaction, WblReplayed};
 
 /// The log's directory within the data directory.
-const WAL_DIR: &str = "wal";
+pub(crate) const WAL_DIR: &str = "wal";
 
 /// The directory of the head's completed chunks within the data directory.
 const CHUNKS_HEAD_DIR: &str = "chunks_head";
@@ -86,6 +86,9 @@ pub enum DbError {
     /// An option cannot be used.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// The blocks could not be listed.
+    #[error(transparent)]
+    Blocks(StorageError),
     /// The log could not be continued.
     #[error("write-ahead log: {0}")]
     Log(#[from] WalError),

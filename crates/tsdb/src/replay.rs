@@ -54,6 +54,27 @@ pub(crate) fn replay(
     head: &Head,
     progress: &dyn Fn(ReplayProgress),
 ) -> Result<Replayed, DbError> {
+    fill(vfs, dir, start, head, progress, true)
+}
+
+/// As [`replay`], but nothing in the directory is changed: what is damaged stays damaged.
+pub(crate) fn read_only(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    head: &Head,
+    progress: &dyn Fn(ReplayProgress),
+) -> Result<Replayed, DbError> {
+    fill(vfs, dir, Start::Checkpoint, head, progress, false)
+}
+
+fn fill(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    start: Start,
+    head: &Head,
+    progress: &dyn Fn(ReplayProgress),
+    repair: bool,
+) -> Result<Replayed, DbError> {
     let began = Instant::now();
     let mut segments = Listing::read(vfs, dir)?.segments;
     if let Start::At { segment, .. } = start {
@@ -68,7 +89,7 @@ pub(crate) fn replay(
     progress(at);
     let mut replayed = Replayed::default();
     let outcome = head.replay(|session| {
-        wal::recover_from(vfs, dir, start, &mut |position: Position, record| {
+        let mut on_record = |position: Position, record: Record<'_>| {
             if let SegmentId::Log(segment) = position.segment
                 && segment != at.current
             {
@@ -77,9 +98,13 @@ pub(crate) fn replay(
                 spill(head);
             }
             take(session, &mut replayed, &record)
-        })
+        };
+        match repair {
+            true => wal::recover_from(vfs, dir, start, &mut on_record).map(|(report, _)| report),
+            false => wal::replay_from(vfs, dir, start, &mut on_record),
+        }
     });
-    (replayed.log, _) = outcome.map_err(DbError::Replay)?.map_err(|e| match e {
+    replayed.log = outcome.map_err(DbError::Replay)?.map_err(|e| match e {
         ReplayError::Io(e) => DbError::Vfs(e),
         ReplayError::Stopped(e) => DbError::Replay(e),
     })?;

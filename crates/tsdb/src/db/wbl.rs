@@ -70,7 +70,7 @@ impl Wbl {
         if wbl.vfs.metadata(&wbl.dir)?.is_none() {
             return Ok((wbl, WblReplayed::default()));
         }
-        let replayed = replay(&*wbl.vfs, &wbl.dir, head)?;
+        let replayed = replay(&*wbl.vfs, &wbl.dir, head, true)?;
         let log = wbl.ensure().map_err(DbError::OutOfOrderLog)?;
         // What is not understood would be lost.
         if replayed.markers
@@ -191,9 +191,18 @@ impl<'a> OutOfOrderCompaction<'a> {
     }
 }
 
-fn replay(vfs: &dyn Vfs, dir: &Path, head: &Head) -> Result<WblReplayed, DbError> {
+/// Fills the head from the log in the data directory `dir`, and changes nothing there.
+pub(crate) fn read_only(vfs: &dyn Vfs, dir: &Path, head: &Head) -> Result<WblReplayed, DbError> {
+    let dir = dir.join(WBL_DIR);
+    match vfs.metadata(&dir)? {
+        Some(_) => replay(vfs, &dir, head, false),
+        None => Ok(WblReplayed::default()),
+    }
+}
+
+fn replay(vfs: &dyn Vfs, dir: &Path, head: &Head, repair: bool) -> Result<WblReplayed, DbError> {
     let mut replayed = WblReplayed::default();
-    let outcome = wal::recover::<StorageError>(vfs, dir, &mut |_, record| {
+    let mut on_record = |_, record: Record<'_>| {
         match record {
             Record::Samples(record) => {
                 for sample in record.iter() {
@@ -227,8 +236,12 @@ fn replay(vfs: &dyn Vfs, dir: &Path, head: &Head) -> Result<WblReplayed, DbError
             Record::Series(_) | Record::Exemplars(_) | Record::Metadata(_) | Record::Unsupported { .. } => {}
         }
         Ok(())
-    });
-    (replayed.log, _) = outcome.map_err(|e| match e {
+    };
+    let outcome = match repair {
+        true => wal::recover(vfs, dir, &mut on_record).map(|(report, _)| report),
+        false => wal::replay(vfs, dir, &mut on_record),
+    };
+    replayed.log = outcome.map_err(|e: ReplayError<StorageError>| match e {
         ReplayError::Io(e) => DbError::Vfs(e),
         ReplayError::Stopped(e) => DbError::OutOfOrderLog(e),
     })?;

@@ -1,0 +1,56 @@
+//! What promtool's commands about data directories do: list, dump, analyse, import, measure.
+//!
+//! Each command is a function of its options that writes its output, byte for byte that of Prometheus' `promtool`, to
+//! anything that can be written to. Flags, exit codes and connections are the program's. Directories are opened for
+//! reading only, and beside whoever works on them; blocks are written where the caller says.
+//!
+//! Start with the command that interests you: [`list`], [`dump`], [`analyze`], [`openmetrics`], [`rules`], [`bench`].
+//! What they share is in [`gofmt`] (numbers and tables as Go prints them), [`builder`] (samples to blocks) and
+//! [`progress`].
+
+use std::io;
+use std::path::PathBuf;
+
+use fk_storage::StorageError;
+use fk_tsdb::DbError;
+
+pub mod analyze;
+pub mod bench;
+pub mod builder;
+pub mod dump;
+pub mod gofmt;
+mod histogram;
+pub mod list;
+pub mod openmetrics;
+pub mod progress;
+pub mod rules;
+
+pub use progress::Progress;
+
+/// Why a command failed. Its text goes to standard error; the exit code is 1.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// The output cannot be written.
+    #[error("writing the output: {0}")]
+    Output(#[from] io::Error),
+    /// A file that was named cannot be read.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        reason: io::Error,
+    },
+    /// The data directory cannot be read, or a block cannot be written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The data directory cannot be opened.
+    #[error(transparent)]
+    Open(#[from] DbError),
+    /// The input is not what it should be, or something else that its text says.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Outcome of a command.
+pub type Result<T> = std::result::Result<T, ToolError>;

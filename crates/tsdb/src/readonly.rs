@@ -1,0 +1,100 @@
+//! A data directory that is only looked at: for tools, beside whoever works on it.
+//!
+//! No lock is taken and nothing is written. Whoever works on the directory may change it meanwhile: a block that vanishes
+//! between listing and opening is left out, and of the log what is there counts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fk_block::Block;
+use fk_model::Matcher;
+use fk_storage::{Control, Queryable, SelectParams, SeriesSet, StorageError, TimeRange};
+use fk_vfs::Vfs;
+
+use crate::db::{DbError, WAL_DIR, wbl};
+use crate::head::{Head, HeadOptions};
+use crate::read::Reader;
+use crate::replay::{self, ReplayProgress};
+use crate::view::Views;
+
+/// The blocks of a data directory, ascending by time, as far as they can be opened. `told` hears of those that cannot.
+pub fn open_blocks(
+    vfs: &Arc<dyn Vfs>,
+    path: &Path,
+    told: &mut dyn FnMut(&Path, &StorageError),
+) -> Result<Vec<Block>, StorageError> {
+    let mut blocks = Vec::new();
+    for (_, dir) in fk_block::dir::list(&**vfs, path)?.blocks {
+        match Block::open(Arc::clone(vfs), &dir) {
+            Ok(block) => blocks.push(block),
+            Err(_) if vfs.metadata(&dir)?.is_none() => {}
+            Err(error) => told(&dir, &error),
+        }
+    }
+    blocks.sort_by_key(|block| (block.times(), block.ulid()));
+    Ok(blocks)
+}
+
+/// Blocks and logs of a data directory as one storage.
+#[derive(Debug)]
+pub struct ReadOnlyDb {
+    head: Arc<Head>,
+    views: Views<Block>,
+}
+
+impl ReadOnlyDb {
+    /// Reads the log and opens the blocks. Blocks that cannot be opened are told as warnings in the log and left out.
+    /// `progress` is called whenever another segment is begun.
+    pub fn open(vfs: Arc<dyn Vfs>, path: &Path, progress: &dyn Fn(ReplayProgress)) -> Result<ReadOnlyDb, DbError> {
+        let mut tell = |dir: &Path, error: &StorageError| log::warn!("block {} is left out: {error}", dir.display());
+        let blocks = open_blocks(&vfs, path, &mut tell).map_err(DbError::Blocks)?;
+        // What is in blocks written from the head is still in the log for a while.
+        let head_mint = blocks
+            .iter()
+            .filter(|block| !block.meta().compaction.from_out_of_order())
+            .map(|block| block.times().1)
+            .max()
+            .unwrap_or(i64::MIN);
+        let head = Head::new(HeadOptions::default());
+        let wal_dir = path.join(WAL_DIR);
+        if vfs.metadata(&wal_dir)?.is_some() {
+            replay::read_only(&*vfs, &wal_dir, &head, progress)?;
+        }
+        wbl::read_only(&*vfs, path, &head)?;
+        Ok(ReadOnlyDb { head: Arc::new(head), views: Views::new(head_mint, blocks.into()) })
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.head, self.views.pin())
+    }
+}
+
+impl Queryable for ReadOnlyDb {
+    fn select(
+        &self,
+        params: &SelectParams,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        self.reader().select(params, matchers, control)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        range: TimeRange,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Vec<String>, StorageError> {
+        self.reader().label_values(name, range, matchers, control)
+    }
+
+    fn label_names(
+        &self,
+        range: TimeRange,
+        matchers: &[Matcher],
+        control: &Control,
+    ) -> Result<Vec<String>, StorageError> {
+        self.reader().label_names(range, matchers, control)
+    }
+}

@@ -1,0 +1,419 @@
+//! The program as `promtool`: called by that name, or as `firekeeper promtool ...`. Flags, exit codes and connections; what the
+//! commands do is in `fk_promtool`.
+//!
+//! Of the commands of Prometheus' promtool those of `tsdb` are built. Any other is refused by name.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fk_http::Client;
+use fk_promtool::rules::{MatrixSeries, RangeQuery, parse_matrix};
+use fk_promtool::{ToolError, analyze, bench, dump, list, openmetrics, rules};
+use fk_storage::TimeRange;
+use fk_vfs::{OsVfs, Vfs};
+use url::Url;
+
+use crate::cli::{self, PROMETHEUS_VERSION};
+
+/// Commands of Prometheus' promtool that are not built.
+const NOT_BUILT: &[&str] = &["check", "query", "debug", "push", "test", "promql"];
+
+/// How long one query may take.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Without an end, rules are imported up to so long ago: what is newer is in the server's head.
+const END_BEFORE_NOW_S: i64 = 3 * 3600;
+
+#[derive(Parser)]
+#[command(name = "promtool", about = "Tooling for the Prometheus monitoring system.", disable_version_flag = true)]
+struct Cli {
+    /// Show application version.
+    #[arg(long, global = true)]
+    version: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run tsdb commands.
+    #[command(subcommand_required = true)]
+    Tsdb {
+        #[command(subcommand)]
+        command: Tsdb,
+    },
+}
+
+#[derive(Subcommand)]
+enum Tsdb {
+    /// Run benchmarks.
+    #[command(subcommand_required = true)]
+    Bench {
+        #[command(subcommand)]
+        command: Bench,
+    },
+    /// Analyze churn, label pair cardinality and compaction efficiency.
+    Analyze {
+        /// How many items to show in each list.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+        /// Run extended analysis.
+        #[arg(long)]
+        extended: bool,
+        /// Series selector to analyze. Only 1 set of matchers is supported now.
+        #[arg(long = "match", default_value = "")]
+        selector: String,
+        /// Database path.
+        #[arg(default_value = "data/")]
+        path: PathBuf,
+        /// Block to analyze (default is the last block).
+        block: Option<String>,
+    },
+    /// List tsdb blocks.
+    List {
+        /// Print human readable values.
+        #[arg(short = 'r', long)]
+        human_readable: bool,
+        /// Database path.
+        #[arg(default_value = "data/")]
+        path: PathBuf,
+    },
+    /// Dump data (series+samples or optionally just series) from a TSDB.
+    Dump {
+        #[command(flatten)]
+        which: Which,
+        /// Output format of the dump (prom (default) or seriesjson).
+        #[arg(long, value_enum, default_value_t = DumpFormat::Prom)]
+        format: DumpFormat,
+        /// Database path.
+        #[arg(default_value = "data/")]
+        path: PathBuf,
+    },
+    /// [Experimental] Dump samples from a TSDB into OpenMetrics text format, without native histograms and staleness markers.
+    DumpOpenmetrics {
+        #[command(flatten)]
+        which: Which,
+        /// Database path.
+        #[arg(default_value = "data/")]
+        path: PathBuf,
+    },
+    /// [Experimental] Import samples from input and produce TSDB blocks.
+    #[command(subcommand_required = true)]
+    CreateBlocksFrom {
+        /// Print human readable values.
+        #[arg(short = 'r', long, global = true)]
+        human_readable: bool,
+        /// Do not print created blocks.
+        #[arg(short, long, global = true)]
+        quiet: bool,
+        #[arg(long, global = true, hide = true, value_parser = go_duration_ms, default_value = "0s")]
+        max_block_duration: i64,
+        #[command(subcommand)]
+        command: Import,
+    },
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Run a write performance benchmark.
+    Write {
+        /// Set the output path; it is removed first.
+        #[arg(long, default_value = "benchout")]
+        out: PathBuf,
+        /// Number of metrics to read.
+        #[arg(long, default_value_t = 10_000)]
+        metrics: usize,
+        /// Number of scrapes to simulate.
+        #[arg(long, default_value_t = 3000)]
+        scrapes: usize,
+        /// Input file with samples data.
+        #[arg(default_value = "../../tsdb/testdata/20kseries.json")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Which {
+    /// Accepted for compatibility: nothing is written, so no folder for it is needed.
+    #[arg(long, default_value = "")]
+    sandbox_dir_root: String,
+    /// Minimum timestamp to dump, in milliseconds since the Unix epoch.
+    #[arg(long, default_value_t = i64::MIN, allow_hyphen_values = true)]
+    min_time: i64,
+    /// Maximum timestamp to dump, in milliseconds since the Unix epoch.
+    #[arg(long, default_value_t = i64::MAX, allow_hyphen_values = true)]
+    max_time: i64,
+    /// Series selector. Can be specified multiple times.
+    #[arg(long = "match", default_value = "{__name__=~'(?s:.*)'}")]
+    selectors: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DumpFormat {
+    Prom,
+    Seriesjson,
+}
+
+#[derive(Subcommand)]
+enum Import {
+    /// Import samples from OpenMetrics input and produce TSDB blocks.
+    Openmetrics {
+        /// Label to attach to metrics. Can be specified multiple times. Example --label=label_name=label_value
+        #[arg(long = "label", value_parser = key_value)]
+        labels: Vec<(String, String)>,
+        /// OpenMetrics file to read samples from.
+        input: PathBuf,
+        /// Output directory for generated blocks.
+        #[arg(default_value = "data/")]
+        output: PathBuf,
+    },
+    /// Create blocks of data for new recording rules.
+    Rules {
+        /// HTTP client configuration file.
+        #[arg(long = "http.config.file")]
+        http_config: Option<PathBuf>,
+        /// The URL for the Prometheus API with the data where the rule will be backfilled from.
+        #[arg(long, default_value = "http://localhost:9090")]
+        url: Url,
+        /// The time to start backfilling the new rule from: RFC 3339 or a Unix timestamp.
+        #[arg(long)]
+        start: String,
+        /// Backfill up to this time; three hours ago if not given.
+        #[arg(long)]
+        end: Option<String>,
+        /// Output directory for generated blocks.
+        #[arg(long, default_value = "data/")]
+        output_dir: PathBuf,
+        /// How frequently to evaluate rules whose group does not say it.
+        #[arg(long, value_parser = go_duration_ms, default_value = "60s")]
+        eval_interval: i64,
+        /// Files with recording rules; alerting rules are skipped.
+        #[arg(required = true)]
+        files: Vec<String>,
+    },
+}
+
+fn go_duration_ms(text: &str) -> Result<i64, String> {
+    cli::parse_go_duration(text).map(|ns| ns / 1_000_000)
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("expected KEY=VALUE got '{text}'")),
+    }
+}
+
+/// Whether the program was called as promtool, and with which arguments behind that.
+pub fn arguments(args: &[String]) -> Option<&[String]> {
+    let name = Path::new(args.first()?).file_name()?.to_str()?;
+    match (name, args.get(1).map(String::as_str)) {
+        ("promtool", _) => Some(&args[1..]),
+        (_, Some("promtool")) => Some(&args[2..]),
+        _ => None,
+    }
+}
+
+/// Runs a command; the exit code.
+pub fn run(args: &[String]) -> i32 {
+    if let Some(name) = args.first().filter(|name| NOT_BUILT.contains(&name.as_str())) {
+        eprintln!(
+            "promtool: error: command {name:?} is valid for Prometheus' promtool, but firekeeper does not support it yet"
+        );
+        return 1;
+    }
+    let parsed = Cli::try_parse_from(std::iter::once("promtool").chain(args.iter().map(String::as_str)));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is the reader's business.
+            let _ = error.print();
+            return i32::from(error.kind() != ErrorKind::DisplayHelp);
+        }
+    };
+    if cli.version {
+        println!("promtool, version {PROMETHEUS_VERSION} (firekeeper {})", env!("CARGO_PKG_VERSION"));
+        return 0;
+    }
+    let Some(Command::Tsdb { command }) = cli.command else {
+        // As with Prometheus' tool, which says what it can do and is content.
+        let _ = <Cli as clap::CommandFactory>::command().print_help();
+        return 0;
+    };
+    let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    let result = tsdb(command, &mut out).and_then(|()| Ok(out.flush()?));
+    match result {
+        Ok(()) => 0,
+        // Who reads has seen enough.
+        Err(ToolError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(error) => {
+            let _ = out.flush();
+            eprintln!("{error}");
+            1
+        }
+    }
+}
+
+fn tsdb(command: Tsdb, out: &mut dyn Write) -> fk_promtool::Result<()> {
+    let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+    match command {
+        Tsdb::Bench { command: Bench::Write { out: dir, metrics, scrapes, file } } => {
+            bench::write(&dir, &file, metrics, scrapes, out)
+        }
+        Tsdb::Analyze { limit, extended, selector, path, block } => {
+            let options = analyze::Options { block, limit, extended, selector };
+            analyze::analyze(&vfs, &path, &options, out)
+        }
+        Tsdb::List { human_readable, path } => list::list(&vfs, &path, human_readable, out),
+        Tsdb::Dump { which, format, path } => {
+            let format = match format {
+                DumpFormat::Prom => dump::Format::Prom,
+                DumpFormat::Seriesjson => dump::Format::SeriesJson,
+            };
+            dump::dump(vfs, &path, &which.options(format), out)
+        }
+        Tsdb::DumpOpenmetrics { which, path } => dump::dump(vfs, &path, &which.options(dump::Format::OpenMetrics), out),
+        Tsdb::CreateBlocksFrom { human_readable, quiet, max_block_duration, command } => match command {
+            Import::Openmetrics { labels, input, output } => {
+                let text = std::fs::read(&input).map_err(|reason| ToolError::File { path: input, reason })?;
+                let options = openmetrics::Options { human_readable, quiet, max_block_ms: max_block_duration, labels };
+                openmetrics::import(&vfs, &text, &output, &options, out)
+            }
+            Import::Rules { http_config, url, start, end, output_dir, eval_interval, files } => {
+                let options = rules::Options {
+                    start_s: time_s(&start, "start")?,
+                    end_s: match end {
+                        Some(end) => time_s(&end, "end")?,
+                        None => now_s() - END_BEFORE_NOW_S,
+                    },
+                    interval: fk_model::Duration(eval_interval),
+                    max_block_ms: max_block_duration,
+                };
+                import_rules(&vfs, http_config.as_deref(), &url, &output_dir, &options, &files)
+            }
+        },
+    }
+}
+
+impl Which {
+    fn options(self, format: dump::Format) -> dump::Options {
+        let range = TimeRange { mint: self.min_time, maxt: self.max_time };
+        dump::Options { range, selectors: self.selectors, format }
+    }
+}
+
+fn now_s() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+/// A time as people write it, in whole seconds.
+fn time_s(text: &str, what: &str) -> fk_promtool::Result<i64> {
+    let number = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite()).map(|seconds| seconds as i64);
+    let date = || chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp());
+    // Texts as in Prometheus:
+    let unknown = || format!("error parsing {what} time: cannot parse {text:?} to a valid timestamp");
+    number.or_else(date).ok_or_else(|| ToolError::Other(unknown()))
+}
+
+fn import_rules(
+    vfs: &Arc<dyn Vfs>,
+    http_config: Option<&Path>,
+    url: &Url,
+    dir: &Path,
+    options: &rules::Options,
+    files: &[String],
+) -> fk_promtool::Result<()> {
+    let other = |error: &dyn std::fmt::Display| ToolError::Other(error.to_string());
+    if options.start_s >= options.end_s {
+        // Text as in Prometheus:
+        return Err(other(&"start time is not before end time"));
+    }
+    let config = match http_config {
+        Some(path) => fk_config::load_http_client(path).map_err(|errors| other(&errors))?,
+        None => fk_config::HttpClientConfig::default(),
+    };
+    // Without a provider the first connection would panic; it may have been installed before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::new(&config).map_err(|error| other(&error))?;
+    let groups = rules::load(files)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let endpoint = format!("{}/api/v1/query_range", url.as_str().trim_end_matches('/'));
+    let mut ask = |query: &RangeQuery| -> Result<Vec<MatrixSeries>, String> {
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("query", &query.query)
+            .append_pair("start", &query.start_s.to_string())
+            .append_pair("end", &query.end_s.to_string())
+            .append_pair("step", &query.step_s.to_string())
+            .finish();
+        let agent = format!("promtool/{PROMETHEUS_VERSION}");
+        let answer = runtime.block_on(client.post_form(&endpoint, &agent, form, QUERY_TIMEOUT));
+        parse_matrix(&answer.map_err(|error| error.to_string())?)
+    };
+    let errors = rules::import(vfs, &groups, dir, options, &mut ask)?;
+    for error in &errors {
+        // Texts as in Prometheus:
+        eprintln!("rule importer error: {error}");
+    }
+    if errors.is_empty() { Ok(()) } else { Err(other(&"error importing rules")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(args: &[&str]) -> Vec<String> {
+        args.iter().map(|arg| (*arg).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_name_of_the_program_decides() {
+        for (args, rest) in [
+            (&["/usr/bin/promtool", "tsdb"][..], Some(1)),
+            (&["promtool"], Some(0)),
+            (&["firekeeper", "promtool", "tsdb", "list"], Some(2)),
+            (&["firekeeper", "--version"], None),
+            (&["firekeeper"], None),
+            (&[], None),
+        ] {
+            assert_eq!(arguments(&texts(args)).map(<[String]>::len), rest, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn flags_are_those_of_prometheus() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+        for args in [
+            "tsdb bench write --out=x --metrics=1 --scrapes=2 file",
+            "tsdb analyze --limit=3 --extended --match={a=\"b\"} data 01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "tsdb list -r data",
+            "tsdb list --human-readable",
+            "tsdb dump --sandbox-dir-root=x --min-time=-5 --max-time 10 --match=a --match=b --format=seriesjson data",
+            "tsdb dump-openmetrics --match=a",
+            "tsdb create-blocks-from -r -q --max-block-duration=24h openmetrics --label=a=b --label=c=d in out",
+            "tsdb create-blocks-from openmetrics in -q",
+            "tsdb create-blocks-from rules --url=http://x:1 --start=0 --end=2020-01-01T00:00:00Z --output-dir=o --eval-interval=30s r.yml",
+        ] {
+            let parsed = Cli::try_parse_from(std::iter::once("promtool").chain(args.split(' ')));
+            assert!(parsed.is_ok(), "{args}: {}", parsed.err().map(|error| error.to_string()).unwrap_or_default());
+        }
+        for (args, code) in [
+            (&["tsdb"][..], 1),
+            (&["tsdb", "bench"], 1),
+            (&["nonsense"], 1),
+            (&["check", "config", "x"], 1),
+            (&["tsdb", "create-blocks-from", "rules", "--start=5", "--end=5", "x"], 1),
+            (&["tsdb", "create-blocks-from", "rules", "--start=yesterday", "x"], 1),
+            (&["tsdb", "list", "/nonexistent"], 1),
+            (&["tsdb", "dump", "/nonexistent"], 1),
+            (&["--help"], 0),
+            (&["--version"], 0),
+            (&[], 0),
+        ] {
+            assert_eq!(run(&texts(args)), code, "{args:?}");
+        }
+    }
+}
