@@ -7,7 +7,6 @@ use fk_block::BlockMeta;
 use fk_model::Matcher;
 use fk_storage::{StorageError, TimeRange};
 use fk_tsdb::Db;
-use fk_vfs::OsVfs;
 use fk_web::state::{Deleted, QuarantinedBlock, StorageAdmin, StorageHealth};
 
 use crate::app::App;
@@ -33,16 +32,9 @@ impl Admin {
 
 impl StorageAdmin for Admin {
     fn blocks(&self) -> Result<Vec<serde_json::Value>, StorageError> {
-        let db = self.db()?;
-        let mut blocks = Vec::new();
-        for (_, dir) in fk_block::dir::list(&OsVfs, db.path())?.blocks {
-            // One that is being removed, or is damaged, is no block that answers.
-            if let Ok(meta) = BlockMeta::read(&OsVfs, &dir) {
-                blocks.push(meta);
-            }
-        }
+        let mut blocks = self.db()?.blocks();
         blocks.sort_by_key(|meta| (meta.min_time, meta.max_time));
-        Ok(blocks.into_iter().map(shown).collect())
+        Ok(blocks.iter().map(|meta| shown(BlockMeta::clone(meta))).collect())
     }
 
     fn delete(&self, range: TimeRange, selectors: &[Vec<Matcher>], dry_run: bool) -> Result<Deleted, StorageError> {

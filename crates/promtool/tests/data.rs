@@ -221,14 +221,22 @@ fn lists_are_those_of_the_installed_promtool() {
         assert_eq!(String::from_utf8(out).unwrap(), run(args).unwrap(), "{args:?}");
     }
     let mut out = Vec::new();
-    let options = fk_promtool::analyze::Options { limit: 1000, extended: true, ..Default::default() };
+    let blocks = open_blocks(&vfs(), folder.path(), &mut |_, error| panic!("{error}")).unwrap();
+    // Which block is the last one has changed between versions.
+    let block = blocks.last().unwrap().ulid().to_string();
+    let options =
+        fk_promtool::analyze::Options { limit: 1000, extended: true, block: Some(block.clone()), ..Default::default() };
     fk_promtool::analyze::analyze(&vfs(), folder.path(), &options, &mut out).unwrap();
     // Older versions say less of chunks, and leave the order of equal counts open.
-    let theirs = lines(run(&["tsdb", "analyze", "--limit=1000", "--extended", dir]).unwrap().as_bytes());
+    let theirs = lines(run(&["tsdb", "analyze", "--limit=1000", "--extended", dir, &block]).unwrap().as_bytes());
     let ours = lines(&out);
     for line in ours.iter().filter(|line| !line.contains("chunk") && !line.starts_with('[')) {
-        assert!(theirs.contains(line), "{line:?} is not in {theirs:#?}");
+        let line = &line.replace("Total Series", "Series");
+        let known = theirs.iter().any(|other| other.replace("Total Series", "Series") == *line);
+        assert!(known, "{line:?} is not in {theirs:#?}");
     }
+    // Older versions want a log, be it empty.
+    std::fs::create_dir(folder.path().join("wal")).unwrap();
     let theirs = lines(run(&["tsdb", "dump", dir]).unwrap().as_bytes());
     let all = vec!["{__name__=~'(?s:.*)'}".to_owned()];
     let mut out = Vec::new();
@@ -239,5 +247,7 @@ fn lists_are_those_of_the_installed_promtool() {
         &mut out,
     )
     .unwrap();
-    assert_eq!(lines(&out), theirs);
+    let ours = lines(&out);
+    assert_eq!(ours.len(), theirs.len());
+    assert!(ours == theirs, "{:?}", ours.iter().zip(&theirs).find(|(ours, theirs)| ours != theirs));
 }

@@ -86,9 +86,6 @@ pub enum DbError {
     /// An option cannot be used.
     #[error(transparent)]
     Option(#[from] OptionError),
-    /// The blocks could not be listed.
-    #[error(transparent)]
-    Blocks(StorageError),
     /// The log could not be continued.
     #[error("write-ahead log: {0}")]
     Log(#[from] WalError),
