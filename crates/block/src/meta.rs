@@ -193,3 +193,106 @@ fn offset_of(bytes: &[u8], line: usize, column: usize) -> u64 {
     let before: usize = bytes.split_inclusive(|b| *b == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
     (before + column.saturating_sub(1)) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fk_vfs::sim::SimVfs;
+
+    const FOREIGN: &str = r#"{
+	"ulid": "01DXXFZDYD1MQW6079WK0K6EDQ",
+	"minTime": 0,
+	"maxTime": 7200000,
+	"stats": {
+		"numSamples": 102,
+		"numSeries": 102,
+		"numChunks": 102,
+		"numColours": 7
+	},
+	"compaction": {
+		"level": 2,
+		"sources": [
+			"01DXXFZDYD1MQW6079WK0K6EDQ"
+		],
+		"parents": [
+			{
+				"ulid": "01DXXFZDYD1MQW6079WK0K6EDR",
+				"minTime": -5,
+				"maxTime": 9
+			}
+		],
+		"failed": true,
+		"hints": [
+			"from-out-of-order"
+		],
+		"mood": null
+	},
+	"version": 1,
+	"thanos": {
+		"labels": {
+			"replica": "a"
+		},
+		"downsample": {
+			"resolution": 0.1
+		}
+	}
+}"#;
+
+    #[test]
+    fn sections_of_others_are_kept() {
+        let meta = BlockMeta::parse(FOREIGN.as_bytes()).expect("sound");
+        assert_eq!((meta.stats.num_samples, meta.compaction.level, meta.compaction.failed), (102, 2, true));
+        assert_eq!(meta.compaction.parents[0].min_time, -5);
+        assert!(meta.compaction.from_out_of_order());
+        let vfs = SimVfs::new(1);
+        let dir = Path::new("/data/b");
+        fk_vfs::create_dir_all(&vfs, dir).expect("directory");
+        let mut changed = meta.clone();
+        changed.stats.num_tombstones = 3;
+        changed.write(&vfs, dir).expect("write");
+        let json = vfs.get(&dir.join(META_FILE)).expect("file");
+        let (found, mut expected): (Value, Value) =
+            (serde_json::from_slice(&json).expect("JSON"), serde_json::from_str(FOREIGN).expect("JSON"));
+        expected["stats"]["numTombstones"] = 3.into();
+        assert_eq!(found, expected);
+        assert_eq!(BlockMeta::read(&vfs, dir).expect("read"), changed);
+        assert!(json.starts_with(b"{\n\t\"ulid\": \"01DXXFZDYD1MQW6079WK0K6EDQ\",\n\t\"minTime\": 0,\n"));
+    }
+
+    #[test]
+    fn missing_and_null_lists_are_empty() {
+        let json = br#"{"ulid":"01DXXFZDYD1MQW6079WK0K6EDQ","minTime":1,"maxTime":2,"version":1,"compaction":{"level":1,"sources":null}}"#;
+        let meta = BlockMeta::parse(json).expect("sound");
+        assert!(meta.compaction.sources.is_empty() && meta.compaction.hints.is_empty());
+        assert_eq!(meta.stats, BlockStats::default());
+    }
+
+    #[test]
+    fn mistakes_are_errors_with_their_place() {
+        let vfs = SimVfs::new(1);
+        let error = |text: &str| {
+            vfs.put(Path::new("/b/meta.json"), text.as_bytes());
+            match BlockMeta::read(&vfs, Path::new("/b")) {
+                Err(StorageError::Corrupt { path, offset, reason }) => {
+                    assert_eq!(path, "/b/meta.json");
+                    (offset, reason)
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+        };
+        assert_eq!(error(&FOREIGN.replace("\"version\": 1", "\"version\": 7")).1, "unexpected meta file version 7");
+        assert_eq!(error("{\n\n  x}").0, 5);
+        assert!(error("").1.contains("EOF"));
+        assert!(error(&FOREIGN.replace("K6EDQ\"", "\"")).1.contains("not a ULID"));
+        assert!(matches!(BlockMeta::read(&vfs, Path::new("/none")), Err(StorageError::Io { .. })));
+    }
+
+    #[test]
+    fn hints_are_kept_in_order_and_once() {
+        let mut compaction = Compaction::default();
+        for hint in [HINT_STALE_SERIES, HINT_OUT_OF_ORDER, HINT_STALE_SERIES] {
+            compaction.add_hint(hint);
+        }
+        assert_eq!(compaction.hints, [HINT_OUT_OF_ORDER, HINT_STALE_SERIES]);
+    }
+}

@@ -129,7 +129,7 @@ impl Table {
                     }
                 }
                 if let Some((_, entries)) = &mut open {
-                    if entries.n as usize % STRIDE == 0 {
+                    if (entries.n as usize).is_multiple_of(STRIDE) {
                         entries.positions.push(position);
                     }
                     entries.n += 1;
