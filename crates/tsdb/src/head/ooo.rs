@@ -11,6 +11,8 @@
 //! not searched. So readers may meet a time several times, and take the sample in order first, then the one that came
 //! first.
 //!
+//! DIFFERENCE: which one Prometheus shows depends on how samples are spread over chunks, and may change with a restart.
+//!
 //! # Compaction
 //! [`Head::freeze_out_of_order`] closes all open parts and remembers how many chunks each series has: these are *frozen*.
 //! [`Head::stream_out_of_order`] hands out the frozen ones of a time range. [`Head::drop_frozen_out_of_order`] drops them
@@ -36,6 +38,9 @@ use super::{Head, Place, SHARDS};
 
 /// Most samples of an open part that can be asked for, as in Prometheus.
 pub const OUT_OF_ORDER_CAP_MAX: usize = 255;
+
+/// Series whose open parts are closed while a shard's lock is held.
+const CLOSED_GROUP: usize = 1024;
 
 /// The out-of-order samples of a shard.
 #[derive(Debug, Default)]
@@ -484,6 +489,8 @@ impl Head {
         &self,
         cut: impl FnOnce() -> Result<T, StorageError>,
     ) -> Result<(T, Option<Frozen>), StorageError> {
+        // First without holding anybody back for long, so that little is left to be closed when appends have to wait.
+        self.close_out_of_order();
         let _gates = self.lock_gates();
         let cut = cut()?;
         let mut frozen = Frozen { mint: i64::MAX, maxt: i64::MIN, series: 0 };
@@ -498,6 +505,21 @@ impl Head {
             }
         }
         Ok((cut, (frozen.series > 0).then_some(frozen)))
+    }
+
+    /// Makes chunks of all open parts, some series at a time.
+    fn close_out_of_order(&self) {
+        for shard in &self.shards {
+            let slots: Vec<u32> = shard.data.read().ooo.series.keys().copied().collect();
+            for group in slots.chunks(CLOSED_GROUP) {
+                let mut data = shard.data.write();
+                for slot in group {
+                    if let Some(series) = data.ooo.series.get_mut(slot) {
+                        series.close();
+                    }
+                }
+            }
+        }
     }
 
     /// The frozen samples within `range`, both ends included, as chunks of the usual size, merged where they overlap.
@@ -522,9 +544,6 @@ impl Head {
     /// Drops what was frozen, because blocks have it. Returns how many chunks were dropped.
     pub fn drop_frozen_out_of_order(&self) -> usize {
         let mut dropped = 0;
-        let (mut min, mut max) = (i64::MAX, i64::MIN);
-        // No append gets in between the look at the shards and the new bounds.
-        let _gates = self.lock_gates();
         for shard in &self.shards {
             let mut data = shard.data.write();
             data.ooo.series.retain(|_, series| {
@@ -537,7 +556,12 @@ impl Head {
             if data.ooo.series.is_empty() {
                 data.ooo.series = HashMap::new();
             }
-            let (shard_min, shard_max) = data.ooo.bounds();
+        }
+        // No append gets in between the look at the shards, which have little left, and the new bounds.
+        let _gates = self.lock_gates();
+        let (mut min, mut max) = (i64::MAX, i64::MIN);
+        for shard in &self.shards {
+            let (shard_min, shard_max) = shard.data.read().ooo.bounds();
             (min, max) = (min.min(shard_min), max.max(shard_max));
         }
         self.ooo.min_time.store(min, Ordering::Release);
