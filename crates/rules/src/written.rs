@@ -62,7 +62,11 @@ impl Rejected {
             Rejection::OutOfOrder => self.out_of_order += 1,
             Rejection::TooOld => self.too_old += 1,
             Rejection::Duplicate => self.duplicate += 1,
-            Rejection::OutOfBounds | Rejection::UnknownSeries => self.other += 1,
+            Rejection::OutOfBounds
+            | Rejection::UnknownSeries
+            | Rejection::InvalidHistogram(_)
+            | Rejection::ExemplarOutOfOrder
+            | Rejection::ExemplarTooLong => self.other += 1,
         }
         self.first = self.first.or(Some(reason));
     }

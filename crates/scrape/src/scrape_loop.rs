@@ -613,7 +613,11 @@ fn count_rejections(report: &AppendReport, samples: usize, counts: &mut ScrapeCo
             Rejection::Duplicate => counts.duplicates += 1,
             Rejection::OutOfBounds => counts.out_of_bounds += 1,
             Rejection::TooOld => counts.too_old += 1,
-            Rejection::UnknownSeries => {}
+            // Resolved again; text without histograms and exemplars has none of the others.
+            Rejection::UnknownSeries
+            | Rejection::InvalidHistogram(_)
+            | Rejection::ExemplarOutOfOrder
+            | Rejection::ExemplarTooLong => {}
         }
     }
 }

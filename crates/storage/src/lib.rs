@@ -12,6 +12,7 @@ mod control;
 
 use std::sync::Arc;
 
+use fk_model::histogram::HistogramFault;
 use fk_model::{FloatHistogram, Histogram, Labels, Matcher, Metadata};
 
 pub use control::{Control, Stopped, Usage, WARNINGS_MAX};
@@ -147,6 +148,15 @@ pub enum Rejection {
     /// Older than the out-of-order window.
     #[error("too old sample")]
     TooOld,
+    /// An exemplar older than the newest of its series.
+    #[error("out of order exemplar")]
+    ExemplarOutOfOrder,
+    /// The labels of an exemplar have too many characters.
+    #[error("label length for exemplar exceeds maximum of 128 UTF-8 characters")]
+    ExemplarTooLong,
+    /// The histogram contradicts itself.
+    #[error("{0}")]
+    InvalidHistogram(HistogramFault),
     /// The reference is not known (any more): resolve the labels again and append again.
     #[error("unknown series reference")]
     UnknownSeries,
@@ -230,6 +240,21 @@ pub trait Appender: Send + Sync {
     fn make_durable(&self) -> Result<(), StorageError> {
         Ok(())
     }
+}
+
+/// The exemplars of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExemplarSeries {
+    /// Labels of the series.
+    pub labels: Labels,
+    /// Ascending by time.
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// Answers questions about exemplars.
+pub trait ExemplarQueryable: Send + Sync {
+    /// The exemplars in `range` of the series that all matchers of one of the sets accept, in order of labels.
+    fn exemplars(&self, range: TimeRange, sets: &[Vec<Matcher>]) -> Result<Vec<ExemplarSeries>, StorageError>;
 }
 
 /// A closed time range in ms.

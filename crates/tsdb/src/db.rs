@@ -5,6 +5,7 @@
 //! acknowledged is lost when the process is killed. What a power cut may take is bounded by [`Db::sync`], which the
 //! owner calls every second.
 
+use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, Hasher};
@@ -22,6 +23,7 @@ use fk_storage::{
 
 use crate::chunks_head::ChunkFiles;
 use crate::compact::uploads::Uploads;
+use crate::exemplars::Exemplars;
 use crate::head::{DeletedFromHead, DeletionLogs, Head, HeadOptions, HeadStats, HeadStatus, LogEntry, Spilled};
 use crate::lockfile::{LockError, Lockfile};
 use crate::maintain::{Now, Quarantined, Upkeep};
@@ -38,6 +40,7 @@ use wbl::Wbl;
 
 mod admin;
 pub(crate) mod blocks;
+pub(crate) mod exemplars;
 pub mod options;
 pub mod space;
 pub mod wbl;
@@ -104,6 +107,7 @@ pub struct Db {
     pub(crate) head: Arc<Head>,
     /// What readers see: the blocks, and from when on the head is asked. Published with the upkeep's lock held.
     pub(crate) views: Views<Block>,
+    pub(crate) exemplars: Exemplars,
     pub(crate) wal: Wal,
     pub(crate) wbl: Wbl,
     /// As they were given, put right; what can change is in `config`.
@@ -171,7 +175,9 @@ impl Db {
         let head = Head::with_files(head_options, Some(files));
         let wal_dir = options.path.join(WAL_DIR);
         head.set_min_valid_time(views.pin().head_mint);
-        let replayed = replay(vfs, &wal_dir, Start::Checkpoint, &head, progress)?;
+        let exemplars = Exemplars::default();
+        exemplars.configure(options.config.exemplars_max, options.config.out_of_order_window_ms);
+        let replayed = replay(vfs, &wal_dir, Start::Checkpoint, &head, &exemplars, progress)?;
         let (wbl, out_of_order) = Wbl::open(Arc::clone(&options.vfs), &options.path, options.wal, &head)?;
         let wal = Wal::open(Arc::clone(&options.vfs), &wal_dir, options.wal)?;
         if options.config.out_of_order_window_ms > 0 {
@@ -184,6 +190,7 @@ impl Db {
             upkeep: Mutex::new(upkeep),
             upkeep_metrics,
             quarantined: Mutex::new(quarantined),
+            exemplars,
             wal,
             wbl,
             space: Space::new(Arc::clone(&options.vfs), &options.path),
@@ -306,6 +313,7 @@ impl Db {
             log::error!("out-of-order log cannot be opened: {e}");
         }
         self.head.set_out_of_order_window_ms(config.out_of_order_window_ms);
+        self.exemplars.configure(config.exemplars_max, config.out_of_order_window_ms);
         *self.config.write() = config;
         Ok(())
     }
@@ -320,7 +328,7 @@ impl Db {
     }
 
     /// Logs what a batch adds: one write.
-    fn log(&self, entry: &LogEntry<'_>) -> Result<(), StorageError> {
+    fn log(&self, entry: &LogEntry<'_>, exemplars: &[u8]) -> Result<(), StorageError> {
         let mut records = self.buffers.lock().pop().unwrap_or_default();
         records.series.clear();
         records.samples.clear();
@@ -334,7 +342,7 @@ impl Db {
         }
         encode_samples(entry.samples, &mut records.samples);
         // Empty records are left out.
-        let result = self.wal.log(&[&records.series, &records.samples]);
+        let result = self.wal.log(&[&records.series, &records.samples, exemplars]);
         self.keep(records);
         Ok(result?)
     }
@@ -428,7 +436,26 @@ impl Appender for Db {
     fn append(&self, batch: &Batch, report: &mut AppendReport) -> Result<(), StorageError> {
         self.check_open()?;
         self.space.admit()?;
-        self.head.append(batch, report, &|entry| self.log(entry))
+        report.clear();
+        let chosen = self.choose_exemplars(batch, report);
+        if chosen.is_empty() {
+            return self.head.append(batch, report, &|entry| self.log(entry, &[]));
+        }
+        // The record goes with the samples, or alone if none of those is stored.
+        let rejected = std::mem::take(&mut report.rejected_exemplars);
+        let record = Cell::new(Db::encode_chosen(batch, &chosen));
+        let log = |entry: &LogEntry<'_>| match entry.out_of_order {
+            true => self.log(entry, &[]),
+            false => self.log(entry, &record.take()),
+        };
+        self.head.append(batch, report, &log)?;
+        let record = record.take();
+        if !record.is_empty() {
+            self.wal.log(&[&record])?;
+        }
+        self.store_exemplars(batch, chosen);
+        report.rejected_exemplars = rejected;
+        Ok(())
     }
 
     fn make_durable(&self) -> Result<(), StorageError> {

@@ -244,6 +244,19 @@ impl Head {
         Ok(SeriesRef(reference))
     }
 
+    /// The labels of a series; `None` if the reference is not known (any more).
+    pub(crate) fn labels_of(&self, series: SeriesRef) -> Option<Labels> {
+        let place = self.refs.read().get(series.0);
+        if place == Place::NONE {
+            return None;
+        }
+        // In this order everywhere: symbols before shards.
+        let symbols = self.symbols.read();
+        let data = self.shards[place.shard()].data.read();
+        let known = data.info.get(place.slot()).reference == series.0;
+        known.then(|| symbols.labels(data.words_of(place.slot())))
+    }
+
     /// Home shard and hash of a label set.
     fn home(&self, labels: &Labels) -> (usize, u32) {
         let hash = self.hasher.hash_one(labels);

@@ -9,6 +9,7 @@
 pub mod chunks_head;
 pub mod compact;
 pub mod db;
+mod exemplars;
 pub mod head;
 pub mod lockfile;
 pub mod maintain;

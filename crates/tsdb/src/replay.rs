@@ -8,7 +8,9 @@ use fk_vfs::Vfs;
 use fk_wal::record::{Record, kind};
 use fk_wal::{self as wal, Listing, Position, ReplayError, ReplayReport, SegmentId, Start};
 
+use crate::db::exemplars::ReplayedExemplars;
 use crate::db::{DbError, WblReplayed};
+use crate::exemplars::Exemplars;
 use crate::head::{Head, SeriesReplay, Session};
 
 /// How far the replay is, in segments of the log (`/api/v1/status/walreplay`).
@@ -52,9 +54,10 @@ pub(crate) fn replay(
     dir: &Path,
     start: Start,
     head: &Head,
+    exemplars: &Exemplars,
     progress: &dyn Fn(ReplayProgress),
 ) -> Result<Replayed, DbError> {
-    fill(vfs, dir, start, head, progress, true)
+    fill(vfs, dir, start, head, exemplars, progress, true)
 }
 
 /// As [`replay`], but nothing in the directory is changed: what is damaged stays damaged.
@@ -64,7 +67,7 @@ pub(crate) fn read_only(
     head: &Head,
     progress: &dyn Fn(ReplayProgress),
 ) -> Result<Replayed, DbError> {
-    fill(vfs, dir, Start::Checkpoint, head, progress, false)
+    fill(vfs, dir, Start::Checkpoint, head, &Exemplars::default(), progress, false)
 }
 
 fn fill(
@@ -72,6 +75,7 @@ fn fill(
     dir: &Path,
     start: Start,
     head: &Head,
+    exemplars: &Exemplars,
     progress: &dyn Fn(ReplayProgress),
     repair: bool,
 ) -> Result<Replayed, DbError> {
@@ -88,6 +92,7 @@ fn fill(
     at.current = at.min;
     progress(at);
     let mut replayed = Replayed::default();
+    let mut newest = ReplayedExemplars::new(exemplars.stats().max);
     let outcome = head.replay(|session| {
         let mut on_record = |position: Position, record: Record<'_>| {
             if let SegmentId::Log(segment) = position.segment
@@ -97,7 +102,7 @@ fn fill(
                 progress(at);
                 spill(head);
             }
-            take(session, &mut replayed, &record)
+            take(session, &mut replayed, &mut newest, &record)
         };
         match repair {
             true => wal::recover_from(vfs, dir, start, &mut on_record).map(|(report, _)| report),
@@ -109,6 +114,7 @@ fn fill(
         ReplayError::Stopped(e) => DbError::Replay(e),
     })?;
     spill(head);
+    newest.finish(head, |labels, exemplar| exemplars.add(labels, exemplar));
     at.current = at.max;
     progress(at);
     replayed.duration = began.elapsed();
@@ -124,7 +130,12 @@ fn spill(head: &Head) {
 }
 
 /// One record. What looks at the series of the head, and is not handed to the workers, settles the session first.
-fn take(session: &mut Session<'_>, replayed: &mut Replayed, record: &Record<'_>) -> Result<(), StorageError> {
+fn take(
+    session: &mut Session<'_>,
+    replayed: &mut Replayed,
+    exemplars: &mut ReplayedExemplars,
+    record: &Record<'_>,
+) -> Result<(), StorageError> {
     match record {
         Record::Series(record) => {
             for (reference, labels) in record.iter() {
@@ -145,7 +156,12 @@ fn take(session: &mut Session<'_>, replayed: &mut Replayed, record: &Record<'_>)
             let head = session.head();
             replayed.unknown_refs += record.iter().filter(|t| !head.replay_tombstone(t)).count() as u64;
         }
-        Record::Exemplars(_) | Record::Metadata(_) | Record::Histograms(_) | Record::MmapMarkers(_) => {
+        Record::Exemplars(record) => {
+            for entry in record.iter() {
+                exemplars.push(entry.sample.series, entry.to_exemplar());
+            }
+        }
+        Record::Metadata(_) | Record::Histograms(_) | Record::MmapMarkers(_) => {
             replayed.unused_records += 1;
         }
         // Counted by kind in the report.
