@@ -251,12 +251,6 @@ pub struct ExemplarSeries {
     pub exemplars: Vec<Exemplar>,
 }
 
-/// Answers questions about exemplars.
-pub trait ExemplarQueryable: Send + Sync {
-    /// The exemplars in `range` of the series that all matchers of one of the sets accept, in order of labels.
-    fn exemplars(&self, range: TimeRange, sets: &[Vec<Matcher>]) -> Result<Vec<ExemplarSeries>, StorageError>;
-}
-
 /// A closed time range in ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeRange {
@@ -370,6 +364,13 @@ pub trait Queryable: Send + Sync {
         matchers: &[Matcher],
         control: &Control,
     ) -> Result<Vec<String>, StorageError>;
+
+    /// The exemplars in `range` of the series that all matchers of one of the sets accept, in order of labels. A storage that
+    /// keeps none has none.
+    fn exemplars(&self, range: TimeRange, sets: &[Vec<Matcher>]) -> Result<Vec<ExemplarSeries>, StorageError> {
+        let _ = (range, sets);
+        Ok(Vec::new())
+    }
 }
 
 /// Both sides of a storage.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use fk_model::{Labels, Matcher};
 use fk_storage::{
-    AppendReport, Appender, Batch, Control, Queryable, Rejection, Samples, SelectParams, SeriesRef, SeriesSet,
-    StorageError, TimeRange,
+    AppendReport, Appender, Batch, Control, Exemplar, ExemplarSeries, Queryable, Rejection, Samples, SelectParams,
+    SeriesRef, SeriesSet, StorageError, TimeRange,
 };
 use parking_lot::RwLock;
 
@@ -21,6 +21,7 @@ struct Inner {
     made_durable: usize,
     by_labels: BTreeMap<Labels, usize>,
     series: Vec<(Labels, Samples)>,
+    exemplars: Vec<(usize, Exemplar)>,
 }
 
 impl MemoryStorage {
@@ -94,6 +95,9 @@ impl Appender for MemoryStorage {
                     report.accepted += 1;
                 }
             }
+        }
+        for (series, exemplar) in &batch.exemplars {
+            inner.exemplars.push((series.0 as usize - 1, exemplar.clone()));
         }
         Ok(())
     }
@@ -173,5 +177,18 @@ impl Queryable for MemoryStorage {
         names.sort();
         names.dedup();
         Ok(names)
+    }
+
+    fn exemplars(&self, range: TimeRange, sets: &[Vec<Matcher>]) -> Result<Vec<ExemplarSeries>, StorageError> {
+        let inner = self.0.read();
+        let mut found = Vec::new();
+        for (labels, idx) in &inner.by_labels {
+            let own = inner.exemplars.iter().filter(|(of, e)| of == idx && (range.mint..=range.maxt).contains(&e.t));
+            let exemplars: Vec<_> = own.map(|(_, e)| e.clone()).collect();
+            if !exemplars.is_empty() && sets.iter().any(|set| Matcher::all_match(set, labels)) {
+                found.push(ExemplarSeries { labels: labels.clone(), exemplars });
+            }
+        }
+        Ok(found)
     }
 }

@@ -18,7 +18,8 @@ use parking_lot::{Mutex, RwLock};
 
 use fk_model::{Labels, Matcher};
 use fk_storage::{
-    AppendReport, Appender, Batch, Control, Queryable, SelectParams, SeriesRef, SeriesSet, StorageError, TimeRange,
+    AppendReport, Appender, Batch, Control, ExemplarSeries, Queryable, SelectParams, SeriesRef, SeriesSet,
+    StorageError, TimeRange,
 };
 
 use crate::chunks_head::ChunkFiles;
@@ -493,6 +494,10 @@ impl Queryable for Db {
         control: &Control,
     ) -> Result<Vec<String>, StorageError> {
         self.reader().label_names(range, matchers, control)
+    }
+
+    fn exemplars(&self, range: TimeRange, sets: &[Vec<Matcher>]) -> Result<Vec<ExemplarSeries>, StorageError> {
+        Ok(self.exemplars.select(range, sets))
     }
 }
 

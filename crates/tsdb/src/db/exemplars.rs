@@ -2,10 +2,8 @@
 
 use std::collections::VecDeque;
 
-use fk_model::{Labels, Matcher};
-use fk_storage::{
-    AppendReport, Batch, Exemplar, ExemplarQueryable, ExemplarSeries, Rejection, SeriesRef, StorageError, TimeRange,
-};
+use fk_model::Labels;
+use fk_storage::{AppendReport, Batch, Exemplar, Rejection, SeriesRef};
 use fk_wal::record::encode_exemplars;
 
 use super::Db;
@@ -49,12 +47,6 @@ impl Db {
         for (_, labels, idx) in chosen {
             self.exemplars.add(&labels, batch.exemplars[idx].1.clone());
         }
-    }
-}
-
-impl ExemplarQueryable for Db {
-    fn exemplars(&self, range: TimeRange, sets: &[Vec<Matcher>]) -> Result<Vec<ExemplarSeries>, StorageError> {
-        Ok(self.exemplars.select(range, sets))
     }
 }
 

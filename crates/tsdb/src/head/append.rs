@@ -381,6 +381,8 @@ impl Head {
                 Rejection::Duplicate => &metrics.duplicates,
                 Rejection::UnknownSeries => &metrics.unknown_series,
                 Rejection::TooOld => &metrics.too_old,
+                // Counted by those who keep exemplars; of floats there is nothing to contradict.
+                Rejection::ExemplarOutOfOrder | Rejection::ExemplarTooLong | Rejection::InvalidHistogram(_) => continue,
             };
             counter.fetch_add(1, Ordering::Relaxed);
         }

@@ -4,7 +4,7 @@ mod federate;
 mod labels;
 mod lifecycle;
 mod page;
-mod query;
+pub(crate) mod query;
 mod rules;
 mod status;
 mod storage;

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use actix_web::HttpResponse;
+use actix_web::{HttpResponse, web};
+use fk_storage::{ExemplarSeries, TimeRange};
 
-use crate::answer::{ApiError, success};
+use crate::answer::{ApiError, ChunkWriter, ErrorKind, finish_envelope, json_response, success};
 use crate::call::{Call, Reply};
 use crate::expr;
+use crate::json;
 use crate::params::{Params, parse_duration};
 use crate::query_run::{self, Request, Stats};
 use crate::routes::tree::tree;
@@ -96,7 +98,7 @@ fn now_ms() -> i64 {
     chrono::Utc::now().timestamp_millis()
 }
 
-/// Exemplars are not stored, as in a Prometheus without `exemplar-storage`: every valid question has an empty answer.
+/// The exemplars of all series that a selector of the expression accepts. Without `exemplar-storage` there are none.
 pub(crate) async fn exemplars(mut call: Call) -> Reply {
     let params = call.params().await?;
     let start_ms = params.time_or("start", crate::params::TIME_MIN)?;
@@ -107,10 +109,50 @@ pub(crate) async fn exemplars(mut call: Call) -> Reply {
     }
     let settings = call.state().queries.settings();
     let expr = expr::parse(params.first("query"), settings.parser).await?;
-    if fk_promql_syntax::selectors(&expr).is_empty() {
+    let sets: Vec<_> = fk_promql_syntax::extract_selectors(&expr).into_iter().map(<[_]>::to_vec).collect();
+    if sets.is_empty() {
         return Ok(HttpResponse::NoContent().finish());
     }
-    success(&[(); 0])
+    let storage = call.storage()?;
+    let range = TimeRange { mint: start_ms, maxt: end_ms };
+    let found = web::block(move || storage.exemplars(range, &sets)).await;
+    let found = found.map_err(|_| ApiError::internal("the server is stopping"))?;
+    let found = found.map_err(|error| ApiError::new(ErrorKind::Execution, error.to_string()))?;
+    let mut out = ChunkWriter::new();
+    out.buffer().extend_from_slice(b"{\"status\":\"success\",\"data\":");
+    write_exemplars(&mut out, &found);
+    finish_envelope(&mut out, &[], &[]);
+    Ok(json_response(out.into_chunks()))
+}
+
+/// The list of exemplars as the API has it.
+pub(crate) fn write_exemplars(out: &mut ChunkWriter, series: &[ExemplarSeries]) {
+    out.buffer().push(b'[');
+    for (at, series) in series.iter().enumerate() {
+        let buffer = out.buffer();
+        if at > 0 {
+            buffer.push(b',');
+        }
+        buffer.extend_from_slice(b"{\"seriesLabels\":");
+        json::write_labels(buffer, &series.labels);
+        buffer.extend_from_slice(b",\"exemplars\":[");
+        for (at, exemplar) in series.exemplars.iter().enumerate() {
+            let buffer = out.buffer();
+            if at > 0 {
+                buffer.push(b',');
+            }
+            buffer.extend_from_slice(b"{\"labels\":");
+            json::write_labels(buffer, &exemplar.labels);
+            buffer.extend_from_slice(b",\"value\":\"");
+            json::write_float(buffer, exemplar.v);
+            buffer.extend_from_slice(b"\",\"timestamp\":");
+            json::write_timestamp(buffer, exemplar.t);
+            buffer.push(b'}');
+            out.spill();
+        }
+        out.buffer().extend_from_slice(b"]}");
+    }
+    out.buffer().push(b']');
 }
 
 pub(crate) async fn format(mut call: Call) -> Reply {
