@@ -185,11 +185,6 @@ impl Exemplars {
         found
     }
 
-    /// Calls `each` with all of them in the order in which they arrived.
-    pub fn for_each(&self, mut each: impl FnMut(&Labels, &Exemplar)) {
-        self.ring.read().arrived().for_each(|e| each(&e.series, &e.exemplar));
-    }
-
     /// See [`ExemplarStats`].
     pub fn stats(&self) -> ExemplarStats {
         let ring = self.ring.read();
