@@ -1,6 +1,7 @@
 //! Counters of the storage: plain atomics, so that counting costs nothing and the engine knows no registry. The names
 //! beside them are those of Prometheus.
 
+mod exemplars;
 mod upkeep;
 
 use std::sync::Arc;
@@ -149,6 +150,7 @@ pub fn register(db: &Arc<Db>, registry: &Registry) {
 
 fn encode(db: &Db, out: &mut Encoder) {
     upkeep::encode(db, out);
+    exemplars::encode(db, out);
     let load = |n: &AtomicU64| n.load(Ordering::Relaxed) as f64;
     let m = db.metrics();
     let head = db.head_status();
