@@ -14,6 +14,9 @@
 /// Widths of the `varbit` classes behind the one of zero; class `i` has a prefix of `i + 1` ones and, but for the last, a zero.
 const VARBIT_WIDTHS: [u8; 8] = [3, 6, 9, 12, 18, 25, 56, 64];
 
+/// Bits of [`BitReader::peek`] that are there wherever it looks.
+pub(crate) const PEEK_BITS: u32 = 57;
+
 /// Writes bits behind each other into a vector.
 #[derive(Clone, Debug, Default)]
 pub struct BitWriter {
@@ -193,7 +196,7 @@ impl<'a> BitReader<'a> {
         let width = u32::from(VARBIT_WIDTHS[ones as usize - 1]);
         let prefix = if ones == 8 { 8 } else { ones + 1 };
         self.at += prefix as usize;
-        if prefix + width <= 57 {
+        if prefix + width <= PEEK_BITS {
             self.at += width as usize;
             return (self.at <= self.end()).then_some((word << prefix >> (64 - width), width));
         }

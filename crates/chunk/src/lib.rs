@@ -307,3 +307,137 @@ impl Encoding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: [Encoding; 6] = [
+        Encoding::Xor,
+        Encoding::Histogram,
+        Encoding::FloatHistogram,
+        Encoding::Xor2,
+        Encoding::HistogramSt,
+        Encoding::FloatHistogramSt,
+    ];
+
+    /// Everything there is to read, without a panic; ways that say the same agree.
+    fn read(encoding: Encoding, bytes: &[u8]) -> Result<Samples, ChunkError> {
+        let mut samples = Samples::default();
+        let result = decode_range(encoding, bytes, usize::MAX, i64::MIN, i64::MAX, &mut samples);
+        let mut exact = Samples::default();
+        let exact_result = decode_exact(encoding, bytes, usize::MAX, &mut |sample| {
+            push_start(&mut exact, sample.start);
+            match sample.v {
+                SampleValue::Float(v) => exact.push(sample.t, v),
+                SampleValue::Histogram(h) => {
+                    let h = h.to_float();
+                    exact.push(sample.t, h.sum);
+                    exact.histograms.push((exact.t.len() as u32 - 1, h));
+                }
+            }
+            true
+        });
+        assert_eq!(result, exact_result);
+        assert_eq!(format!("{samples:?}"), format!("{exact:?}"));
+        let mut times = Vec::new();
+        assert_eq!(encoding.times(bytes, usize::MAX, |t| times.push(t)).is_ok(), result.is_ok());
+        assert!(times.starts_with(&samples.t));
+        if result.is_ok() {
+            assert_eq!(encoding.count(bytes), Some(samples.len()));
+            assert_eq!(encoding.first_time(bytes), Ok(samples.t.first().copied()));
+            assert_eq!(encoding.last_time(bytes), Ok(samples.t.last().copied()));
+        }
+        result.map(|()| samples)
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..300), few in 0u8..9) {
+            // A small number of samples, so that some are read to the end.
+            for (i, byte) in bytes.iter_mut().enumerate().take(2) {
+                *byte = if i == 0 { *byte & 0xc0 } else { few };
+            }
+            for encoding in ALL {
+                let _ = read(encoding, &bytes);
+            }
+        }
+
+        #[test]
+        fn damaged_histograms_are_read_or_refused(
+            seed in 0u64..50, float in any::<bool>(), with_starts in any::<bool>(),
+            at in any::<prop::sample::Index>(), flip in 1u8..,
+        ) {
+            let (encoding, chunks) = match float {
+                true => (Float::ENCODINGS[usize::from(with_starts)], histogram::tests::chunks::<Float>(seed, with_starts)),
+                false => (Int::ENCODINGS[usize::from(with_starts)], histogram::tests::chunks::<Int>(seed, with_starts)),
+            };
+            for mut bytes in chunks {
+                let samples = read(encoding, &bytes).unwrap();
+                let (mint, maxt) = (samples.t[samples.len() / 4], samples.t[samples.len() / 2]);
+                let mut part = Samples::default();
+                decode_range(encoding, &bytes, usize::MAX, mint, maxt, &mut part).unwrap();
+                let (a, b) = (samples.len() / 4, samples.len() / 2 + 1);
+                prop_assert_eq!(&part.t, &samples.t[a..b]);
+                prop_assert_eq!(part.histograms.len(), b - a);
+                for ((i, part), (_, whole)) in part.histograms.iter().zip(&samples.histograms[a..b]) {
+                    prop_assert_eq!(format!("{part:?}"), format!("{whole:?}"), "{}", i);
+                }
+                let at = at.index(bytes.len());
+                bytes[at] ^= flip;
+                let _ = read(encoding, &bytes);
+                let _ = histogram::HistogramWriter::resume(with_starts, bytes.clone());
+                let _ = histogram::FloatHistogramWriter::resume(with_starts, bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_chunk_cannot_ask_for_much_memory() {
+        // Spans and buckets by the million, in a few bytes.
+        for encoding in [Encoding::Histogram, Encoding::FloatHistogram] {
+            let mut out = bits::BitWriter::new(&[0xff, 0xff, 0]);
+            out.bits(0, 8);
+            out.varbit_int(0);
+            out.varbit_uint(1);
+            out.varbit_uint(u64::from(u32::MAX >> 1));
+            out.varbit_int(0);
+            assert!(matches!(read(encoding, &out.bytes), Err(ChunkError::Truncated { .. })));
+            let mut out = bits::BitWriter::new(&[0xff, 0xff, 0]);
+            out.bits(0, 8);
+            out.varbit_int(0);
+            out.varbit_uint(1000);
+            out.bytes.resize(5000, 0);
+            assert!(matches!(read(encoding, &out.bytes), Err(ChunkError::Invalid { what: "spans", .. })));
+        }
+    }
+
+    #[test]
+    fn start_timestamps_are_there_for_all_samples_or_for_none() {
+        let mut without = xor::XorChunk::new();
+        without.push(1, 1.0);
+        let mut with = xor2::Xor2Writer::new();
+        with.push(0, 2, 2.0);
+        with.push(1, 3, 3.0);
+        let mut samples = Samples::default();
+        for (encoding, bytes, starts) in [
+            (Encoding::Xor, without.bytes(), &[][..]),
+            (Encoding::Xor2, with.bytes(), &[0, 0, 1]),
+            (Encoding::Xor, without.bytes(), &[0, 0, 1, 0]),
+        ] {
+            decode_range(encoding, bytes, usize::MAX, i64::MIN, i64::MAX, &mut samples).unwrap();
+            assert_eq!(samples.starts, starts);
+        }
+        assert_eq!(samples.t, [1, 2, 3, 1]);
+    }
+
+    #[test]
+    fn bytes_and_encodings_stand_for_each_other() {
+        for byte in 0..=255 {
+            assert!(Encoding::from_byte(byte).is_none_or(|encoding| encoding.byte() == byte && byte < 7 && byte > 0));
+        }
+        assert_eq!(ALL.map(Encoding::byte), [1, 2, 3, 4, 5, 6]);
+    }
+}
