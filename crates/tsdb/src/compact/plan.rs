@@ -77,8 +77,15 @@ impl Rules<'_> {
         blocks.sort_by_key(|meta| (meta.min_time, meta.ulid));
         let plan =
             |blocks: &[&BlockMeta], reason| Plan { blocks: blocks.iter().map(|meta| meta.ulid).collect(), reason };
+        // The head still has the in-order samples behind the last in-order block. A block of both kinds that reaches further
+        // would say that it has them, and a start would drop them from the head. So blocks of out-of-order samples that lie
+        // there are merged with their like only.
+        let in_order = blocks.iter().filter(|meta| !meta.compaction.from_out_of_order());
+        let in_order_end = in_order.map(|meta| meta.max_time).max().unwrap_or(i64::MIN);
+        let (blocks, ahead): (Vec<&BlockMeta>, Vec<&BlockMeta>) =
+            blocks.into_iter().partition(|meta| meta.max_time <= in_order_end);
         if self.merge_overlapping
-            && let Some(group) = overlapping(&blocks)
+            && let Some(group) = overlapping(&blocks).or_else(|| overlapping(&ahead))
         {
             return Some(plan(group, Reason::Overlap));
         }

@@ -1,5 +1,6 @@
 //! Deaths of the process and power cuts before every operation that changes something, and again during recovery.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -20,14 +21,14 @@ fn recover(vfs: &SimVfs, told: &Told, end: End, what: &dyn Fn() -> String) {
         End::Killed => vfs.kill(),
         _ => vfs.crash(),
     }
-    let db = open(vfs).unwrap_or_else(|e| panic!("{}: {e}", what()));
+    let db = open(vfs, told.now_ms).unwrap_or_else(|e| panic!("{}: {e}", what()));
     let (found, warnings) = contents(&db, &series()).unwrap_or_else(|e| panic!("{}: {e}", what()));
     told.judge(&found, end).unwrap_or_else(|e| panic!("{}: {e}", what()));
     assert_eq!(warnings, [""; 0], "{}", what());
     // A start changes nothing that the next one sees.
     vfs.kill();
     drop(db);
-    let db = open(vfs).unwrap_or_else(|e| panic!("{}, started again: {e}", what()));
+    let db = open(vfs, told.now_ms).unwrap_or_else(|e| panic!("{}, started again: {e}", what()));
     let (again, _) = contents(&db, &series()).unwrap_or_else(|e| panic!("{}, started again: {e}", what()));
     assert!(again == found, "{}: the second start finds something else", what());
 }
@@ -53,12 +54,22 @@ fn sweep(steps: i64, each: impl Fn(usize, &SimVfs, &Told, &str) + Send + Sync + 
 #[test]
 fn a_death_of_the_process_loses_nothing() {
     let stride = stride(3);
+    let met = Arc::new(Mutex::new(BTreeSet::new()));
+    let meet = Arc::clone(&met);
     let operations = sweep(STEPS, move |n, vfs, told, place| {
+        // The place without numbers and names of blocks.
+        let file = place.rsplit('/').next().unwrap_or_default();
+        let kinds = ["chunks_head", "checkpoint", "tmp-for-creation", "tmp-for-deletion", "tombstones", "wal", "wbl"];
+        let kind = kinds.into_iter().find(|kind| place.contains(kind)).unwrap_or(file);
+        meet.lock().insert(kind.to_owned());
         if n % stride == 0 {
             recover(&vfs.fork(n as u64), told, End::Killed, &|| format!("killed {place}"));
         }
     });
-    assert!(operations > 200, "{operations}");
+    assert!(operations > 1000, "{operations}");
+    for kind in ["chunks_head", "checkpoint", "tmp-for-creation", "tmp-for-deletion", "tombstones", "wal", "wbl"] {
+        assert!(met.lock().contains(kind), "the script meets {kind}: {:?}", met.lock());
+    }
 }
 
 #[test]
@@ -84,7 +95,7 @@ fn a_power_cut_during_recovery_loses_nothing_more() {
         let vfs = vfs.fork(n as u64);
         vfs.crash();
         let (told, place) = (told.clone(), place.to_owned());
-        let count = AtomicUsize::new(0);
+        let (count, now_ms) = (AtomicUsize::new(0), told.now_ms);
         vfs.watch(move |vfs, op, path| {
             let again = count.fetch_add(1, Ordering::Relaxed);
             recover(&vfs.fork((n * 1000 + again) as u64), &told, End::PowerCut, &|| {
@@ -94,6 +105,6 @@ fn a_power_cut_during_recovery_loses_nothing_more() {
                 )
             });
         });
-        open(&vfs).expect("recovered").close().expect("closed");
+        open(&vfs, now_ms).expect("recovered").close().expect("closed");
     });
 }

@@ -31,7 +31,9 @@ fn run(first: u64, count: u64, fault: Fault) {
     let told = Arc::new(Mutex::new(Told::default()));
     let mut script = Script::new(&vfs, &told, true);
     vfs.inject(first, count, fault);
+    script.lasting = (count == u64::MAX).then_some((first, fault));
     script.run(STEPS);
+    script.lasting = None;
     vfs.heal();
     if script.db.is_none() {
         // Only a storage that could not be opened needs a new start.
@@ -48,9 +50,10 @@ fn run(first: u64, count: u64, fault: Fault) {
     let (found, warnings) = contents(&db, &series()).unwrap_or_else(|e| panic!("{}: {e}", what()));
     told.lock().judge(&found, End::Killed).unwrap_or_else(|e| panic!("{}: {e}", what()));
     assert_eq!(warnings, [""; 0], "{}", what());
+    let now_ms = told.lock().now_ms;
     vfs.crash();
     drop(db);
-    let db = open(&vfs).unwrap_or_else(|e| panic!("{}: {e}", what()));
+    let db = open(&vfs, now_ms).unwrap_or_else(|e| panic!("{}: {e}", what()));
     let (found, _) = contents(&db, &series()).unwrap_or_else(|e| panic!("{}: {e}", what()));
     let told = told.lock();
     told.judge(&found, End::PowerCutAfterErrors).unwrap_or_else(|e| panic!("{}, after a power cut: {e}", what()));
@@ -110,10 +113,20 @@ fn a_full_disk_refuses_samples_and_forgets_none() {
             "{}: goes on by itself",
             what()
         );
+        let now_ms = told.lock().now_ms;
         vfs.crash();
         drop(script);
-        let db = open(&vfs).unwrap_or_else(|e| panic!("{}: {e}", what()));
+        let db = open(&vfs, now_ms).unwrap_or_else(|e| panic!("{}: {e}", what()));
         let (found, _) = contents(&db, &series()).unwrap_or_else(|e| panic!("{}: {e}", what()));
         told.lock().judge(&found, End::PowerCutAfterErrors).unwrap_or_else(|e| panic!("{}: {e}", what()));
     }
+}
+
+/// The case that `FIREKEEPER_SWEEP_CASE` names as the messages do, such as `Io 74 1`; for ever without a number behind.
+#[test]
+fn one_case() {
+    let Ok(case) = std::env::var("FIREKEEPER_SWEEP_CASE") else { return };
+    let words: Vec<&str> = case.split(' ').collect();
+    let fault = FAULTS.into_iter().find(|fault| format!("{fault:?}") == words[0]).expect("a fault");
+    run(words[1].parse().expect("an operation"), words[2].parse().unwrap_or(u64::MAX), fault);
 }

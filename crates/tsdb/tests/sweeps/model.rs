@@ -52,6 +52,8 @@ pub struct Told {
     pub deletions: Vec<Deleted>,
     /// Samples before this time may be gone by retention.
     pub retained_from: i64,
+    /// What time it is.
+    pub now_ms: i64,
 }
 
 /// What happened before the directory was opened again.

@@ -26,7 +26,8 @@ fn check(name: &str, lost: bool, make: impl Fn(&SimVfs)) {
     drop(script);
     make(&vfs);
     for turn in ["first", "second"] {
-        let db = open(&vfs).unwrap_or_else(|e| panic!("{name}, {turn} start: {e}"));
+        let now_ms = told.lock().now_ms;
+        let db = open(&vfs, now_ms).unwrap_or_else(|e| panic!("{name}, {turn} start: {e}"));
         let (found, _) = contents(&db, &series()).unwrap_or_else(|e| panic!("{name}, {turn} start: {e}"));
         let missing = told.lock().judge_damaged(&found).unwrap_or_else(|e| panic!("{name}, {turn} start: {e}"));
         assert!(lost || missing == 0, "{name}, {turn} start: {missing} samples are lost");
@@ -113,7 +114,8 @@ fn odd_blocks_cost_themselves_at_most() {
                 remove(vfs, &dir().join(block).join(part));
             }
         });
-        check(&format!("a block with an empty {part}"), part != "tombstones", |vfs| {
+        // Without knowing what was deleted a block is not shown.
+        check(&format!("a block with an empty {part}"), true, |vfs| {
             if let Some(block) = blocks(vfs).first()
                 && part != "chunks"
             {

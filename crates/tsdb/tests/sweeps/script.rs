@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use fk_model::{Histogram, Labels, MatchKind, Matcher, Span};
 use fk_storage::{AppendReport, Appender, Batch, BatchHistogram, Control, HistogramValue, StorageError, TimeRange};
 use fk_tsdb::{Db, DbError, DbOptions, Now, Retention, TsdbConfig};
-use fk_vfs::sim::SimVfs;
+use fk_vfs::sim::{Fault, SimVfs};
 use fk_wal::WalOptions;
 
 use crate::model::{Appended, Deleted, Log, SERIES, Told, series};
@@ -36,7 +36,7 @@ pub fn dir() -> &'static Path {
     Path::new("/data")
 }
 
-pub fn options(vfs: &SimVfs) -> DbOptions {
+pub fn options(vfs: &SimVfs, now_ms: i64) -> DbOptions {
     DbOptions {
         min_block_ms: 2 * HOUR,
         max_block_ms: 6 * HOUR,
@@ -47,13 +47,19 @@ pub fn options(vfs: &SimVfs) -> DbOptions {
             ..TsdbConfig::default()
         },
         compaction_bytes_per_s: 0,
+        now: Some(now(now_ms)),
         vfs: Arc::new(vfs.clone()),
         ..DbOptions::new(dir())
     }
 }
 
-pub fn open(vfs: &SimVfs) -> Result<Db, DbError> {
-    Db::open(options(vfs), &|_| {})
+/// Opens the directory at a time.
+pub fn open(vfs: &SimVfs, now_ms: i64) -> Result<Db, DbError> {
+    Db::open(options(vfs, now_ms), &|_| {})
+}
+
+fn now(wall_ms: i64) -> Now {
+    Now { wall_ms, steady_ms: wall_ms - START }
 }
 
 /// A script at work.
@@ -64,12 +70,14 @@ pub struct Script {
     /// Whether calls may fail.
     faults: bool,
     step: i64,
+    /// A fault that a new process meets as well.
+    pub lasting: Option<(u64, Fault)>,
     pub db: Option<Db>,
 }
 
 impl Script {
     pub fn new(vfs: &SimVfs, told: &Arc<Mutex<Told>>, faults: bool) -> Script {
-        Script { vfs: vfs.clone(), told: Arc::clone(told), series: series(), faults, step: 0, db: None }
+        Script { vfs: vfs.clone(), told: Arc::clone(told), series: series(), faults, step: 0, lasting: None, db: None }
     }
 
     /// Everything: a day of a small server.
@@ -85,13 +93,14 @@ impl Script {
         START + self.step * INTERVAL
     }
 
-    fn now(&self) -> Now {
-        Now { wall_ms: self.now_ms(), steady_ms: self.step * INTERVAL }
-    }
-
     fn step(&mut self) {
         self.step += 1;
         let t = self.now_ms();
+        {
+            let mut told = self.told.lock();
+            told.now_ms = t;
+            told.retained_from = t - RETENTION;
+        }
         self.append(Log::Wal, &[0, 1, 2, 3, 4, 5], t);
         match self.step % 12 {
             2 => self.append_histogram(t),
@@ -118,7 +127,7 @@ impl Script {
 
     /// Starts the storage; afterwards everything that was acknowledged is there.
     pub fn open(&mut self) {
-        match open(&self.vfs) {
+        match open(&self.vfs, self.now_ms()) {
             Ok(db) => self.db = Some(db),
             Err(error) if self.faults => log_fault(&error),
             Err(error) => panic!("step {}: {error}", self.step),
@@ -136,7 +145,7 @@ impl Script {
             drop(db);
             // A storage that could not close properly ends with its process.
             if self.faults {
-                self.vfs.kill();
+                self.end_process();
             }
         }
         self.open();
@@ -145,10 +154,17 @@ impl Script {
     /// The process dies and a new one starts.
     pub fn kill(&mut self) {
         if let Some(db) = self.db.take() {
-            self.vfs.kill();
+            self.end_process();
             drop(db);
         }
         self.open();
+    }
+
+    fn end_process(&self) {
+        self.vfs.kill();
+        if let Some((first, fault)) = self.lasting {
+            self.vfs.inject(first, u64::MAX, fault);
+        }
     }
 
     pub fn sync(&mut self) {
@@ -216,12 +232,8 @@ impl Script {
     }
 
     fn maintain(&mut self) {
-        let now = self.now();
+        let now = now(self.now_ms());
         let Some(db) = &self.db else { return };
-        {
-            let mut told = self.told.lock();
-            told.retained_from = told.retained_from.max(now.wall_ms - RETENTION);
-        }
         for _ in 0..MAINTAIN_MAX {
             match db.maintain(now, &Control::new()) {
                 Ok(done) if done.more => {}
@@ -252,7 +264,7 @@ impl Script {
 
     fn clean_tombstones(&mut self) {
         let Some(db) = &self.db else { return };
-        match db.clean_tombstones(self.now(), &Control::new()) {
+        match db.clean_tombstones(now(self.now_ms()), &Control::new()) {
             Err(StorageError::Unsupported(_)) => {}
             cleaned => drop(self.accept(cleaned)),
         }

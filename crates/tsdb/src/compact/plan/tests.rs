@@ -1,5 +1,5 @@
 //! Tables of blocks and what is to be compacted of them. A block is written `from-to` (or `from..to`), in units of the smallest range
-//! counted from 0, with `!` behind it if its compaction has failed, `~` if it is of stale series, `*n` for n tombstones
+//! counted from 0, with `!` behind it if its compaction has failed, `~` if it is of stale series, `^` if of out-of-order samples, `*n` for n tombstones
 //! (of 100 series).
 
 use super::*;
@@ -8,7 +8,7 @@ fn metas(text: &str) -> Vec<BlockMeta> {
     text.split_whitespace()
         .enumerate()
         .map(|(i, block)| {
-            let (times, marks) = block.split_at(block.find(['!', '~', '*']).unwrap_or(block.len()));
+            let (times, marks) = block.split_at(block.find(['!', '~', '^', '*']).unwrap_or(block.len()));
             let (from, to) = times.split_once("..").or_else(|| times.rsplit_once('-')).expect("two times");
             let json = format!(
                 r#"{{"ulid":"{}","minTime":{from},"maxTime":{to},"version":1,"compaction":{{"level":1}}}}"#,
@@ -20,6 +20,9 @@ fn metas(text: &str) -> Vec<BlockMeta> {
             meta.compaction.failed = marks.contains('!');
             if marks.contains('~') {
                 meta.compaction.add_hint(HINT_STALE_SERIES);
+            }
+            if marks.contains('^') {
+                meta.compaction.add_hint(fk_block::meta::HINT_OUT_OF_ORDER);
             }
             if let Some((_, n)) = marks.split_once('*') {
                 meta.stats.num_tombstones = n.trim_end_matches('!').parse().expect("a number");
@@ -127,6 +130,21 @@ fn blocks_of_stale_series_stay_among_themselves() {
     assert_eq!(plan("0-20 0-20~ 20-40"), "");
     assert_eq!(plan("0-20~ 10-20~ 0-20"), "0-20~ 10-20~");
     assert_eq!(plan("0-20 20-40~ 40-60 60-80 80-100"), "0-20 40-60");
+}
+
+#[test]
+fn out_of_order_blocks_ahead_of_the_others_are_merged_with_their_like_only() {
+    for (blocks, expected) in [
+        ("0-20 20-40 40-60 40-60^", "40-60 40-60^"),
+        ("0-20 20-40 40-60^ 60-80 80-100", "0-20 20-40 40-60^"),
+        // The head still has the in-order samples from 40 on.
+        ("0-20 20-40 40-60^ 60-80^", ""),
+        ("0-20 10-40^", ""),
+        ("0-20 20-40^ 20-40^", "20-40^ 20-40^"),
+        ("0-20 10-20^ 10-40^", "0-20 10-20^"),
+    ] {
+        assert_eq!(plan(blocks), expected, "{blocks}");
+    }
 }
 
 #[test]
