@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use fk_block::{Block, BlockMeta, BlockSpec, BlockWriter, Compaction, SeriesStream, Ulid, meta::HINT_OUT_OF_ORDER};
+use fk_block::meta::HINT_OUT_OF_ORDER;
+use fk_block::{Block, BlockMeta, BlockSpec, BlockWriter, Compaction, SeriesChunks, SeriesStream, Ulid};
 use fk_storage::{Control, StorageError, TimeRange};
 
 use super::pace::Throttle;
 use crate::db::Db;
 use crate::maintain::{Now, READERS_WAIT, Upkeep};
+use crate::metrics::UpkeepMetrics;
 
 /// How long readers may hold up the end of a compaction of out-of-order samples. After that the samples stay in the head, and
 /// the next compaction writes them again; merging drops the second ones.
@@ -59,7 +61,8 @@ impl Db {
         let end = mint.div_euclid(range).saturating_mul(range).saturating_add(range);
         let mut stream = self.head.stream(TimeRange { mint, maxt: end - 1 })?;
         let spec = new_block(mint, end, now, Compaction::default());
-        let block = self.write_block(&spec, &mut stream, 0, control)?;
+        let block =
+            self.write_block(&spec, &mut Observed { stream: &mut stream, metrics: &self.upkeep_metrics }, 0, control)?;
         drop(stream);
         let mut blocks: Vec<Block> = self.views.pin().blocks.to_vec();
         let written = usize::from(block.is_some());
@@ -105,6 +108,7 @@ impl Db {
             let end = start.saturating_add(range);
             let mut stream = compaction.stream(TimeRange { mint: start, maxt: end - 1 });
             let spec = new_block(start, end, now, origin.clone());
+            let mut stream = Observed { stream: &mut stream, metrics: &self.upkeep_metrics };
             made.extend(self.write_block(&spec, &mut stream, 0, control)?);
             start = end;
         }
@@ -162,6 +166,30 @@ impl Db {
         );
         let block = Block::open(Arc::clone(&self.options.vfs), &self.path.join(meta.ulid.to_string()))?;
         Ok(Some(block))
+    }
+}
+
+/// Counts the chunks that leave the head.
+struct Observed<'s> {
+    stream: &'s mut dyn SeriesStream,
+    metrics: &'s UpkeepMetrics,
+}
+
+impl SeriesStream for Observed<'_> {
+    fn next(&mut self, out: &mut SeriesChunks) -> Result<bool, StorageError> {
+        let is_there = self.stream.next(out)?;
+        if is_there {
+            for chunk in &out.chunks {
+                self.metrics.chunk_range.observe((chunk.maxt - chunk.mint) as f64);
+                self.metrics.chunk_samples.observe(f64::from(chunk.samples));
+                self.metrics.chunk_bytes.observe(chunk.bytes.len() as f64);
+            }
+        }
+        Ok(is_there)
+    }
+
+    fn symbols(&self, each: &mut dyn FnMut(&str) -> Result<(), StorageError>) -> Result<(), StorageError> {
+        self.stream.symbols(each)
     }
 }
 

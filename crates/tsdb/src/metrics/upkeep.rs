@@ -10,6 +10,18 @@ use crate::db::Db;
 const COMPACTION_BOUNDS: &[f64] =
     &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0];
 
+/// Bounds of the time ranges of chunks, seconds (Prometheus observes milliseconds under this name; so do we).
+const CHUNK_RANGE_BOUNDS: &[f64] =
+    &[100.0, 400.0, 1600.0, 6400.0, 25600.0, 102400.0, 409600.0, 1638400.0, 6553600.0, 26214400.0];
+
+/// Bounds of samples in a chunk.
+const CHUNK_SAMPLES_BOUNDS: &[f64] =
+    &[4.0, 6.0, 9.0, 13.5, 20.25, 30.375, 45.5625, 68.34375, 102.515625, 153.7734375, 230.66015625, 345.990234375];
+
+/// Bounds of bytes of a chunk.
+const CHUNK_BYTES_BOUNDS: &[f64] =
+    &[32.0, 48.0, 72.0, 108.0, 162.0, 243.0, 364.5, 546.75, 820.125, 1230.1875, 1845.28125, 2767.921875];
+
 /// Counters, with the names of Prometheus beside them.
 #[derive(Debug)]
 pub struct UpkeepMetrics {
@@ -27,6 +39,12 @@ pub struct UpkeepMetrics {
     pub populating: AtomicU64,
     /// `prometheus_tsdb_compaction_duration_seconds`
     pub duration: Histogram,
+    /// `prometheus_tsdb_compaction_chunk_range_seconds`: of chunks that leave the head, in milliseconds as with Prometheus.
+    pub chunk_range: Histogram,
+    /// `prometheus_tsdb_compaction_chunk_samples`: of chunks that leave the head.
+    pub chunk_samples: Histogram,
+    /// `prometheus_tsdb_compaction_chunk_size_bytes`: of chunks that leave the head.
+    pub chunk_bytes: Histogram,
     /// `prometheus_tsdb_reloads_total`
     pub reloads: AtomicU64,
     /// `prometheus_tsdb_reloads_failures_total`
@@ -65,6 +83,9 @@ impl Default for UpkeepMetrics {
             vertical: AtomicU64::default(),
             populating: AtomicU64::default(),
             duration: Histogram::new(COMPACTION_BOUNDS),
+            chunk_range: Histogram::new(CHUNK_RANGE_BOUNDS),
+            chunk_samples: Histogram::new(CHUNK_SAMPLES_BOUNDS),
+            chunk_bytes: Histogram::new(CHUNK_BYTES_BOUNDS),
             reloads: AtomicU64::default(),
             reloads_failed: AtomicU64::default(),
             time_retentions: AtomicU64::default(),
@@ -199,6 +220,21 @@ pub(super) fn encode(db: &Db, out: &mut Encoder) {
     }
     for (name, help, histogram) in [
         ("prometheus_tsdb_compaction_duration_seconds", "Duration of compaction runs", &m.duration),
+        (
+            "prometheus_tsdb_compaction_chunk_range_seconds",
+            "Final time range of chunks on their first compaction",
+            &m.chunk_range,
+        ),
+        (
+            "prometheus_tsdb_compaction_chunk_samples",
+            "Final number of samples on their first compaction",
+            &m.chunk_samples,
+        ),
+        (
+            "prometheus_tsdb_compaction_chunk_size_bytes",
+            "Final size of chunks on their first compaction",
+            &m.chunk_bytes,
+        ),
         (
             "prometheus_tsdb_tombstone_cleanup_seconds",
             "The time taken to recompact blocks to remove tombstones.",
