@@ -52,8 +52,6 @@ pub struct Slots {
     pub config: ArcSwapOption<Loaded>,
     /// How far the replay of the log is; owner: storage keeper.
     pub replay: Mutex<ReplayProgress>,
-    /// Why the storage takes no samples, or cannot keep them; owner: storage keeper.
-    pub read_only: Mutex<Option<String>>,
     /// Owner: config reloader.
     pub reload: Mutex<ReloadStatus>,
     /// Groups of scrape jobs; owner: scrape discovery.
@@ -76,7 +74,6 @@ impl Slots {
             db: ArcSwapOption::empty(),
             config: ArcSwapOption::empty(),
             replay: Mutex::default(),
-            read_only: Mutex::default(),
             reload: Mutex::new(ReloadStatus { successful: false, last_success: None, last_failure: None }),
             scrape_groups: Arc::default(),
             notify_groups: Arc::default(),

@@ -60,7 +60,7 @@ pub struct StorageKeeper {
     params: Params,
     /// Whether a sync is under way; ticks are skipped meanwhile.
     syncing: bool,
-    /// Whether the last sync failed; only changes are logged and published.
+    /// Whether the last sync failed; only changes are logged.
     sync_failed: bool,
     maintenance: Maintenance,
     /// Configuration that waits for its commit.
@@ -164,8 +164,8 @@ impl StorageKeeper {
 fn register(slots: &Arc<Slots>, registry: &Registry) {
     let slots = Arc::clone(slots);
     registry.collect(move |out| {
-        let quarantined = slots.db.load().as_ref().map_or(0, |db| db.quarantined().len());
-        let read_only = slots.read_only.lock().is_some();
+        let Some(db) = slots.db.load_full() else { return };
+        let (read_only, quarantined) = (db.read_only().is_some(), db.quarantined().len());
         for (name, help, value) in [
             ("firekeeper_storage_read_only", "Whether the storage cannot take or keep samples.", f64::from(read_only)),
             (
@@ -265,12 +265,10 @@ impl Handler<Sync> for StorageKeeper {
             match failed {
                 Some(error) if !this.sync_failed => {
                     this.sync_failed = true;
-                    *this.params.slots.read_only.lock() = Some(error.clone());
                     log::error!(component = "tsdb", err = error.as_str(); "the write-ahead log cannot be put on disk");
                 }
                 None if this.sync_failed => {
                     this.sync_failed = false;
-                    *this.params.slots.read_only.lock() = None;
                     log::info!(component = "tsdb"; "the write-ahead log is on disk again");
                 }
                 _ => {}

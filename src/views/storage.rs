@@ -85,7 +85,7 @@ pub(super) fn health(slots: &Slots) -> StorageHealth {
         max_time: block.maxt_ms,
     };
     StorageHealth {
-        read_only: slots.read_only.lock().clone(),
+        read_only: db.read_only(),
         quarantined: db.quarantined().into_iter().map(shown).collect(),
         log_damages: db.replayed().log.damages.iter().map(|damage| damage.to_string()).collect(),
     }

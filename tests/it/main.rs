@@ -15,4 +15,5 @@ mod recovery; // what was acknowledged or seen survives `kill -9`
 mod reload; // all of a configuration or nothing of it
 mod scrape; // from a target to a query
 mod start; // flags, exit codes, starting and stopping
+mod storage; // the data directory: deleted, copied, limited, imported, handed over
 mod tidy; // rules about the repository itself
