@@ -195,7 +195,7 @@ fn histograms<K: Kind>(
     out: &mut Samples,
 ) -> Result<(), ChunkError> {
     for _ in 0..samples_max {
-        if !reader.next()? || reader.t() > maxt {
+        if !reader.advance()? || reader.t() > maxt {
             break;
         }
         if reader.t() < mint {
@@ -234,7 +234,7 @@ pub fn decode_exact(
         Encoding::Histogram | Encoding::HistogramSt => {
             let mut reader = Reader::<Int>::new(encoding.has_starts(), bytes)?;
             for _ in 0..samples_max {
-                if !reader.next()? || {
+                if !reader.advance()? || {
                     let v = SampleValue::Histogram(HistogramValue::Int(Arc::new(reader.histogram()?)));
                     !each(Sample { t: reader.t(), start: reader.start(), v })
                 } {
@@ -246,7 +246,7 @@ pub fn decode_exact(
         Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
             let mut reader = Reader::<Float>::new(encoding.has_starts(), bytes)?;
             for _ in 0..samples_max {
-                if !reader.next()? || {
+                if !reader.advance()? || {
                     let v = SampleValue::Histogram(HistogramValue::Float(reader.float()?));
                     !each(Sample { t: reader.t(), start: reader.start(), v })
                 } {
@@ -282,7 +282,7 @@ impl Encoding {
             mut each: impl FnMut(i64),
         ) -> Result<(), ChunkError> {
             for _ in 0..samples_max {
-                if !reader.next()? {
+                if !reader.advance()? {
                     break;
                 }
                 each(reader.t());

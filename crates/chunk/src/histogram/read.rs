@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::histogram::fields::Field;
 use crate::starts::Starts;
 
-/// Steps through a chunk. [`Reader::next`] has to return `true` before the others are asked.
+/// Steps through a chunk. [`Reader::advance`] has to return `true` before the others are asked.
 #[derive(Clone, Debug)]
 pub struct Reader<'a, K: Kind> {
     pub(super) bits: BitReader<'a>,
@@ -43,7 +43,7 @@ impl<'a, K: Kind> Reader<'a, K> {
     }
 
     /// Steps to the next sample; `false` at the end. After an error the chunk is at its end.
-    pub fn next(&mut self) -> Result<bool, ChunkError> {
+    pub fn advance(&mut self) -> Result<bool, ChunkError> {
         if self.read == self.expected {
             return Ok(false);
         }
@@ -78,7 +78,7 @@ impl<'a, K: Kind> Reader<'a, K> {
     }
 
     fn current(&self) -> &State<K> {
-        self.state.as_ref().expect("Reader::next has returned true")
+        self.state.as_ref().expect("Reader::advance has returned true")
     }
 
     /// Time of the sample, ms.

@@ -81,7 +81,7 @@ pub(crate) fn fit_counter<C: Copy + PartialOrd + Default>(
 ) -> Option<Fit> {
     let mut fit = Fit::default();
     let risen = union(chunk, histogram, |_, before, now| match (before, now) {
-        (Some(before), Some(now)) => !(before > now),
+        (Some(before), Some(now)) => before.partial_cmp(&now) != Some(std::cmp::Ordering::Greater),
         (Some(before), None) => {
             fit.histogram_lacks = true;
             before == C::default()

@@ -245,7 +245,7 @@ fn sum_of<K: MadeUpKind>(seed: u64, with_starts: bool) -> u64 {
     for chunk in &chunks {
         sum.add(chunk);
         let mut reader = Reader::<K>::new(with_starts, chunk).unwrap();
-        while reader.next().unwrap() {
+        while reader.advance().unwrap() {
             let h = reader.float().unwrap();
             for number in [reader.t(), reader.start(), h.counter_reset as i64, h.count.to_bits() as i64] {
                 sum.add(&number.to_le_bytes());
@@ -260,7 +260,7 @@ fn sum_of<K: MadeUpKind>(seed: u64, with_starts: bool) -> u64 {
         }
         for end in (0..chunk.len()).filter(|_| seed < 5) {
             let mut reader = Reader::<K>::new(with_starts, &chunk[..end]);
-            while let Ok(Ok(true)) = reader.as_mut().map(Reader::next) {}
+            while let Ok(Ok(true)) = reader.as_mut().map(Reader::advance) {}
         }
     }
     assert_eq!(read.len(), samples.len());
@@ -268,7 +268,7 @@ fn sum_of<K: MadeUpKind>(seed: u64, with_starts: bool) -> u64 {
         assert_eq!((t, if with_starts { start } else { &0 }), (read_t, read_start));
         let writer = Writer::<K>::begin(false, None, 0, 0, &K::of(h)).unwrap();
         let mut reader = Reader::<K>::new(false, writer.bytes()).unwrap();
-        assert!(reader.next().unwrap());
+        assert!(reader.advance().unwrap());
         same(&reader.float().unwrap(), read);
     }
     sum.0

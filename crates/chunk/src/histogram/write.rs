@@ -83,7 +83,7 @@ impl<K: Kind> Writer<K> {
     /// Goes on with a chunk: one that an earlier run has written, for example. `bytes` must have a sample and be whole.
     pub fn resume(with_starts: bool, bytes: Vec<u8>) -> Result<Writer<K>, ChunkError> {
         let mut reader = Reader::<K>::new(with_starts, &bytes)?;
-        while reader.next()? {}
+        while reader.advance()? {}
         let (bits, header, count) = (reader.bits.at, reader.header, reader.expected());
         let Some(state) = reader.state.take() else {
             return Err(ChunkError::Truncated { decoded: 0, expected: 1 });
@@ -218,7 +218,7 @@ impl<K: Kind> Writer<K> {
     fn recoded(&self, wide: &[Vec<Span>; 2]) -> Result<Writer<K>, ChunkError> {
         let mut reader = Reader::<K>::new(self.with_starts, &self.out.bytes)?;
         let mut recoded: Option<Writer<K>> = None;
-        while reader.next()? {
+        while reader.advance()? {
             let h = reader.histogram()?;
             let view = K::view(&h);
             let (start, t) = (reader.start(), reader.t());

@@ -15,7 +15,7 @@ fn reduce<C: Copy + std::ops::AddAssign>(
     for span in spans {
         index += i64::from(span.offset);
         for count in counts.by_ref().take(span.length as usize) {
-            let target = (index - 1 >> steps.min(63)) + 1;
+            let target = ((index - 1) >> steps.min(63)) + 1;
             index += 1;
             match (last, reduced.last_mut(), reduced_spans.last_mut()) {
                 (Some(before), Some(sum), _) if before == target => *sum += count,
