@@ -47,6 +47,9 @@ const PAGE_BYTES: usize = PAGE_UNITS as usize * UNIT;
 /// With so many pages (2 GiB) waiting for a file the shard takes no more samples.
 const PAGES_MAX: usize = 1 << 13;
 
+/// With fewer free entries there is nothing to gain.
+const ENTRIES_FREE_MIN: usize = 4096;
+
 /// Entry u32, slot u32, first time i64, length u32, nothing u32.
 const STAGED_HEADER: usize = 24;
 
@@ -313,6 +316,41 @@ impl Arena {
         (&record[..STAGED_HEADER], &record[STAGED_HEADER..STAGED_HEADER + len as usize])
     }
 
+    /// Whether so many entries are free that [`Arena::compact`] is worth its while.
+    pub fn is_sparse(&self) -> bool {
+        self.n_free > ENTRIES_FREE_MIN && self.n_free > self.entries.len() / 2
+    }
+
+    /// Puts all entries side by side, those of a series in order, and gives the memory of the others back. `newest` are the
+    /// newest chunks of all series, whose handles change. No ticket may be in anybody's hands.
+    pub fn compact<'a>(&mut self, newest: impl Iterator<Item = &'a mut u32>) {
+        let mut entries = Paged::default();
+        entries.push(Entry::default());
+        let mut list = Vec::new();
+        for newest in newest.filter(|newest| **newest != NONE) {
+            list.clear();
+            let mut next = *newest;
+            while next != NONE {
+                let entry = *self.entries.get(next);
+                list.push(entry);
+                next = entry.older;
+            }
+            let mut older = NONE;
+            for entry in list.iter().rev() {
+                let handle = entries.push(Entry { older, ..*entry }) as u32;
+                let place = whole(entry.place);
+                if place & STAGED != 0 {
+                    let (page, at) = self.locate(unit_of(place));
+                    self.pages[page][at..at + 4].copy_from_slice(&handle.to_le_bytes());
+                }
+                older = handle;
+            }
+            *newest = older;
+        }
+        self.entries = entries;
+        (self.free, self.n_free) = (NONE, 0);
+    }
+
     // === Moving to files ===
 
     /// Calls `each` with the staged chunks that are still needed, oldest first, until it has had `bytes_max` bytes.
@@ -438,6 +476,7 @@ mod tests {
                             arena.release(position);
                         }
                     }
+                    2 if n % 3 == 0 => arena.compact(newest.iter_mut()),
                     1 => {
                         let mint = now - back * 10;
                         let before = model[series].len();

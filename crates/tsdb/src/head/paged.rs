@@ -44,6 +44,11 @@ impl<T> Paged<T> {
         &mut self.pages[idx as usize / PAGE][idx as usize % PAGE]
     }
 
+    /// All elements, for changing.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.pages.iter_mut().flatten()
+    }
+
     /// The element at `idx`, if there is one.
     #[inline]
     pub fn find(&self, idx: u32) -> Option<&T> {

@@ -247,7 +247,7 @@ impl ShardData {
         }
     }
 
-    /// Gives memory back after series have been removed.
+    /// Gives memory back after series and chunks have been removed. Nobody moves chunks to files meanwhile.
     pub fn tidy(&mut self) {
         self.postings.tidy();
         let mut len = self.slots.len() as u32;
@@ -261,6 +261,9 @@ impl ShardData {
             self.epoch += 1;
         }
         self.vacant.optimize();
+        if self.arena.is_sparse() {
+            self.arena.compact(self.slots.iter_mut().map(Slot::completed_mut));
+        }
         if self.index.len() * 4 < self.index.capacity() {
             self.index.shrink_to_fit(|e| spread(e.hash));
         }

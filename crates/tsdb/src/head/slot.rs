@@ -138,6 +138,11 @@ impl Slot {
         self.completed
     }
 
+    /// The same, to be changed when the arena moves its entries.
+    pub fn completed_mut(&mut self) -> &mut u32 {
+        &mut self.completed
+    }
+
     /// How many chunks have been completed, modulo 2^16: a reader that remembers the number finds the chunk that was open
     /// then, however many have been completed or dropped since.
     pub fn n_completed(&self) -> u16 {

@@ -10,15 +10,14 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use fk_block::{SeriesChunks, SeriesStream};
-use fk_chunk::{Encoding, xor};
-use fk_storage::{Samples, StorageError, TimeRange};
+use fk_block::{Encoder, SeriesChunks, SeriesStream};
+use fk_chunk::{Encoding, decode_exact, xor};
+use fk_storage::{StorageError, TimeRange};
 
 use super::arena::{self, ChunkBytes};
 use super::buffers::{ChunkData, OPEN_BYTES_MAX};
 use super::shard::ShardData;
 use super::symbols::{Marks, SymbolId};
-use super::tombstones::remove_deleted;
 use super::{Head, SHARDS};
 use crate::chunks_head::FilePlace;
 
@@ -47,7 +46,6 @@ pub struct HeadStream {
     deleted: Vec<TimeRange>,
     /// Bytes of parts that are in memory.
     bytes: Vec<u8>,
-    samples: Samples,
     /// Keeps the ids of strings good.
     _pin: Arc<()>,
 }
@@ -111,7 +109,6 @@ impl Head {
             parts: Vec::new(),
             deleted: Vec::new(),
             bytes: Vec::new(),
-            samples: Samples::default(),
             _pin: pin,
         };
         (0..SHARDS).for_each(|shard| stream.wait(shard));
@@ -130,12 +127,12 @@ impl SeriesStream for HeadStream {
                 match part.place {
                     PartPlace::Memory(start, end) => {
                         let wanted = Wanted { range: self.range, deleted: &self.deleted };
-                        wanted.put(out, part.encoding, part.times, &self.bytes[start..end], &mut self.samples)?;
+                        wanted.put(out, part.encoding, part.times, &self.bytes[start..end])?;
                     }
                     PartPlace::File(place) => self.head.read_chunk(place, ahead.reference, |record| {
                         let wanted = Wanted { range: self.range, deleted: &self.deleted };
                         let times = (record.mint, record.maxt);
-                        wanted.put(out, record.encoding, times, record.data, &mut self.samples)
+                        wanted.put(out, record.encoding, times, record.data)
                     })??,
                 }
             }
@@ -259,7 +256,6 @@ impl Wanted<'_> {
         encoding: Encoding,
         (first_time, last_time): (i64, i64),
         bytes: &[u8],
-        samples: &mut Samples,
     ) -> Result<(), StorageError> {
         let TimeRange { mint, maxt } = self.range;
         if first_time > maxt || last_time < mint {
@@ -272,18 +268,17 @@ impl Wanted<'_> {
             out.push((first_time, last_time), encoding, count as u32, bytes);
             return Ok(());
         }
-        if encoding != Encoding::Xor {
-            return Err(StorageError::Unsupported("cutting a chunk of histograms"));
-        }
-        samples.clear();
-        xor::decode_range(bytes, usize::MAX, mint, maxt, &mut samples.t, &mut samples.v)
-            .map_err(|e| corrupt(e.to_string()))?;
-        remove_deleted(samples, self.deleted);
-        if let (Some(&first), Some(&last)) = (samples.t.first(), samples.t.last()) {
-            let mut chunk = xor::XorChunk::new();
-            samples.t.iter().zip(&samples.v).for_each(|(t, v)| chunk.push(*t, *v));
-            out.push((first, last), Encoding::Xor, samples.len() as u32, chunk.bytes());
-        }
+        let (mut encoder, mut result) = (Encoder::default(), Ok(()));
+        decode_exact(encoding, bytes, usize::MAX, &mut |sample| {
+            let t = sample.t;
+            if t >= mint && !self.deleted.iter().any(|range| (range.mint..=range.maxt).contains(&t)) && t <= maxt {
+                result = encoder.push(&sample, out);
+            }
+            result.is_ok() && t < maxt
+        })
+        .and(result)
+        .map_err(|e| corrupt(e.to_string()))?;
+        encoder.end_chunk(out);
         Ok(())
     }
 }

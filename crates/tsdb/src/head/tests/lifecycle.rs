@@ -189,6 +189,21 @@ fn filled(head: &Arc<Head>, n: usize, minutes: i64) -> Vec<SeriesRef> {
 }
 
 #[test]
+fn a_stream_has_no_deleted_samples() {
+    let head = head_on(&disk());
+    let refs = filled(&head, 3, 60);
+    head.spill().unwrap();
+    let deleted = TimeRange { mint: 13 * MINUTE, maxt: 22 * MINUTE };
+    let control = Control::new();
+    let logs = super::super::DeletionLogs { wal: &|_| Ok(()), wbl: &|_| Ok(()) };
+    head.delete(i64::MIN, deleted, &[matcher("i", fk_model::MatchKind::Equal, "1")], &control, &logs).unwrap();
+    let all = streamed(&head, ALL);
+    assert_eq!(all, select_from(&head, i64::MIN, ALL));
+    assert_eq!(all.iter().map(|(_, samples)| samples.len()).collect::<Vec<_>>(), [60, 50, 60]);
+    assert_eq!(refs.len(), 3);
+}
+
+#[test]
 fn files_hold_the_chunks_in_prometheus_format() {
     let vfs = disk();
     let head = head_on(&vfs);
