@@ -154,6 +154,8 @@ pub struct Options {
     pub admin: bool,
     /// `--web.enable-remote-write-receiver`
     pub remote_write_receiver: bool,
+    /// `--web.remote-write-receiver.sync`
+    pub remote_write_sync: bool,
     /// `--storage.tsdb.path`
     pub tsdb_path: PathBuf,
     /// `--storage.tsdb.wal-segment-size`; `None`: the default.
@@ -253,6 +255,7 @@ impl Options {
             lifecycle: raw.switch("web.enable-lifecycle"),
             admin: raw.switch("web.enable-admin-api"),
             remote_write_receiver: raw.switch("web.enable-remote-write-receiver"),
+            remote_write_sync: raw.switch("web.remote-write-receiver.sync"),
             tsdb_path: raw.text("storage.tsdb.path").into(),
             wal_segment_size: raw.bytes("storage.tsdb.wal-segment-size")?,
             wal_compression: compression,

@@ -108,6 +108,7 @@ impl Settings {
                 .filter(|bytes| *bytes > 0)
                 .unwrap_or(defaults.chunk_segment_bytes),
             lockfile: !options.no_lockfile,
+            durable_pushes: options.remote_write_sync,
             merge_overlapping: options.allow_overlapping_compaction,
             compaction_delay_percent: options.has_feature("delayed-compaction").then_some(delay),
             delay_compact_file: options.delay_compact_file.clone(),
