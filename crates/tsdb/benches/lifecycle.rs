@@ -107,7 +107,7 @@ fn main() {
     let block = TimeRange { mint: START, maxt: START + 7_200_000 - 1 };
     let start = cpu_time();
     let mut stream = head.stream(block).expect("a stream");
-    let opened = (cpu_time() - start);
+    let opened = cpu_time() - start;
     let bump = resident_bytes();
     let (mut series, mut found, mut bytes, mut samples) = (SeriesChunks::default(), 0, 0, 0);
     while stream.next(&mut series).expect("sound chunks") {

@@ -108,6 +108,9 @@ struct IndexEntry {
 /// Slots of removed series are *vacant*: they have no chunk, no label, reference 0, and nothing leads to them. New series
 /// take the lowest vacant slot. Whoever keeps slot numbers while the lock is not held (a search, a series set) has to
 /// notice that a slot has another series: by [`ShardData::epoch`], or by the reference of the series.
+///
+/// Some series have more than a slot: what they have is in a map by slot beside the slots. [`ShardData::remove`] has to take it
+/// away, and `is_old` in `truncate.rs` has to know what keeps a series alive.
 #[derive(Debug, Default)]
 pub(crate) struct ShardData {
     pub slots: Paged<Slot>,
