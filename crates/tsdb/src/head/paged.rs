@@ -181,7 +181,9 @@ mod tests {
             words.free(*handle, run.len());
         }
         let pages = words.pages.len();
-        (0..5_000).for_each(|_| drop(words.push(&run).unwrap()));
+        for _ in 0..5_000 {
+            words.push(&run).unwrap();
+        }
         assert_eq!(words.pages.len(), pages, "pages without memory are used first");
     }
 }

@@ -264,7 +264,7 @@ mod tests {
                     model.insert(slot, names.into_iter().zip(values).flat_map(|(n, v)| [n, v]).collect());
                 } else {
                     let some = at.index(model.len());
-                    let slots: Vec<u32> = model.keys().copied().filter(|s| *s as usize % (some + 1) == 0).collect();
+                    let slots: Vec<u32> = model.keys().copied().filter(|s| (*s as usize).is_multiple_of(some + 1)).collect();
                     let gone: Vec<_> = slots.iter().map(|slot| model.remove(slot).unwrap()).collect();
                     let pairs: BTreeSet<_> = gone.iter().flat_map(|l| l.chunks(2).map(|p| (p[0], p[1]))).collect();
                     postings.remove(&slots.into_iter().collect(), &pairs.into_iter().collect::<Vec<_>>());
