@@ -13,3 +13,4 @@ pub mod plan;
 pub mod uploads;
 
 pub(crate) use head::new_block;
+pub(crate) use log::SUPERSEDED_PAUSE_MS;

@@ -23,6 +23,7 @@ use fk_storage::{
 };
 
 use crate::chunks_head::ChunkFiles;
+use crate::compact::SUPERSEDED_PAUSE_MS;
 use crate::compact::uploads::Uploads;
 use crate::exemplars::Exemplars;
 use crate::head::{DeletedFromHead, DeletionLogs, Head, HeadOptions, HeadStats, HeadStatus, LogEntry, Spilled};
@@ -183,6 +184,10 @@ impl Db {
         let wal = Wal::open(Arc::clone(&options.vfs), &wal_dir, options.wal)?;
         if options.config.out_of_order_window_ms > 0 {
             wbl.ensure().map_err(DbError::OutOfOrderLog)?;
+        }
+        if let Some(checkpoint) = replayed.log.checkpoint.filter(|_| replayed.log.is_clean()) {
+            // Its writer may have been interrupted before it removed what the checkpoint stands for.
+            upkeep.superseded = Some((checkpoint, Vec::new(), now.steady_ms + SUPERSEDED_PAUSE_MS));
         }
         Ok(Db {
             path: options.path.clone(),

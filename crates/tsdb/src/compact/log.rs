@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use fk_storage::{Control, StorageError};
 use fk_wal::checkpoint::{self, Keep};
+use fk_wal::{Listing, checkpoint_path};
 
 use super::pace::Throttle;
 use crate::db::Db;
 use crate::maintain::{Now, Upkeep};
 
 /// How long after its checkpoint a segment is removed, ms.
-const SUPERSEDED_PAUSE_MS: i64 = 1000;
+pub(crate) const SUPERSEDED_PAUSE_MS: i64 = 1000;
 
 impl Db {
     /// Writes a checkpoint, if there are enough segments for it: samples before `mint` are in blocks. Returns how many
@@ -53,7 +54,10 @@ impl Db {
         now: Now,
         control: &Control,
     ) -> Result<usize, StorageError> {
-        let segments = self.wal.segments()?;
+        let listing = Listing::read(&*self.options.vfs, self.wal.dir())?;
+        // Segments that a checkpoint stands for already are there only because somebody was interrupted.
+        let covered = listing.checkpoints.last().copied().filter(|_| self.has_good_checkpoint(&listing));
+        let segments: Vec<u32> = listing.segments.into_iter().filter(|s| covered.is_none_or(|c| *s > c)).collect();
         // A new segment, so that a server with little to log does not keep more of it than it needs.
         self.wal.cut()?;
         let Some(last) = checkpoint::last_to_cover(&segments) else { return Ok(0) };
@@ -85,6 +89,14 @@ impl Db {
         damaged.extend(report.damaged);
         upkeep.superseded = Some((last, damaged, now.steady_ms + SUPERSEDED_PAUSE_MS));
         Ok(1)
+    }
+
+    /// Whether the newest checkpoint is one. An empty directory is what an accident leaves, and stands for nothing.
+    fn has_good_checkpoint(&self, listing: &Listing) -> bool {
+        let newest = listing.checkpoints.last().map(|number| checkpoint_path(self.wal.dir(), *number));
+        newest.is_some_and(|path| {
+            Listing::read(&*self.options.vfs, &path).is_ok_and(|inside| !inside.segments.is_empty())
+        })
     }
 
     /// Removes the segments and checkpoints that the newest checkpoint stands for, when their time has come.

@@ -186,6 +186,24 @@ fn ten_hours_become_blocks_and_answers_stay_the_same() {
 }
 
 #[test]
+fn segments_that_a_checkpoint_stands_for_go_after_an_interruption() {
+    let vfs = SimVfs::new(1);
+    let mut world = World::on(&vfs);
+    world.fill(10, 0, 10, 1);
+    // The clock stands, so that the time of the removal does not come.
+    let now = world.now();
+    while world.db.maintain(now, &Control::new()).expect("maintain").checkpoints == 0 {}
+    let list = || fk_wal::Listing::read(&vfs, Path::new("/data/wal")).expect("list");
+    let number = list().checkpoints[0];
+    assert!(list().segments[0] <= number);
+    let mut world = world.restart();
+    world.check();
+    world.settle().expect("maintain");
+    assert!(list().segments[0] > number && list().checkpoints == [number], "{:?}", list());
+    world.restart().check();
+}
+
+#[test]
 fn equal_ranges_stop_merging() {
     let vfs = SimVfs::new(1);
     let mut world = World::new(DbOptions { max_block_ms: 2 * HOUR, ..options(&vfs) }, &vfs);
