@@ -270,7 +270,7 @@ proptest! {
         let mut all: BTreeMap<Labels, BTreeMap<i64, f64>> = BTreeMap::new();
         let storages: Vec<MemoryStorage> = parts.iter().map(|part| {
             let storage = MemoryStorage::new();
-            for ((i, t), _) in part {
+            for (i, t) in part.keys() {
                 // The same value from all, so that it does not matter which one wins.
                 let v = (*t * 7 + i64::from(*i)) as f64;
                 storage.add(&series(&name(*i)), &[(*t, v)]);
