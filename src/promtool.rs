@@ -6,7 +6,7 @@
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -288,7 +288,7 @@ fn tsdb(command: Tsdb, out: &mut dyn Write) -> fk_promtool::Result<()> {
                     start_s: time_s(&start, "start")?,
                     end_s: match end {
                         Some(end) => time_s(&end, "end")?,
-                        None => now_s() - END_BEFORE_NOW_S,
+                        None => fk_vfs::wall_clock_ms() / 1000 - END_BEFORE_NOW_S,
                     },
                     interval: fk_model::Duration(eval_interval),
                     max_block_ms: max_block_duration,
@@ -304,10 +304,6 @@ impl Which {
         let range = TimeRange { mint: self.min_time, maxt: self.max_time };
         dump::Options { range, selectors: self.selectors, format }
     }
-}
-
-fn now_s() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 /// A time as people write it, in whole seconds.

@@ -16,7 +16,7 @@ use actix::prelude::*;
 use fk_actorkit::{Managed, ManagedActor};
 use fk_instrument::{Kind, Registry};
 use fk_storage::StorageError;
-use fk_tsdb::{Db, Maintained, TsdbConfig};
+use fk_tsdb::{Db, DbOptions, Maintained, TsdbConfig};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
@@ -104,7 +104,8 @@ impl StorageKeeper {
                 *slots.replay.lock() = progress;
                 log::debug!(component = "tsdb"; "WAL replay: {progress:?}");
             };
-            Db::open(settings.db_options(), &told)
+            let options = DbOptions { now: Some(slots.now()), ..settings.db_options() };
+            Db::open(options, &told)
         });
         ctx.spawn(opening.into_actor(self).map(move |result, this, ctx| match result {
             Ok(Ok(db)) => {

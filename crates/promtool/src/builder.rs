@@ -8,7 +8,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use fk_block::{Block, BlockSpec, BlockWriter, Compaction, SeriesChunks, SeriesStream, Ulid};
 use fk_chunk::Encoding;
@@ -127,8 +126,7 @@ impl BlockBuilder {
     /// Writes the block into `dir`; `None` if there was no sample. Its times are those of its samples.
     pub fn write(self, vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<Option<Block>> {
         let Some((min_time, max_time)) = self.times else { return Ok(None) };
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        let ulid = Ulid::generate(now_ms);
+        let ulid = Ulid::generate(fk_vfs::wall_clock_ms().unsigned_abs());
         let spec = BlockSpec {
             ulid,
             min_time,

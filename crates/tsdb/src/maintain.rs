@@ -55,8 +55,7 @@ impl Now {
     pub fn of_machine() -> Now {
         static BEGAN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
         let began = BEGAN.get_or_init(std::time::Instant::now);
-        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Now { wall_ms: wall.as_millis() as i64, steady_ms: began.elapsed().as_millis() as i64 }
+        Now { wall_ms: fk_vfs::wall_clock_ms(), steady_ms: began.elapsed().as_millis() as i64 }
     }
 }
 

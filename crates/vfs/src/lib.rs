@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-pub use os::OsVfs;
+pub use os::{OsVfs, wall_clock_ms};
 
 /// How deep [`remove_dir_all`] follows directories.
 const REMOVE_DEPTH_MAX: usize = 16;

@@ -16,6 +16,12 @@ const LOCK_TRIES_MAX: usize = 16;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsVfs;
 
+/// What the clock on the wall says, ms since 1970; 0 before that. Files apart, the storage asks nobody else for the time.
+pub fn wall_clock_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 #[derive(Debug)]
 struct OsFile {
     file: File,
