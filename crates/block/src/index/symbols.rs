@@ -1,5 +1,7 @@
 //! The symbol table: every string of the index once, in ascending order.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use fk_model::labels::STRING_BYTES_MAX;
 
@@ -28,7 +30,13 @@ pub(super) struct Symbols {
     n: usize,
     /// Positions of every [`STRIDE`]th string within `bytes`.
     sparse: Vec<u32>,
+    /// Where symbols are that were asked for lately: number plus 1 in the upper half, position in the lower one; a symbol
+    /// has one place, by its number. Names and common values are asked for again and again.
+    recent: Box<[AtomicU64; RECENT]>,
 }
+
+/// Symbols whose positions are remembered, 8 bytes each.
+const RECENT: usize = 512;
 
 /// Bytes of the number of strings.
 const COUNT_BYTES: usize = 4;
@@ -39,7 +47,14 @@ impl Symbols {
         let cursor = section(file, offset)?;
         let (base, len) = (cursor.offset(), cursor.left());
         let start = base as usize;
-        let mut symbols = Symbols { refs, bytes: file.slice(start..start + len), base, n: 0, sparse: Vec::new() };
+        let mut symbols = Symbols {
+            refs,
+            bytes: file.slice(start..start + len),
+            base,
+            n: 0,
+            sparse: Vec::new(),
+            recent: Box::new([const { AtomicU64::new(0) }; RECENT]),
+        };
         let mut cursor = symbols.cursor(0);
         let expected = cursor.u32()? as usize;
         let mut sparse = Vec::new();
@@ -74,7 +89,7 @@ impl Symbols {
 
     /// Bytes of memory beside the map.
     pub fn memory_bytes(&self) -> usize {
-        self.sparse.len() * 4
+        self.sparse.len() * 4 + RECENT * 8
     }
 
     /// The string that `reference` refers to.
@@ -85,11 +100,21 @@ impl Symbols {
                 if number >= self.n {
                     return Err(Fault::new(self.base, format!("symbol {number} of {}", self.n)));
                 }
-                let mut cursor = self.cursor(self.sparse[number / STRIDE] as usize);
-                for _ in 0..number % STRIDE {
-                    cursor.sized()?;
+                // Half of a word never belongs to another symbol than the other half, so no order is needed.
+                let recent = &self.recent[number % RECENT];
+                let known = recent.load(Ordering::Relaxed);
+                if known >> 32 == u64::from(reference) + 1 {
+                    self.cursor(known as u32 as usize)
+                } else {
+                    let start = self.sparse[number / STRIDE];
+                    let mut cursor = self.cursor(start as usize);
+                    for _ in 0..number % STRIDE {
+                        cursor.sized()?;
+                    }
+                    let position = u64::from(start) + cursor.position() as u64;
+                    recent.store((u64::from(reference) + 1) << 32 | position, Ordering::Relaxed);
+                    cursor
                 }
-                cursor
             }
             SymbolRefs::Offset => {
                 let at = u64::from(reference).checked_sub(self.base).map(|at| at as usize);
