@@ -192,6 +192,42 @@ fn a_directory_goes_to_prometheus_and_back() {
 }
 
 #[test]
+fn recording_rules_are_filled_in_for_the_past() {
+    let home = Home::new("rules-import", "");
+    let start = now_s() / 7200 * 7200 - 2 * 7200;
+    import(&home, &(0..20).map(|n| start + n * 30).collect::<Vec<_>>());
+    let server = Server::start(&home, &[]);
+    home.write(
+        "rules.yml",
+        "groups:\n  - name: g\n    interval: 1m\n    rules:\n      - record: total\n        expr: count(imported)\n        labels: {team: a}\n      - alert: A\n        expr: up == 0\n",
+    );
+    let (out, rules) = (home.path("out").display().to_string(), home.path("rules.yml").display().to_string());
+    let flags = [
+        format!("--url=http://127.0.0.1:{}", server.port),
+        format!("--start={start}"),
+        format!("--end={}", start + 600),
+    ];
+    let all = ["create-blocks-from", "rules", &flags[0], &flags[1], &flags[2], "--output-dir", &out, &rules];
+    promtool(&all);
+    let dump = promtool(&["dump", &out]);
+    let expected =
+        server.api(&format!("/api/v1/query_range?query=count(imported)&start={start}&end={}&step=1", start + 600));
+    let at = |t: i64| -> Option<String> {
+        let values = expected["result"][0]["values"].as_array()?;
+        values.iter().find(|value| value[0].as_i64() == Some(t)).map(|value| value[1].as_str().unwrap_or("").to_owned())
+    };
+    assert!((9..=10).contains(&dump.lines().count()), "one sample a minute: {dump}");
+    for line in dump.lines() {
+        let (series, sample) = line.split_once("} ").expect("a series and a sample");
+        assert_eq!(series, "{__name__=\"total\", team=\"a\"");
+        let (v, t) = sample.split_once(' ').expect("a value and a time");
+        // The rule's slot lies within its minute; the answer is known for whole seconds.
+        let second = t.parse::<i64>().expect("a time") / 1000;
+        assert_eq!(Some(v.to_owned()), at(second), "{line}");
+    }
+}
+
+#[test]
 fn settings_of_the_storage_that_cannot_be_are_refused() {
     let home = Home::new("refused-storage", "");
     let file = format!("--config.file={}", home.path("prometheus.yml").display());
