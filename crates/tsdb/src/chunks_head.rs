@@ -325,7 +325,7 @@ impl ChunkFiles {
 }
 
 /// Path of a file by its number.
-fn file_path(dir: &Path, number: u32) -> PathBuf {
+pub(crate) fn file_path(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("{number:06}"))
 }
 

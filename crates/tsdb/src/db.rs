@@ -27,16 +27,18 @@ use crate::compact::SUPERSEDED_PAUSE_MS;
 use crate::compact::uploads::Uploads;
 use crate::exemplars::Exemplars;
 use crate::head::{DeletedFromHead, DeletionLogs, Head, HeadOptions, HeadStats, HeadStatus, LogEntry, Spilled};
+use crate::image::{self, Images};
 use crate::lockfile::{LockError, Lockfile};
 use crate::maintain::{Now, Quarantined, Upkeep};
+use crate::memory_snapshot;
 use crate::metrics::{DbMetrics, UpkeepMetrics};
 use crate::read::Reader;
-use crate::replay::{ReplayProgress, Replayed, replay};
+use crate::replay::{Filled, ReplayProgress, Replayed, fill};
 use crate::view::Views;
 use fk_block::Block;
 use fk_vfs::{self as vfs, Vfs, VfsError};
 use fk_wal::record::{encode_samples, encode_series, encode_tombstones};
-use fk_wal::{Compression, Start, Wal, WalError, WalStats};
+use fk_wal::{Compression, Wal, WalError, WalStats};
 use space::Space;
 use wbl::Wbl;
 
@@ -75,16 +77,6 @@ pub enum DbError {
     /// A file operation failed.
     #[error(transparent)]
     Vfs(#[from] VfsError),
-    /// There is data that this version cannot read. It is left alone.
-    #[error("{}: {what} cannot be read yet: {names}", path.display())]
-    Unsupported {
-        /// The directory.
-        path: PathBuf,
-        /// The kind of data.
-        what: &'static str,
-        /// Files or directories, separated by commas.
-        names: String,
-    },
     /// The directory could not be looked through for blocks.
     #[error("looking for blocks: {0}")]
     Blocks(StorageError),
@@ -127,6 +119,7 @@ pub struct Db {
     was_clean: Option<bool>,
     pub(crate) config: RwLock<TsdbConfig>,
     replayed: Replayed,
+    images: Images,
     /// Memory for records, reused.
     buffers: Mutex<Vec<Records>>,
     syncs: Mutex<SyncDurations>,
@@ -161,7 +154,6 @@ impl Db {
             true => Some(Lockfile::acquire(vfs, &options.path)?),
             false => None,
         };
-        refuse_unsupported(vfs, &options.path)?;
         let now = options.now.unwrap_or_else(Now::of_machine);
         blocks::remove_leftovers(vfs, &options.path).map_err(DbError::Blocks)?;
         let mut upkeep = new_upkeep(&options);
@@ -173,13 +165,21 @@ impl Db {
             out_of_order_window_ms: options.config.out_of_order_window_ms,
             out_of_order_cap: options.out_of_order_cap,
         };
-        let files = ChunkFiles::new(Arc::clone(&options.vfs), options.path.join(CHUNKS_HEAD_DIR));
-        let head = Head::with_files(head_options, Some(files));
         let wal_dir = options.path.join(WAL_DIR);
-        head.set_min_valid_time(views.pin().head_mint);
         let exemplars = Exemplars::default();
         exemplars.configure(options.config.exemplars_max, options.config.out_of_order_window_ms);
-        let replayed = replay(vfs, &wal_dir, Start::Checkpoint, &head, &exemplars, progress)?;
+        let Filled { head, replayed, start } = fill(
+            &options.vfs,
+            &options.path,
+            &wal_dir,
+            &options.path.join(CHUNKS_HEAD_DIR),
+            head_options,
+            &exemplars,
+            views.pin().head_mint,
+            progress,
+        )?;
+        memory_snapshot::retire(vfs, &options.path, !replayed.log.is_clean())?;
+        let images = Images::new(Arc::clone(&options.vfs), &options.path, head_options, start, replayed.log.bytes);
         let (wbl, out_of_order) = Wbl::open(Arc::clone(&options.vfs), &options.path, options.wal, &head)?;
         let wal = Wal::open(Arc::clone(&options.vfs), &wal_dir, options.wal)?;
         if options.config.out_of_order_window_ms > 0 {
@@ -211,6 +211,7 @@ impl Db {
             config: RwLock::new(options.config.clone()),
             closed: AtomicBool::new(false),
             replayed: Replayed { out_of_order, ..replayed },
+            images,
             buffers: Mutex::default(),
             syncs: Mutex::default(),
             options,
@@ -248,12 +249,38 @@ impl Db {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        // A start without it takes longer, that is all.
+        if let Err(e) = self.images.close(&self.image_source()) {
+            log::warn!("head image: not written: {e}");
+        }
         let closed = self.wal.close().map_err(StorageError::from).and(self.wbl.close());
         if let Some(lock) = self.lock.lock().take() {
             lock.release()
                 .map_err(|e| StorageError::Io { path: self.path.display().to_string(), reason: e.to_string() })?;
         }
         closed
+    }
+
+    fn image_source(&self) -> image::Source<'_> {
+        image::Source { head: &self.head, wal: &self.wal, exemplars: &self.exemplars }
+    }
+
+    /// Writes an image of the head if one is due, so that the next start is quick; says whether one was written.
+    /// `steady_ms` is the time of a clock that never jumps. To be called every second or so, and not while the head is
+    /// being truncated.
+    pub fn maintain_image(&self, steady_ms: i64) -> Result<bool, StorageError> {
+        Ok(self.images.maintain(&self.image_source(), steady_ms)?)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Writes an image of the head whether it is due or not.
+    #[cfg(test)]
+    pub(crate) fn write_image(&self) -> Result<(), StorageError> {
+        Ok(self.images.write(&self.image_source())?)
     }
 
     /// What the replay at start found.
@@ -447,6 +474,7 @@ impl Appender for Db {
         if chosen.is_empty() {
             return self.head.append(batch, report, &|entry| self.log(entry, &[]));
         }
+        let _logging = self.exemplars.logging();
         // The record goes with the samples, or alone if none of those is stored.
         let rejected = std::mem::take(&mut report.rejected_exemplars);
         let record = Cell::new(Db::encode_chosen(batch, &chosen));
@@ -504,23 +532,6 @@ impl Queryable for Db {
     fn exemplars(&self, range: TimeRange, sets: &[Vec<Matcher>]) -> Result<Vec<ExemplarSeries>, StorageError> {
         Ok(self.exemplars.select(range, sets))
     }
-}
-
-/// Refuses a directory with data that queries would silently miss: a snapshot of the head.
-/// The files of `chunks_head` are no reason: they hold chunks of the head, and as long as there is no block the log
-/// still has all of their samples.
-fn refuse_unsupported(vfs: &dyn Vfs, path: &Path) -> Result<(), DbError> {
-    let refuse = |what, names: Vec<String>| match names.is_empty() {
-        true => Ok(()),
-        false => Err(DbError::Unsupported { path: path.to_owned(), what, names: names.join(", ") }),
-    };
-    let mut snapshots = Vec::new();
-    for entry in vfs.read_dir(path)?.into_iter().filter(|e| e.is_dir) {
-        if entry.name.starts_with("chunk_snapshot.") && !entry.name.ends_with(".tmp") {
-            snapshots.push(entry.name);
-        }
-    }
-    refuse("a snapshot of the head's chunks", snapshots)
 }
 
 fn new_upkeep(options: &DbOptions) -> Upkeep {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 
 use fk_model::{Labels, Matcher};
 use fk_storage::{Exemplar, ExemplarSeries, Rejection, TimeRange};
@@ -26,6 +26,8 @@ pub const LABELS_CHARS_MAX: usize = 128;
 #[derive(Debug, Default)]
 pub(crate) struct Exemplars {
     ring: RwLock<Ring>,
+    /// Held for reading from when exemplars are logged until they are stored.
+    logging: RwLock<()>,
     window_ms: AtomicI64,
     appended: AtomicU64,
     out_of_order: AtomicU64,
@@ -138,6 +140,27 @@ impl Exemplars {
                 ring.insert(series, exemplar.clone());
             }
         }
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&self) {
+        let mut ring = self.ring.write();
+        *ring = Ring { max: ring.max, ..Ring::default() };
+    }
+
+    /// To be held from before exemplars are logged until they are stored.
+    pub fn logging(&self) -> RwLockReadGuard<'_, ()> {
+        self.logging.read()
+    }
+
+    /// Waits until what was logged before is stored.
+    pub fn wait_for_appends(&self) {
+        drop(self.logging.write());
+    }
+
+    /// Calls `each` with all exemplars and the labels of their series, in the order in which they arrived.
+    pub fn each(&self, mut each: impl FnMut(&Labels, &Exemplar)) {
+        self.ring.read().arrived().for_each(|entry| each(&entry.series, &entry.exemplar));
     }
 
     /// Whether any are kept at all.

@@ -40,6 +40,7 @@
 mod append;
 mod arena;
 mod buffers;
+pub(crate) mod image;
 mod matching;
 mod ooo;
 mod paged;
@@ -62,7 +63,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use foldhash::fast::RandomState;
+use foldhash::fast::{FixedState, RandomState};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
@@ -137,7 +138,9 @@ pub struct Head {
     /// The oldest time appended since a truncation began.
     min_time_appended: AtomicI64,
     rules: CutRules,
-    hasher: RandomState,
+    /// Made from `seed`, so that an image can keep the hashes of labels.
+    hasher: FixedState,
+    seed: u64,
     /// Memory of appends, reused.
     scratch: Mutex<Vec<append::Scratch>>,
     metrics: DbMetrics,
@@ -159,6 +162,12 @@ impl Head {
 
     /// Without series. Completed chunks go to `files`.
     pub fn with_files(options: HeadOptions, files: Option<ChunkFiles>) -> Head {
+        // Different in every process, and not to be foreseen by who chooses labels.
+        Head::with_seed(options, files, RandomState::default().hash_one(0_u8))
+    }
+
+    /// Without series; hashes of labels are those of this seed.
+    fn with_seed(options: HeadOptions, files: Option<ChunkFiles>, seed: u64) -> Head {
         let rules =
             CutRules { samples: options.samples_per_chunk.clamp(8, 1000), range_ms: options.chunk_range_ms.max(1) };
         Head {
@@ -173,7 +182,8 @@ impl Head {
             min_valid_time: AtomicI64::new(i64::MIN),
             min_time_appended: AtomicI64::new(i64::MAX),
             rules,
-            hasher: RandomState::default(),
+            hasher: FixedState::with_seed(seed),
+            seed,
             scratch: Mutex::default(),
             metrics: DbMetrics::default(),
             files,

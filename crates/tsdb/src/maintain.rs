@@ -351,6 +351,12 @@ impl Db {
         }
         control.check()?;
         self.do_one_piece(upkeep, now, control, &mut done, &mut pieces);
+        // Without an image the next start takes longer, that is all.
+        if !done.more
+            && let Err(e) = self.maintain_image(now.steady_ms)
+        {
+            log::warn!("{e}");
+        }
         if done.head_blocks + done.compactions > 0 {
             // New blocks may push old ones out.
             upkeep.looked_ms = None;

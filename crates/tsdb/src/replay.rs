@@ -1,6 +1,7 @@
 //! What a start reads of the log: every record goes to where it belongs in the head, and a damaged log is made whole.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fk_storage::StorageError;
@@ -8,10 +9,12 @@ use fk_vfs::Vfs;
 use fk_wal::record::{Record, kind};
 use fk_wal::{self as wal, Listing, Position, ReplayError, ReplayReport, SegmentId, Start};
 
+use crate::chunks_head::ChunkFiles;
 use crate::db::exemplars::ReplayedExemplars;
 use crate::db::{DbError, WblReplayed};
 use crate::exemplars::Exemplars;
-use crate::head::{Head, SeriesReplay, Session};
+use crate::head::{Head, HeadOptions, SeriesReplay, Session};
+use crate::image;
 
 /// How far the replay is, in segments of the log (`/api/v1/status/walreplay`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +50,53 @@ pub struct Replayed {
     pub duration: Duration,
 }
 
+/// A head that is filled.
+#[derive(Debug)]
+pub(crate) struct Filled {
+    pub head: Head,
+    pub replayed: Replayed,
+    /// Where the log was read from.
+    pub start: Start,
+}
+
+/// The head of a data directory: out of its image and the log that came after, or if there is no image that counts, out of
+/// the whole log. Completed chunks go to `chunks_dir`; samples before `min_valid_time` are in blocks.
+pub(crate) fn fill(
+    vfs: &Arc<dyn Vfs>,
+    data_dir: &Path,
+    wal_dir: &Path,
+    chunks_dir: &Path,
+    options: HeadOptions,
+    exemplars: &Exemplars,
+    min_valid_time: i64,
+    progress: &dyn Fn(ReplayProgress),
+) -> Result<Filled, DbError> {
+    let began = Instant::now();
+    let files = || ChunkFiles::new(Arc::clone(vfs), chunks_dir.to_owned());
+    match image::load(&**vfs, data_dir, wal_dir, options, files()) {
+        Ok(None) => {}
+        Ok(Some(image::Loaded { head, start, exemplars: saved })) => {
+            let loaded = began.elapsed();
+            head.set_min_valid_time(min_valid_time);
+            saved.into_iter().for_each(|(series, exemplar)| exemplars.add(&series, exemplar));
+            let mut replayed = replay(&**vfs, wal_dir, start, &head, exemplars, progress)?;
+            if replayed.renamed_refs == 0 {
+                replayed.duration = began.elapsed();
+                log::info!("head image: loaded in {:.3} s", loaded.as_secs_f64());
+                return Ok(Filled { head, replayed, start });
+            }
+            exemplars.clear();
+            log::warn!("head image: not used: the log has other series under its references");
+        }
+        Err(why) => log::warn!("head image: not used, the whole log is read instead: {why}"),
+    }
+    let head = Head::with_files(options, Some(files()));
+    head.set_min_valid_time(min_valid_time);
+    let mut replayed = replay(&**vfs, wal_dir, Start::Checkpoint, &head, exemplars, progress)?;
+    replayed.duration = began.elapsed();
+    Ok(Filled { head, replayed, start: Start::Checkpoint })
+}
+
 /// Fills the head from the log at `dir`, from `start` on, and makes a damaged log whole. `progress` is called whenever
 /// another segment is begun.
 pub(crate) fn replay(
@@ -57,7 +107,7 @@ pub(crate) fn replay(
     exemplars: &Exemplars,
     progress: &dyn Fn(ReplayProgress),
 ) -> Result<Replayed, DbError> {
-    fill(vfs, dir, start, head, exemplars, progress, true)
+    read(vfs, dir, start, head, exemplars, progress, true)
 }
 
 /// As [`replay`], but nothing in the directory is changed: what is damaged stays damaged.
@@ -67,10 +117,10 @@ pub(crate) fn read_only(
     head: &Head,
     progress: &dyn Fn(ReplayProgress),
 ) -> Result<Replayed, DbError> {
-    fill(vfs, dir, Start::Checkpoint, head, &Exemplars::default(), progress, false)
+    read(vfs, dir, Start::Checkpoint, head, &Exemplars::default(), progress, false)
 }
 
-fn fill(
+fn read(
     vfs: &dyn Vfs,
     dir: &Path,
     start: Start,

@@ -367,6 +367,12 @@ impl Wal {
         Ok(old.len())
     }
 
+    /// Where the next record goes: the segment, and the offset in it. All records before are with the operating system.
+    pub fn position(&self) -> (u32, u64) {
+        let state = self.state.lock();
+        (state.segment, state.len)
+    }
+
     /// The numbers of the segments there are, ascending; the last one is being written.
     pub fn segments(&self) -> Result<Vec<u32>> {
         Ok(Listing::read(&*self.vfs, &self.dir)?.segments)

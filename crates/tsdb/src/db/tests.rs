@@ -160,19 +160,17 @@ fn references_of_the_log_are_kept_and_never_given_out_again() {
 }
 
 #[test]
-fn a_directory_with_data_that_cannot_be_read_is_refused_by_name() {
-    let check = |file: &str, reason: &str| {
-        let vfs = SimVfs::new(1);
-        vfs::create_dir_all(&vfs, Path::new("/data").join(file).parent().unwrap()).unwrap();
-        vfs.put(&Path::new("/data").join(file), b"x");
-        let options = DbOptions { vfs: Arc::new(vfs.clone()), ..DbOptions::new("/data") };
-        let error = Db::open(options, &|_| {}).map(|_| ()).unwrap_err();
-        assert_eq!(error.to_string(), format!("/data: {reason}"));
-    };
-    check(
-        "chunk_snapshot.000012.0000345678/00000000",
-        "a snapshot of the head's chunks cannot be read yet: chunk_snapshot.000012.0000345678",
-    );
+fn a_memory_snapshot_is_not_needed_and_goes() {
+    let vfs = SimVfs::new(1);
+    let a = labels(&[("__name__", "a")]);
+    let db = open(&vfs);
+    append(&db, &[(&a, 1, 1.0)]);
+    kill(db, &vfs);
+    let snapshot = Path::new("/data/chunk_snapshot.000000.0000000012/00000000");
+    vfs.put(snapshot, b"whatever Prometheus has written");
+    let db = open(&vfs);
+    assert_eq!(contents(&db), [(a, vec![(1, 1.0_f64.to_bits())])]);
+    assert_eq!(vfs.get(snapshot), None);
 }
 
 #[test]

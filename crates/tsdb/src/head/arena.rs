@@ -88,6 +88,20 @@ pub(crate) enum ChunkBytes<'a> {
     File(FilePlace),
 }
 
+/// A completed chunk as the head's image keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Saved<'a> {
+    /// With its bytes.
+    Staged { encoding: Encoding, first_time: i64, last_time: i64, bytes: &'a [u8] },
+    /// In a file: the place as in an entry.
+    File { place: u64, last_time: i64 },
+}
+
+/// The file of a [`Saved::File`].
+pub(crate) fn file_of(place: u64) -> u32 {
+    (place >> FILE_SHIFT) as u32 & FILE_NUMBER_MAX
+}
+
 /// A chunk on its way to a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Staged<'a> {
@@ -229,7 +243,7 @@ impl Arena {
             encoding: Encoding::from_byte(encoding).expect("an encoding that was put in"),
             bytes: match place & STAGED {
                 0 => ChunkBytes::File(FilePlace {
-                    file: (place >> FILE_SHIFT) as u32 & FILE_NUMBER_MAX,
+                    file: file_of(place),
                     offset: place as u32 & ((1 << OFFSET_BITS) - 1),
                 }),
                 _ => {
@@ -238,6 +252,46 @@ impl Arena {
                     ChunkBytes::Staged(first_time, bytes)
                 }
             },
+        }
+    }
+
+    /// Calls `each` with a chunk and all that are older, newest first, in a form that [`Arena::restore`] takes back.
+    pub fn save_list(&self, newest: u32, mut each: impl FnMut(Saved<'_>)) {
+        let mut next = newest;
+        while next != NONE {
+            let entry = self.entries.get(next);
+            let place = whole(entry.place);
+            let last_time = whole(entry.last_time) as i64;
+            each(match place & STAGED {
+                0 => Saved::File { place, last_time },
+                _ => {
+                    let (header, bytes) = self.record(unit_of(place));
+                    let first_time = i64::from_le_bytes(*header[8..].first_chunk().expect("a whole header"));
+                    Saved::Staged { encoding: self.get(next).encoding, first_time, last_time, bytes }
+                }
+            });
+            next = entry.older;
+        }
+    }
+
+    /// Keeps a saved chunk that is newer than `older`, for the series in `slot`. `None` if it cannot be one.
+    pub fn restore(&mut self, slot: u32, older: u32, saved: &Saved<'_>) -> Option<u32> {
+        match *saved {
+            Saved::Staged { encoding, first_time, last_time, bytes } => {
+                Some(self.push(NewChunk { slot, older, encoding, first_time, last_time }, bytes))
+            }
+            Saved::File { place, last_time } => {
+                let encoding = (place >> ENCODING_SHIFT) as u8 & ((1 << ENCODING_BITS) - 1);
+                if place & STAGED != 0 || place >> (ENCODING_SHIFT + ENCODING_BITS) != 0 || file_of(place) == 0 {
+                    return None;
+                }
+                Encoding::from_byte(encoding)?;
+                if self.entries.len() == 0 {
+                    self.entries.push(Entry::default());
+                }
+                let entry = Entry { older, place: halves(place), last_time: halves(last_time as u64) };
+                Some(self.entries.push(entry) as u32)
+            }
         }
     }
 

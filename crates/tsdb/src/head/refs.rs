@@ -130,6 +130,11 @@ impl Refs {
         }
     }
 
+    /// All references that are second or further ones of a series, with its place.
+    pub fn aliases(&self) -> impl Iterator<Item = (u64, Place)> {
+        self.aliases.iter().flat_map(|(place, references)| references.iter().map(|reference| (*reference, *place)))
+    }
+
     pub fn memory_bytes(&self) -> usize {
         self.pages.capacity() * 8
             + self.pages.iter().flatten().count() * size_of::<Page>()

@@ -279,6 +279,20 @@ impl ShardData {
         &self.words.from(info.words)[..usize::from(info.words_len)]
     }
 
+    /// The hash of the labels of each series, by slot; 0 for slots without one.
+    pub fn hashes(&self) -> Vec<u32> {
+        let mut hashes = vec![0; self.slots.len()];
+        for entry in &self.index {
+            hashes[entry.slot as usize] = entry.hash;
+        }
+        hashes
+    }
+
+    /// Makes room in the table of labels for so many series.
+    pub fn reserve(&mut self, series: usize) {
+        self.index.reserve(series, |e| spread(e.hash));
+    }
+
     /// Bytes of memory by use, for the statistics and the benches.
     pub fn memory(&self) -> [(&'static str, usize); 8] {
         [

@@ -71,6 +71,14 @@ pub(crate) struct Visible {
     pub last: Option<(i64, f64)>,
 }
 
+/// See [`Slot::state`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotState {
+    pub open: XorState,
+    pub next_cut: i64,
+    pub n_completed: u16,
+}
+
 /// The slot has changed twice since the reader began.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Conflict;
@@ -168,6 +176,36 @@ impl Slot {
     /// Samples of the open chunk.
     pub fn open_count(&self) -> u16 {
         self.open.count
+    }
+
+    /// The bytes of the open chunk, as far as they are used; none for a run.
+    pub fn open_bytes<'a>(&self, slabs: &'a Slabs) -> &'a [u8] {
+        match self.buffer {
+            NONE => &[],
+            buffer => &slabs.get(buffer)[..usize::from(self.open.len)],
+        }
+    }
+
+    /// What has to be kept of a slot to go on with the series later, beside the bytes of its chunks.
+    pub fn state(&self) -> SlotState {
+        SlotState { open: self.open, next_cut: self.next_cut, n_completed: self.n_completed }
+    }
+
+    /// The slot of a logged series that was kept: its state, the bytes of its open chunk (none for a run) and its newest
+    /// completed chunk. `None` if they do not belong together.
+    pub fn restore(state: &SlotState, bytes: &[u8], completed: u32, slabs: &mut Slabs) -> Option<Slot> {
+        let open = state.open;
+        if bytes.len() > OPEN_BYTES_MAX || open.free_bits > 8 || usize::from(open.len) != bytes.len() {
+            return None;
+        }
+        let mut buffer = NONE;
+        if !bytes.is_empty() {
+            xor::first_time(bytes)?;
+            buffer = slabs.alloc(bytes.len());
+            slabs.get_mut(buffer)[..bytes.len()].copy_from_slice(bytes);
+        }
+        let SlotState { next_cut, n_completed, .. } = *state;
+        Some(Slot { open, next_cut, buffer, completed, n_completed, flags: LOGGED, ..Slot::default() })
     }
 
     /// Time of the first sample of the open chunk.

@@ -364,6 +364,63 @@ impl Symbols {
         names_a.len().cmp(&names_b.len())
     }
 
+    // === For images of the head ===
+
+    /// The strings from id `first` on, in the order of their ids; `None` for ids that are free or condemned.
+    pub fn saved_texts(&self, first: usize) -> impl Iterator<Item = Option<&str>> {
+        (first..self.places.len()).map(|id| {
+            let text = self.get(id as SymbolId);
+            (self.places[id] != NO_TEXT && self.find(text) == Some(id as SymbolId)).then_some(text)
+        })
+    }
+
+    /// The schemas, in the order of their ids; without names for ids that are free or condemned.
+    pub fn saved_schemas(&self) -> impl Iterator<Item = &[SymbolId]> {
+        self.schemas.iter().enumerate().map(|(id, names)| {
+            let known = self.schema_ids.find(self.hasher.hash_one(&**names), |other| *other == id as u32);
+            known.map_or(&[][..], |_| &**names)
+        })
+    }
+
+    /// Adds the string with the next id. `None` if there is one like it.
+    pub fn restore_text(&mut self, text: Option<&str>) -> Option<()> {
+        let id = self.places.len() as SymbolId;
+        match text {
+            Some(text) => {
+                let free = std::mem::take(&mut self.ids_free);
+                let given = self.intern(text);
+                self.ids_free = free;
+                (given == Some(id)).then_some(())
+            }
+            None => {
+                self.places.push(NO_TEXT);
+                self.ids_free.push(id);
+                Some(())
+            }
+        }
+    }
+
+    /// Adds the schema with the next id. `None` if there is one like it.
+    pub fn restore_schema(&mut self, names: &[SymbolId]) -> Option<()> {
+        let id = self.schemas.len() as u32;
+        if names.is_empty() {
+            self.schemas.push(Box::default());
+            self.schemas_free.push(id);
+            return Some(());
+        }
+        let free = std::mem::take(&mut self.schemas_free);
+        let given = self.intern_schema(names);
+        self.schemas_free = free;
+        (given == id).then_some(())
+    }
+
+    /// Makes room for so many strings.
+    pub fn reserve(&mut self, strings: usize) {
+        self.places.reserve(strings);
+        let (pages, places, hasher) = (&self.pages, &self.places, &self.hasher);
+        self.ids.reserve(strings, |id| hasher.hash_one(text_of(pages, places, *id)));
+    }
+
     /// How many strings there are.
     pub fn len(&self) -> usize {
         self.ids.len()

@@ -52,7 +52,7 @@ pub struct Truncated {
 
 /// What truncations remember.
 #[derive(Debug, Default)]
-pub(super) struct Upkeep {
+pub(crate) struct Upkeep {
     /// Strings to be released when those who may have their ids are gone.
     condemned: VecDeque<(Weak<()>, Condemned)>,
 }
