@@ -342,6 +342,12 @@ fn encode(db: &Db, out: &mut Encoder) {
         load(&m.replay_unknown_refs),
     );
     typed(
+        "prometheus_tsdb_wbl_replay_unknown_refs_total",
+        "Total number of unknown series references encountered during WBL replay.",
+        &[("type", "samples")],
+        db.replayed().out_of_order.unknown_refs as f64,
+    );
+    typed(
         "prometheus_tsdb_wal_record_bytes_saved_total",
         "Total number of bytes saved by the optional record compression. Use this metric to learn about the effectiveness of compression.",
         &[("compression", db.wal_compression_name())],
