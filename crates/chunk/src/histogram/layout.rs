@@ -33,8 +33,21 @@ pub struct Layout {
     pub(crate) custom_values: Arc<[f64]>,
 }
 
+/// How many positive and negative buckets there are; `None` if no reader would believe it.
+pub(crate) fn sound(schema: i32, [positive, negative]: [&[Span]; 2], bounds: &[f64]) -> Option<[usize; 2]> {
+    let custom = schema == CUSTOM_BUCKETS_SCHEMA;
+    let covered: i64 = positive.iter().map(|span| i64::from(span.offset) + i64::from(span.length)).sum();
+    if custom && (covered > bounds.len() as i64 + 1 || positive.first().is_some_and(|span| span.offset < 0)) {
+        return None;
+    }
+    if !is_known_schema(schema) {
+        return None;
+    }
+    Some([buckets(positive)?, buckets(negative)?])
+}
+
 /// How many buckets the spans describe, if that many are plausible.
-pub(crate) fn buckets(spans: &[Span]) -> Option<usize> {
+fn buckets(spans: &[Span]) -> Option<usize> {
     let mut index = 0i64;
     let mut buckets = 0usize;
     for (i, span) in spans.iter().enumerate() {
@@ -75,21 +88,16 @@ impl Layout {
         if !is_known_schema(schema) {
             return Err(Fault::Invalid("schema"));
         }
-        let (positive_spans, positive) = read_spans(bits, bucket_bits)?;
-        let (negative_spans, negative) = read_spans(bits, bucket_bits)?;
-        let mut custom_values = Arc::default();
-        if schema == CUSTOM_BUCKETS_SCHEMA {
-            custom_values = read_bounds(bits)?;
-            let covered: i64 = positive_spans.iter().map(|s| i64::from(s.offset) + i64::from(s.length)).sum();
-            if covered > custom_values.len() as i64 + 1 || positive_spans.first().is_some_and(|s| s.offset < 0) {
-                return Err(Fault::Invalid("custom bounds"));
-            }
-        }
+        let positive_spans = read_spans(bits, bucket_bits)?;
+        let negative_spans = read_spans(bits, bucket_bits)?;
+        let custom_values = if schema == CUSTOM_BUCKETS_SCHEMA { read_bounds(bits)? } else { Arc::default() };
+        let spans = [&positive_spans[..], &negative_spans];
+        let [positive, negative] = sound(schema, spans, &custom_values).ok_or(Fault::Invalid("spans"))?;
         Ok((Layout { schema, zero_threshold, positive_spans, negative_spans, custom_values }, [positive, negative]))
     }
 }
 
-fn read_spans(bits: &mut BitReader<'_>, bucket_bits: usize) -> Result<(Vec<Span>, usize), Fault> {
+fn read_spans(bits: &mut BitReader<'_>, bucket_bits: usize) -> Result<Vec<Span>, Fault> {
     let count = bits.varbit_uint().or_truncated()?;
     // A span takes two bits at least.
     if count > (bits.left() / 2) as u64 {
@@ -104,7 +112,7 @@ fn read_spans(bits: &mut BitReader<'_>, bucket_bits: usize) -> Result<(Vec<Span>
     if buckets.checked_mul(bucket_bits).is_none_or(|needed| needed > bits.left()) {
         return Err(Fault::Truncated);
     }
-    Ok((spans, buckets))
+    Ok(spans)
 }
 
 fn write_zero_threshold(out: &mut BitWriter, threshold: f64) {

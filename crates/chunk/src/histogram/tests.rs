@@ -5,8 +5,8 @@ use std::sync::Arc;
 use fk_model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use fk_model::{CounterReset, FloatHistogram, Histogram, Span, stale_nan};
 
-use super::{Float, Int};
-use super::{Kind, Pushed, Reader, Writer};
+use super::{Float, Header, Int, Kind, Pushed, Reader, Writer};
+use crate::{ChunkError, Encoding};
 
 /// The numbers behind the made-up series: a linear congruence that the generator of the golden sums has, too.
 struct Numbers(u64);
@@ -287,4 +287,45 @@ fn bytes_and_samples_are_those_of_prometheus() {
     assert_eq!(sums(&|seed| sum_of::<Float>(seed, false)), "0e709d2ea7cfc059");
     assert_eq!(sums(&|seed| sum_of::<Int>(seed, true)), "41a8b5f067fd988e");
     assert_eq!(sums(&|seed| sum_of::<Float>(seed, true)), "79dae2d44edbc6c7");
+}
+
+#[test]
+fn histograms_that_could_not_be_read_are_not_written() {
+    let sound = || Histogram {
+        schema: CUSTOM_BUCKETS_SCHEMA,
+        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_buckets: vec![1, 0],
+        count: 2,
+        custom_values: Arc::from([1.0]),
+        ..Histogram::default()
+    };
+    let mut open = Writer::<Int>::begin(false, None, 0, 0, &sound()).unwrap();
+    let changes: [fn(&mut Histogram); 5] = [
+        |h| h.positive_spans[0].length = 3,
+        |h| h.positive_spans[0].offset = 1,
+        |h| h.negative_buckets.push(1),
+        |h| h.schema = 60,
+        |h| h.positive_spans.extend([Span::default(); 70]),
+    ];
+    for change in changes {
+        let mut h = sound();
+        change(&mut h);
+        assert_eq!(Writer::<Int>::begin(false, None, 0, 0, &h).unwrap_err(), ChunkError::Mismatch);
+        assert_eq!(open.push(0, 1, &h).unwrap_err(), ChunkError::Mismatch);
+    }
+    assert!(matches!(open.push(0, 1, &sound()), Ok(Pushed::Appended)));
+    assert_eq!((open.count(), open.last_time()), (2, 1));
+}
+
+#[test]
+fn a_full_chunk_is_followed_by_another_one() {
+    let h = Histogram { count: 1, zero_count: 1, ..Histogram::default() };
+    let mut open = Writer::<Int>::begin(true, None, 5, 0, &h).unwrap();
+    for t in 1..Encoding::HistogramSt.samples_max() as i64 {
+        assert!(matches!(open.push(5, t, &h), Ok(Pushed::Appended)));
+    }
+    let Ok(Pushed::Cut(next)) = open.push(5, 99_999, &h) else { panic!("full") };
+    assert_eq!((next.count(), next.header()), (1, Header::NotReset));
+    assert_eq!(Encoding::HistogramSt.count(open.bytes()), Some(Encoding::HistogramSt.samples_max()));
+    assert_eq!(Encoding::HistogramSt.last_time(open.bytes()), Ok(Some(16_382)));
 }

@@ -320,9 +320,7 @@ impl<K: Kind> Writer<K> {
 
 /// Whether the spans describe the buckets.
 fn check<K: Kind>(h: &View<'_, K>) -> Result<(), ChunkError> {
-    let fits = |spans: &[Span], buckets| layout::buckets(spans) == Some(buckets);
-    match is_stale(h.sum) || fits(h.positive_spans, h.positive.len()) && fits(h.negative_spans, h.negative.len()) {
-        true => Ok(()),
-        false => Err(ChunkError::Mismatch),
-    }
+    let buckets = Some([h.positive.len(), h.negative.len()]);
+    let sound = || layout::sound(h.schema, [h.positive_spans, h.negative_spans], h.custom_values) == buckets;
+    if is_stale(h.sum) || sound() { Ok(()) } else { Err(ChunkError::Mismatch) }
 }
