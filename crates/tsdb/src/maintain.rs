@@ -259,9 +259,9 @@ impl Upkeep {
         }
         if verdict.held_back > 0 {
             log::warn!("retention: {} blocks would go and are kept for now", verdict.held_back);
-            if policy.by_time {
-                self.clock.begin_pause(now);
-            }
+        }
+        if verdict.limited {
+            self.clock.begin_pause(now);
         }
         for (cause, counter) in [(Cause::Time, &metrics.time_retentions), (Cause::Size, &metrics.size_retentions)] {
             if verdict.remove.iter().any(|(_, c)| *c == cause) {

@@ -76,6 +76,8 @@ pub struct Verdict {
     pub remove: Vec<(Ulid, Cause)>,
     /// Blocks that would go as well if the guards did not keep them for now.
     pub held_back: usize,
+    /// Whether more would have gone than may go at a time: the rest has to wait ([`ClockGuard::begin_pause`]).
+    pub limited: bool,
     /// Blocks from the future, which are left out of account.
     pub ahead: usize,
 }
@@ -143,11 +145,12 @@ pub fn judge(blocks: &[Candidate], policy: &Policy) -> Verdict {
     }
     debug_assert_eq!(remove.len(), by_time + by_size);
     let most = (all / PART).max(1);
-    if !policy.unlimited && remove.len() > most {
+    let limited = !policy.unlimited && remove.len() > most;
+    if limited {
         held_back += remove.len() - most;
         remove.truncate(most);
     }
-    Verdict { remove, held_back, ahead }
+    Verdict { remove, held_back, limited, ahead }
 }
 
 /// Watches two clocks for jumps, and the time between quarters.
@@ -235,7 +238,7 @@ mod tests {
     fn a_block_from_the_future_changes_nothing() {
         let ages = [2, 4, 6, 8, -24 * 365 * 70];
         let verdict = judge(&blocks(&ages), &by_time(6));
-        assert_eq!(verdict, Verdict { remove: vec![(Ulid(3), Cause::Time)], held_back: 0, ahead: 1 });
+        assert_eq!(verdict, Verdict { remove: vec![(Ulid(3), Cause::Time)], held_back: 0, limited: false, ahead: 1 });
         // A little ahead counts as now.
         assert_eq!(gone(&[-20, 4, 6, 8], &by_time(8)), [8]);
         // By size it does not count either.
@@ -276,11 +279,14 @@ mod tests {
         let ages: Vec<i64> = (1..=8).map(|i| i * 2).collect();
         let limited = Policy { unlimited: false, ..by_time(2) };
         let verdict = judge(&blocks(&ages), &limited);
-        assert_eq!((verdict.remove.len(), verdict.held_back), (2, 5));
+        assert_eq!((verdict.remove.len(), verdict.held_back, verdict.limited), (2, 5, true));
         assert_eq!(verdict.remove[0].0, Ulid(7), "the oldest first");
         assert_eq!(gone(&[2, 200], &limited), [200], "one may always go");
         let distrustful = Policy { by_time: false, ..by_time(2) };
-        assert_eq!(judge(&blocks(&ages), &distrustful), Verdict { remove: vec![], held_back: 7, ahead: 0 });
+        assert_eq!(
+            judge(&blocks(&ages), &distrustful),
+            Verdict { remove: vec![], held_back: 7, limited: false, ahead: 0 }
+        );
     }
 
     #[test]
