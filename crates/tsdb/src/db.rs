@@ -398,13 +398,17 @@ impl Db {
         dry_run: bool,
         control: &Control,
     ) -> Result<DeletedFromHead, StorageError> {
+        let late = Cell::new(false);
         let logs = DeletionLogs {
             wal: &|tombstones| {
                 let mut record = Vec::new();
                 encode_tombstones(tombstones, &mut record);
                 Ok(self.wal.log(&[&record])?)
             },
-            wbl: &|tombstones| self.wbl.log_tombstones(tombstones),
+            wbl: &|tombstones| {
+                late.set(true);
+                self.wbl.log_tombstones(tombstones)
+            },
         };
         let mut deleted = DeletedFromHead::default();
         let head_mint = self.views.pin().head_mint;
@@ -418,6 +422,9 @@ impl Db {
         }
         if !dry_run && deleted.series > 0 {
             self.sync()?;
+        }
+        if late.get() {
+            self.wbl.forget_deleted(&self.head);
         }
         Ok(deleted)
     }

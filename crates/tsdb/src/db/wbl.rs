@@ -3,7 +3,7 @@
 //!
 //! It is made when the first out-of-order window is configured, or when there is one already, and holds every
 //! out-of-order sample of the head until blocks have it. Beside samples it has *deletions*: what came before one, and lies
-//! in its range, is gone. Prometheus skips these records; the write-ahead log has the deletions as well.
+//! in its range, is gone. Prometheus skips these records, so the log is written anew after a deletion.
 //!
 //! In a log of Prometheus there are also markers that say which samples are in its `chunks_head/` files. Those files are
 //! written anew by us, so the markers would name chunks that are something else now, and Prometheus would take samples
@@ -116,6 +116,16 @@ impl Wbl {
         let mut record = Vec::new();
         encode_tombstones(tombstones, &mut record);
         Ok(self.ensure()?.log(&[&record])?)
+    }
+
+    /// After deletions: leaves only what the head still has, for Prometheus does not know deletions in this log.
+    pub fn forget_deleted(&self, head: &Head) {
+        if let Some(log) = self.log.get()
+            && let Err(e) = write_anew(log, head)
+        {
+            // For us it is deleted all the same.
+            log::warn!("out-of-order log: deleted samples stay for now: {e}");
+        }
     }
 
     /// Makes everything logged so far survive a power cut.
@@ -286,9 +296,10 @@ fn with_starts(record: u8) -> bool {
     matches!(record, kind::HISTOGRAM_SAMPLES_WITH_STARTS | kind::FLOAT_HISTOGRAM_SAMPLES_WITH_STARTS)
 }
 
-/// Writes all samples of the head to the log, and removes what was there before.
+/// Writes all samples of the head to the log, and removes what was there before. What is appended meanwhile may be in it
+/// twice.
 fn write_anew(log: &Wal, head: &Head) -> Result<(), StorageError> {
-    let first = log.stats().segment;
+    let first = log.cut()?;
     let (mut samples, mut histograms, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
     let mut flush = |samples: &mut Vec<BatchSample>, histograms: &mut Vec<BatchHistogram>| {
         let result = log_samples(log, samples, histograms, &mut buffer);
