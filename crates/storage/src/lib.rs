@@ -271,6 +271,9 @@ pub struct SelectParams {
     pub limit: usize,
 }
 
+/// Why [`SeriesSet::last`] refuses a histogram.
+pub const HISTOGRAM_AS_FLOAT: &str = "a native histogram in the place of a float";
+
 /// Samples of one series as columns of equal length, ascending by time. Reused from series to series.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
@@ -303,6 +306,17 @@ impl Samples {
         self.t.is_empty()
     }
 
+    /// The newest sample as [`SeriesSet::last`] has it.
+    pub fn last(&self) -> Result<Option<(i64, f64)>, StorageError> {
+        match (self.histograms.last(), self.t.last(), self.v.last()) {
+            (Some((at, h)), ..) if *at as usize + 1 == self.t.len() && !h.is_stale() => {
+                Err(StorageError::Unsupported(HISTOGRAM_AS_FLOAT))
+            }
+            (_, Some(t), Some(v)) => Ok(Some((*t, *v))),
+            _ => Ok(None),
+        }
+    }
+
     /// Adds a sample behind all others.
     #[inline]
     pub fn push(&mut self, t: i64, v: f64) {
@@ -329,11 +343,12 @@ pub trait SeriesSet: Send + Sync {
     /// [`StorageError::Corrupt`], `out` has the samples that could be read, which are in order.
     fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError>;
 
-    /// The newest sample of series `idx` within `range`. Implementations answer from the head's hot slot where they can.
+    /// The newest sample of series `idx` within `range`; [`StorageError::Unsupported`] if it is a histogram, which only
+    /// [`SeriesSet::read`] hands out. Implementations answer from the head's hot slot where they can.
     fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
         let mut samples = Samples::default();
         self.read(idx, range, &mut samples)?;
-        Ok(samples.t.last().copied().zip(samples.v.last().copied()))
+        samples.last()
     }
 }
 

@@ -37,7 +37,7 @@ use crate::replay::{Filled, ReplayProgress, Replayed, fill};
 use crate::view::Views;
 use fk_block::Block;
 use fk_vfs::{self as vfs, Vfs, VfsError};
-use fk_wal::record::{encode_samples, encode_series, encode_tombstones};
+use fk_wal::record::{HISTOGRAM_KINDS, encode_histograms, encode_samples, encode_series, encode_tombstones};
 use fk_wal::{Compression, Wal, WalError, WalStats};
 use space::Space;
 use wbl::Wbl;
@@ -366,16 +366,32 @@ impl Db {
         records.series.clear();
         records.samples.clear();
         if entry.out_of_order {
-            let result = self.wbl.log_samples(entry.samples, &[], &mut records.samples);
+            let result = self.wbl.log_samples(entry.samples, entry.histograms, &mut records.samples);
             self.keep(records);
             return result;
         }
         if !entry.series.is_empty() {
             encode_series(entry.series.iter().map(|(series, labels)| (*series, labels)), &mut records.series);
         }
-        encode_samples(entry.samples, &mut records.samples);
+        if !entry.samples.is_empty() {
+            encode_samples(entry.samples, &mut records.samples);
+        }
+        let samples_end = records.samples.len();
         // Empty records are left out.
-        let result = self.wal.log(&[&records.series, &records.samples, exemplars]);
+        let result = if entry.histograms.is_empty() {
+            self.wal.log(&[&records.series, &records.samples, exemplars])
+        } else {
+            let mut ends = vec![samples_end];
+            for kind in HISTOGRAM_KINDS.into_iter().filter(|kind| !wbl::with_starts(*kind)) {
+                if encode_histograms(kind, entry.histograms, &mut records.samples) {
+                    ends.push(records.samples.len());
+                }
+            }
+            let mut start = 0;
+            let parts = ends.iter().map(|end| &records.samples[std::mem::replace(&mut start, *end)..*end]);
+            let all: Vec<&[u8]> = [&records.series[..]].into_iter().chain(parts).chain([exemplars]).collect();
+            self.wal.log(&all)
+        };
         self.keep(records);
         Ok(result?)
     }

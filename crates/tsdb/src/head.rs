@@ -40,6 +40,7 @@
 mod append;
 mod arena;
 mod buffers;
+mod histograms;
 pub(crate) mod image;
 mod matching;
 mod ooo;

@@ -18,6 +18,8 @@ pub use upkeep::UpkeepMetrics;
 pub struct DbMetrics {
     /// `prometheus_tsdb_head_samples_appended_total{type="float"}`
     pub samples_appended: AtomicU64,
+    /// The same with `type="histogram"`.
+    pub histograms_appended: AtomicU64,
     /// `prometheus_tsdb_out_of_order_samples_total{type="float"}`
     pub out_of_order: AtomicU64,
     /// `prometheus_tsdb_out_of_bound_samples_total{type="float"}`
@@ -26,6 +28,8 @@ pub struct DbMetrics {
     pub too_old: AtomicU64,
     /// `prometheus_tsdb_head_out_of_order_samples_appended_total{type="float"}`
     pub out_of_order_appended: AtomicU64,
+    /// The same with `type="histogram"`.
+    pub out_of_order_histograms_appended: AtomicU64,
     /// Out-of-order chunks that are in blocks and left the head.
     pub out_of_order_chunks_removed: AtomicU64,
     /// `prometheus_tsdb_sample_ooo_delta`
@@ -301,53 +305,67 @@ fn encode(db: &Db, out: &mut Encoder) {
     );
 
     let float = [("type", "float")];
-    let mut typed = |name: &str, help: &str, labels: &[(&str, &str)], value: f64| {
+    fn typed(out: &mut Encoder, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
         out.family(name, help, Kind::Counter);
         out.sample(name, labels, value);
-    };
+    }
     typed(
+        out,
         "prometheus_tsdb_head_samples_appended_total",
         "Total number of appended samples.",
         &float,
         load(&m.samples_appended),
     );
+    out.sample("prometheus_tsdb_head_samples_appended_total", &[("type", "histogram")], load(&m.histograms_appended));
     typed(
+        out,
         "prometheus_tsdb_out_of_order_samples_total",
         "Total number of out of order samples ingestion failed attempts due to out of order being disabled.",
         &float,
         load(&m.out_of_order),
     );
     typed(
+        out,
         "prometheus_tsdb_out_of_bound_samples_total",
         "Total number of out of bound samples ingestion failed attempts with out of order support disabled.",
         &float,
         load(&m.out_of_bound),
     );
     typed(
+        out,
         "prometheus_tsdb_too_old_samples_total",
         "Total number of out of order samples ingestion failed attempts with out of support enabled, but sample outside of time window.",
         &float,
         load(&m.too_old),
     );
     typed(
+        out,
         "prometheus_tsdb_head_out_of_order_samples_appended_total",
         "Total number of appended out of order samples.",
         &float,
         load(&m.out_of_order_appended),
     );
+    out.sample(
+        "prometheus_tsdb_head_out_of_order_samples_appended_total",
+        &[("type", "histogram")],
+        load(&m.out_of_order_histograms_appended),
+    );
     typed(
+        out,
         "prometheus_tsdb_wal_replay_unknown_refs_total",
         "Total number of unknown series references encountered during WAL replay.",
         &[("type", "samples")],
         load(&m.replay_unknown_refs),
     );
     typed(
+        out,
         "prometheus_tsdb_wbl_replay_unknown_refs_total",
         "Total number of unknown series references encountered during WBL replay.",
         &[("type", "samples")],
         db.replayed().out_of_order.unknown_refs as f64,
     );
     typed(
+        out,
         "prometheus_tsdb_wal_record_bytes_saved_total",
         "Total number of bytes saved by the optional record compression. Use this metric to learn about the effectiveness of compression.",
         &[("compression", db.wal_compression_name())],

@@ -40,6 +40,8 @@ pub struct Replayed {
     pub unknown_refs: u64,
     /// Series with labels that cannot be stored.
     pub invalid_series: u64,
+    /// Histograms that contradict themselves.
+    pub invalid_histograms: u64,
     /// Records that are not used yet: exemplars, metadata. They stay in the log.
     pub unused_records: u64,
     /// References that stood for two label sets, one after the other.
@@ -211,7 +213,18 @@ fn take(
                 exemplars.push(entry.sample.series, entry.to_exemplar());
             }
         }
-        Record::Metadata(_) | Record::Histograms(_) | Record::MmapMarkers(_) => {
+        Record::Histograms(record) => {
+            session.settle()?;
+            for entry in record.iter() {
+                replayed.samples += 1;
+                match entry.value() {
+                    Ok(h) if session.head().replay_histogram(entry.series, entry.t, &h) => {}
+                    Ok(_) => replayed.unknown_refs += 1,
+                    Err(_) => replayed.invalid_histograms += 1,
+                }
+            }
+        }
+        Record::Metadata(_) | Record::MmapMarkers(_) => {
             replayed.unused_records += 1;
         }
         // Counted by kind in the report.
@@ -230,7 +243,8 @@ fn tell(replayed: &Replayed) {
             log::warn!("write-ahead log: {count} {what}");
         }
     };
-    say(replayed.unused_records, "records of exemplars or metadata are not used");
+    say(replayed.unused_records, "records of metadata are not used");
+    say(replayed.invalid_histograms, "histograms are invalid");
     say(replayed.unknown_refs, "samples belong to series that the log does not know");
     say(replayed.invalid_series, "series have labels that cannot be stored");
     say(replayed.renamed_refs, "references stand for two series, one after the other");

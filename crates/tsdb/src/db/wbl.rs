@@ -292,7 +292,7 @@ fn log_samples(
 }
 
 /// Out-of-order samples are kept without start timestamps.
-fn with_starts(record: u8) -> bool {
+pub(super) fn with_starts(record: u8) -> bool {
     matches!(record, kind::HISTOGRAM_SAMPLES_WITH_STARTS | kind::FLOAT_HISTOGRAM_SAMPLES_WITH_STARTS)
 }
 

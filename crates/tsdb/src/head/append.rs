@@ -3,12 +3,13 @@
 use std::array;
 use std::sync::atomic::Ordering;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
 use fk_model::{Labels, is_stale};
-use fk_storage::{AppendReport, Batch, BatchSample, OutOfOrder, Rejection, SeriesRef, StorageError};
+use fk_storage::{AppendReport, Batch, BatchHistogram, BatchSample, OutOfOrder, Rejection, SeriesRef, StorageError};
 
+use super::histograms::Verdict;
 use super::ooo::OooValue;
 use super::shard::{Gate, ShardData};
 use super::{Head, Place, SHARDS};
@@ -26,6 +27,8 @@ pub struct LogEntry<'a> {
     pub series: &'a [(SeriesRef, Labels)],
     /// Float samples.
     pub samples: &'a [BatchSample],
+    /// Histograms.
+    pub histograms: &'a [BatchHistogram],
     /// Whether this goes to the log of out-of-order samples (`wbl/`) instead of the write-ahead log.
     pub out_of_order: bool,
 }
@@ -45,12 +48,38 @@ pub(super) struct Scratch {
     /// What is to be stored out of order.
     late: Vec<BatchSample>,
     late_places: Vec<Place>,
-    /// Series in `new` because of a sample in `late`.
+    /// The same of histograms.
+    histograms: Histograms,
+    /// Series in `new` because of a sample in `late`, or of a histogram.
     new_late: HashSet<Place>,
     /// Series that the log does not know yet.
     new: Vec<NewSeries>,
     /// Their label ids, one after another.
     new_words: Vec<u32>,
+}
+
+/// The histograms of a batch. There are none most of the time.
+#[derive(Debug, Default)]
+struct Histograms {
+    /// Of each histogram of the batch.
+    places: Vec<Place>,
+    accepted: Vec<BatchHistogram>,
+    accepted_places: Vec<Place>,
+    late: Vec<BatchHistogram>,
+    late_places: Vec<Place>,
+    /// Time of the last accepted one of each series.
+    last: HashMap<Place, i64>,
+}
+
+impl Histograms {
+    fn clear(&mut self) {
+        self.places.clear();
+        self.accepted.clear();
+        self.accepted_places.clear();
+        self.late.clear();
+        self.late_places.clear();
+        self.last.clear();
+    }
 }
 
 #[derive(Debug)]
@@ -67,6 +96,7 @@ impl Scratch {
         self.accepted_places.clear();
         self.late.clear();
         self.late_places.clear();
+        self.histograms.clear();
         self.new_late.clear();
         self.new.clear();
         self.new_words.clear();
@@ -110,12 +140,11 @@ impl Bounds {
 impl Head {
     /// Appends a batch; see [`fk_storage::Appender::append`].
     pub fn append(&self, batch: &Batch, report: &mut AppendReport, log: &Log<'_>) -> Result<(), StorageError> {
-        report.accepted = 0;
-        report.rejected.clear();
-        if batch.samples.is_empty() {
+        report.clear();
+        if batch.samples.is_empty() && batch.histograms.is_empty() {
             return Ok(());
         }
-        if batch.samples.len() > BATCH_SAMPLES_MAX {
+        if batch.samples.len().max(batch.histograms.len()) > BATCH_SAMPLES_MAX {
             return Err(StorageError::Unsupported("a batch of more than 1048576 samples"));
         }
         self.metrics.batches.fetch_add(1, Ordering::Relaxed);
@@ -130,8 +159,7 @@ impl Head {
         drop(pool);
         self.metrics.active_batches.fetch_sub(1, Ordering::Relaxed);
         if result.is_err() {
-            report.accepted = 0;
-            report.rejected.clear();
+            report.clear();
         }
         result
     }
@@ -158,21 +186,35 @@ impl Head {
         {
             let data: [_; SHARDS] = array::from_fn(|i| (touched >> i & 1 == 1).then(|| self.shards[i].data.read()));
             self.check(scratch, batch, report, &mut gates, &data)?;
+            if !batch.histograms.is_empty() {
+                self.check_histograms(scratch, batch, report, &gates, &data);
+            }
         }
-        if scratch.accepted.is_empty() && scratch.late.is_empty() {
+        let histograms = &scratch.histograms;
+        let in_order = !scratch.accepted.is_empty() || !histograms.accepted.is_empty();
+        let late = !scratch.late.is_empty() || !histograms.late.is_empty();
+        if !in_order && !late {
             self.count(report, 0);
             return Ok(());
         }
         let series = self.new_labels(scratch);
-        if !series.is_empty() || !scratch.accepted.is_empty() {
-            log(&LogEntry { series: &series, samples: &scratch.accepted, out_of_order: false })?;
+        if !series.is_empty() || in_order {
+            let entry = LogEntry {
+                series: &series,
+                samples: &scratch.accepted,
+                histograms: &histograms.accepted,
+                out_of_order: false,
+            };
+            log(&entry)?;
         }
         let mut logged = Ok(());
-        if !scratch.late.is_empty() {
-            logged = log(&LogEntry { series: &[], samples: &scratch.late, out_of_order: true });
+        if late {
+            let (samples, histograms) = (&scratch.late, &histograms.late);
+            logged = log(&LogEntry { series: &[], samples, histograms, out_of_order: true });
             if logged.is_err() {
                 // What is in the write-ahead log has to be in memory as well: a start would find it there.
                 scratch.late.clear();
+                scratch.histograms.late.clear();
             }
         }
         let stored = self.publish(scratch);
@@ -186,14 +228,17 @@ impl Head {
     fn look_up(&self, scratch: &mut Scratch, batch: &Batch) -> u32 {
         let mut touched = 0u32;
         let refs = self.refs.read();
-        scratch.places.clear();
-        scratch.places.extend(batch.samples.iter().map(|sample| {
-            let place = refs.get(sample.series.0);
+        let mut look_up = |series: SeriesRef| {
+            let place = refs.get(series.0);
             if place != Place::NONE {
                 touched |= 1 << place.shard();
             }
             place
-        }));
+        };
+        scratch.places.clear();
+        scratch.places.extend(batch.samples.iter().map(|sample| look_up(sample.series)));
+        scratch.histograms.places.clear();
+        scratch.histograms.places.extend(batch.histograms.iter().map(|sample| look_up(sample.series)));
         touched
     }
 
@@ -265,11 +310,79 @@ impl Head {
             if in_batch.is_none() && !slot.is_logged() && !scratch.new_late.contains(&place) {
                 note_new(&mut scratch.new, &mut scratch.new_words, data, place);
             }
+            report.accepted += 1;
+            if let Some(open) = slot.open_histogram(&data.slabs)
+                && is_stale(sample.v)
+                && in_batch.is_none()
+            {
+                // What ends a series of histograms is a histogram, too.
+                let BatchSample { series, t, v } = *sample;
+                scratch.histograms.accepted.push(BatchHistogram { series, t, start: 0, h: open.stale(v) });
+                scratch.histograms.accepted_places.push(place);
+                scratch.histograms.last.insert(place, t);
+                continue;
+            }
             scratch.accepted.push(*sample);
             scratch.accepted_places.push(place);
-            report.accepted += 1;
         }
         Ok(())
+    }
+
+    /// The same of the histograms of the batch, which come behind its floats.
+    fn check_histograms(
+        &self,
+        scratch: &mut Scratch,
+        batch: &Batch,
+        report: &mut AppendReport,
+        gates: &[Option<&mut Gate>; SHARDS],
+        data: &[Option<RwLockReadGuard<'_, ShardData>>; SHARDS],
+    ) {
+        let bounds = self.bounds(batch);
+        let Scratch { histograms, new, new_words, new_late, .. } = scratch;
+        for (idx, sample) in batch.histograms.iter().enumerate() {
+            let place = histograms.places[idx];
+            let mut reject = |why| report.rejected_histograms.push((idx, why));
+            let (true, Some(Some(gate)), Some(Some(data))) =
+                (place != Place::NONE, gates.get(place.shard()), data.get(place.shard()))
+            else {
+                reject(Rejection::UnknownSeries);
+                continue;
+            };
+            let float = gate.last_in_batch(place.slot()).map(|at| batch.samples[at].t);
+            let in_batch = histograms.last.get(&place).copied().max(float);
+            let verdict = match data.check_histogram(place.slot(), in_batch, sample, &bounds) {
+                Ok(verdict) => verdict,
+                Err(why) => {
+                    reject(why);
+                    continue;
+                }
+            };
+            if matches!(verdict, Verdict::Late) {
+                self.metrics.observe_late(bounds.newest - sample.t);
+                if let Err(why) = bounds.check_late(sample.t) {
+                    reject(why);
+                    continue;
+                }
+            }
+            report.accepted += 1;
+            let is_late = match verdict {
+                Verdict::Repeat => continue,
+                Verdict::Late if data.ooo.is_duplicate(place.slot(), sample.t, self.ooo.cap) => continue,
+                Verdict::Late => true,
+                Verdict::Store => false,
+            };
+            if !data.slots.get(place.slot()).is_logged() && in_batch.is_none() && new_late.insert(place) {
+                note_new(new, new_words, data, place);
+            }
+            if is_late {
+                histograms.late.push(sample.clone());
+                histograms.late_places.push(place);
+            } else {
+                histograms.accepted.push(sample.clone());
+                histograms.accepted_places.push(place);
+                histograms.last.insert(place, sample.t);
+            }
+        }
     }
 
     /// What an append goes by from beginning to end.
@@ -322,7 +435,11 @@ impl Head {
             touched |= 1 << place.shard();
             (min, max) = (min.min(sample.t), max.max(sample.t));
         }
-        for place in &scratch.late_places {
+        let histograms = &scratch.histograms;
+        for sample in &histograms.accepted {
+            (min, max) = (min.min(sample.t), max.max(sample.t));
+        }
+        for place in scratch.late_places.iter().chain(&histograms.accepted_places).chain(&histograms.late_places) {
             touched |= 1 << place.shard();
         }
         let mut shards: [Option<RwLockWriteGuard<'_, ShardData>>; SHARDS] =
@@ -338,6 +455,23 @@ impl Head {
             stale += i64::from(is_stale(sample.v)) - i64::from(was_stale);
             chunks += u64::from(slot.push(place.slot(), (sample.t, sample.v), commit, &self.rules, slabs, arena));
         }
+        let mut stored_histograms = 0;
+        for (sample, place) in histograms.accepted.iter().zip(&histograms.accepted_places) {
+            let Some(data) = &mut shards[place.shard()] else { continue };
+            let ShardData { slots, slabs, arena, .. } = &mut **data;
+            let slot = slots.get_mut(place.slot());
+            let was_stale = slot.last().is_some_and(|(_, v)| is_stale(v));
+            match slot.push_histogram(place.slot(), sample.t, &sample.h, commit, &self.rules, slabs, arena) {
+                Ok(begun) => {
+                    stale += i64::from(sample.h.is_stale()) - i64::from(was_stale);
+                    chunks += u64::from(begun);
+                    stored_histograms += 1;
+                }
+                // Checked before, so this does not happen; if it did, the log would have it and the head would not.
+                Err(e) => log::error!("a histogram of series {} is lost: {e}", sample.series.0),
+            }
+        }
+        self.metrics.histograms_appended.fetch_add(stored_histograms, Ordering::Relaxed);
         for new in &scratch.new {
             if let Some(data) = &mut shards[new.place.shard()] {
                 data.slots.get_mut(new.place.slot()).set_logged();
@@ -354,6 +488,17 @@ impl Head {
             chunks += u64::from(inserted.chunk_begun);
             if inserted.stored {
                 stored += 1;
+                (late_min, late_max) = (late_min.min(sample.t), late_max.max(sample.t));
+            }
+        }
+        for (sample, place) in histograms.late.iter().zip(&histograms.late_places) {
+            let Some(data) = &mut shards[place.shard()] else { continue };
+            let value = OooValue::Histogram(sample.h.clone());
+            let inserted = data.ooo.insert(place.slot(), sample.t, value, self.ooo.cap);
+            chunks += u64::from(inserted.chunk_begun);
+            if inserted.stored {
+                self.metrics.histograms_appended.fetch_add(1, Ordering::Relaxed);
+                self.metrics.out_of_order_histograms_appended.fetch_add(1, Ordering::Relaxed);
                 (late_min, late_max) = (late_min.min(sample.t), late_max.max(sample.t));
             }
         }
@@ -374,7 +519,7 @@ impl Head {
     fn count(&self, report: &AppendReport, stored: usize) {
         let metrics = &self.metrics;
         metrics.samples_appended.fetch_add(stored as u64, Ordering::Relaxed);
-        for (_, why) in &report.rejected {
+        for (_, why) in report.rejected.iter().chain(&report.rejected_histograms) {
             let counter = match why {
                 Rejection::OutOfOrder => &metrics.out_of_order,
                 Rejection::OutOfBounds => &metrics.out_of_bound,

@@ -4,7 +4,9 @@
 //!
 //! A constant run in an equal rhythm needs no buffer: it lives in the slot until the first change, or until it is completed.
 
-use fk_chunk::xor;
+use fk_chunk::{Encoding, xor};
+
+use super::histograms::OpenHistograms;
 
 /// "No buffer".
 pub(crate) const NONE: u32 = 0;
@@ -17,6 +19,9 @@ const SLAB_PAGE_BYTES: usize = 16 << 10;
 const CLASS_SHIFT: u32 = 28;
 const INDEX_BITS: u32 = 10;
 const _: () = assert!(SLAB_PAGE_BYTES / (CLASSES[0] as usize) <= 1 << INDEX_BITS);
+/// The first handle of a chunk of histograms.
+pub(crate) const HISTOGRAMS: u32 = (CLASSES.len() as u32 + 1) << CLASS_SHIFT;
+const _: () = assert!(CLASSES.len() + 1 < 1 << (32 - CLASS_SHIFT));
 /// End of a list of free buffers.
 const NO_BUFFER: u16 = u16::MAX;
 
@@ -30,6 +35,8 @@ pub(crate) const OPEN_BYTES_MAX: usize = CLASSES[CLASSES.len() - 1] as usize;
 #[derive(Debug, Default)]
 pub(crate) struct Slabs {
     classes: [Class; CLASSES.len()],
+    /// Open chunks of histograms: their handles begin at [`HISTOGRAMS`], above those of all classes.
+    pub histograms: OpenHistograms,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +67,8 @@ fn per_page(class: usize) -> usize {
 impl Slabs {
     /// Whether so little room is left in the handles that a batch might not fit: 2 GiB of one class are in use.
     pub fn is_full(&self) -> bool {
-        self.classes.iter().any(|class| class.pages.len() > 1 << (CLASS_SHIFT - INDEX_BITS - 1))
+        self.histograms.is_full()
+            || self.classes.iter().any(|class| class.pages.len() > 1 << (CLASS_SHIFT - INDEX_BITS - 1))
     }
 
     /// A buffer of at least `bytes` bytes, `bytes <= OPEN_BYTES_MAX`. Its contents are arbitrary.
@@ -84,6 +92,10 @@ impl Slabs {
 
     /// Gives a buffer back.
     pub fn free(&mut self, handle: u32) {
+        if handle >= HISTOGRAMS {
+            self.histograms.remove(handle - HISTOGRAMS);
+            return;
+        }
         let (class, page_idx, idx) = split(handle);
         let slab = &mut self.classes[class];
         let page = &mut slab.pages[page_idx];
@@ -135,7 +147,7 @@ impl Slabs {
                 + c.pages.capacity() * size_of::<Page>()
                 + (c.with_room.capacity() + c.empty.capacity()) * 4
         };
-        self.classes.iter().map(class).sum()
+        self.classes.iter().map(class).sum::<usize>() + self.histograms.memory_bytes()
     }
 }
 
@@ -233,6 +245,7 @@ impl Run {
 pub(crate) enum ChunkData<'a> {
     Xor(&'a [u8]),
     Run(Run),
+    Histograms(Encoding, &'a [u8]),
 }
 
 #[cfg(test)]

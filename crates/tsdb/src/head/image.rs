@@ -28,7 +28,8 @@ use fk_wal::record::Tombstone;
 use super::arena::{self, Saved};
 use super::refs::SHARDS;
 use super::shard::ShardData;
-use super::slot::{Slot, SlotState};
+use super::histograms::OpenHistogram;
+use super::slot::{HISTOGRAM_LEN, Slot, SlotState};
 use super::truncate::Upkeep;
 use super::{Head, HeadOptions, LABELS_MAX, Place};
 use crate::chunks_head::ChunkFiles;
@@ -318,6 +319,10 @@ fn save_series(data: &ShardData, idx: u32, hash: u32, files: &mut Files, out: &m
     debug_assert_eq!(at, SERIES_HEADER);
     out.extend_from_slice(&header);
     put_words(words, out);
+    if let Some(histograms) = slot.open_histogram(&data.slabs) {
+        out.extend_from_slice(&[histograms.encoding().byte(), u8::from(histograms.end_foreseen)]);
+        out.extend_from_slice(&(histograms.bytes().len() as u32).to_le_bytes());
+    }
     out.extend_from_slice(slot.open_bytes(&data.slabs));
     data.arena.save_list(slot.completed(), |chunk| match chunk {
         Saved::File { place, last_time } => {
@@ -599,7 +604,18 @@ fn restore_series(
     }
     let slot = data.create(hash, words, names, reference).ok_or(Damaged("more series than a shard can hold"))?;
     let open = XorState { t, v, delta, len, count, free_bits, leading, trailing, last_byte };
-    let bytes = reader.take(usize::from(len))?;
+    let mut histograms = None;
+    let bytes = match len {
+        HISTOGRAM_LEN => {
+            let encoding = Encoding::from_byte(reader.u8()?).ok_or(Damaged("a chunk of no known encoding"))?;
+            let end_foreseen = reader.u8()? != 0;
+            let len = reader.u32()? as usize;
+            let open = OpenHistogram::restore(encoding, end_foreseen, reader.take(len)?);
+            histograms = Some(open.ok_or(Damaged("an open chunk is none"))?);
+            &[]
+        }
+        len => reader.take(usize::from(len))?,
+    };
     // The newest chunk comes first, and is the last to be linked.
     let mut chunks = SmallVec::<[Saved<'_>; 8]>::new();
     for _ in 0..n_chunks {
@@ -610,7 +626,11 @@ fn restore_series(
         completed = data.arena.restore(slot, completed, chunk).ok_or(Damaged("a chunk is nowhere"))?;
     }
     let state = SlotState { open, next_cut, n_completed };
-    let restored = Slot::restore(&state, bytes, completed, &mut data.slabs).ok_or(Damaged("an open chunk is none"))?;
+    let restored = match histograms {
+        Some(open) => Slot::restore_histogram(&state, open, completed, &mut data.slabs),
+        None => Slot::restore(&state, bytes, completed, &mut data.slabs),
+    };
+    let restored = restored.ok_or(Damaged("an open chunk is none"))?;
     done.series += 1;
     done.chunks += u64::from(n_chunks) + u64::from(count > 0);
     done.stale += i64::from(restored.last().is_some_and(|(_, v)| is_stale(v)));

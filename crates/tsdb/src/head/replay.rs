@@ -213,6 +213,18 @@ impl Head {
         self.max_time.fetch_max(done.max_time, Ordering::AcqRel);
     }
 
+    /// Counts a histogram that a replay has stored behind `before`.
+    pub(super) fn note_replayed(&self, t: i64, stale: bool, before: Option<(i64, f64)>, chunk_begun: bool) {
+        let was_stale = before.is_some_and(|(_, v)| is_stale(v));
+        self.count_replayed(&Done {
+            chunks: u64::from(chunk_begun),
+            stale: i64::from(stale) - i64::from(was_stale),
+            min_time: t,
+            max_time: t,
+            ..Done::default()
+        });
+    }
+
     /// References are never given out twice, not even that of a series the log has lost.
     fn saw_reference(&self, reference: u64) {
         self.next_ref.fetch_max(reference.saturating_add(1), Ordering::Relaxed);

@@ -444,8 +444,8 @@ impl HeadSet {
             words_start,
             n_completed: visible.n_completed,
             count: visible.count,
-            // The newest sample may be deleted, or be an out-of-order one.
-            hot: visible.last.is_some() && !has_extra,
+            // The newest sample may be deleted, or be an out-of-order one or a histogram.
+            hot: visible.last.is_some() && !has_extra && !slot.is_histogram(),
             extra: has_extra,
         });
         Ok(())
@@ -477,6 +477,11 @@ impl Pieces {
     fn push(&mut self, data: ChunkData<'_>, samples_max: u16) {
         let piece = match data {
             ChunkData::Run(run) => Piece::Run(run),
+            ChunkData::Histograms(encoding, bytes) => {
+                let start = self.bytes.len();
+                self.bytes.extend_from_slice(bytes);
+                Piece::Bytes(encoding, start, self.bytes.len())
+            }
             ChunkData::Xor(bytes) => {
                 let start = self.bytes.len();
                 self.bytes.extend_from_slice(bytes);
@@ -626,6 +631,6 @@ impl SeriesSet for HeadSet {
         }
         let mut samples = Samples::default();
         self.read(idx, range, &mut samples)?;
-        Ok(samples.t.last().copied().zip(samples.v.last().copied()))
+        samples.last()
     }
 }

@@ -12,11 +12,13 @@
 //! commit away again ([`Slot::visible`]), which works for the last commit; two newer ones are a conflict, and the reader
 //! then looks again with all shards held.
 
-use fk_chunk::Encoding;
 use fk_chunk::xor::{self, XorState};
+use fk_chunk::{ChunkError, Encoding};
+use fk_storage::HistogramValue;
 
 use super::arena::{Arena, NewChunk};
-use super::buffers::{self, ChunkData, NONE, OPEN_BYTES_MAX, Run, Slabs};
+use super::buffers::{self, ChunkData, HISTOGRAMS, NONE, OPEN_BYTES_MAX, Run, Slabs};
+use super::histograms::{CHUNK_BYTES, OpenHistogram, Pushing};
 
 /// How chunks are cut.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,9 @@ const _: () = assert!(CHUNK_BYTES_MAX + xor::SAMPLE_BYTES_MAX <= OPEN_BYTES_MAX)
 
 /// `count_before`: the commit completed a chunk, so what was before cannot be told from the count alone.
 const COUNT_LOST: u16 = u16::MAX;
+
+/// In the place of a length: the open chunk is one of histograms.
+pub(super) const HISTOGRAM_LEN: u16 = u16::MAX;
 
 /// The series has been written to the log.
 const LOGGED: u8 = 1;
@@ -137,8 +142,22 @@ impl Slot {
     pub fn open_data<'a>(&self, slabs: &'a Slabs) -> ChunkData<'a> {
         match self.buffer {
             NONE => ChunkData::Run(self.run()),
+            handle if handle >= HISTOGRAMS => {
+                let open = slabs.histograms.get(handle - HISTOGRAMS);
+                ChunkData::Histograms(open.encoding(), open.bytes())
+            }
             buffer => ChunkData::Xor(&slabs.get(buffer)[..usize::from(self.open.len)]),
         }
+    }
+
+    /// The open chunk, if it is one of histograms.
+    pub fn open_histogram<'a>(&self, slabs: &'a Slabs) -> Option<&'a OpenHistogram> {
+        (self.buffer >= HISTOGRAMS).then(|| slabs.histograms.get(self.buffer - HISTOGRAMS))
+    }
+
+    /// Whether the newest sample is a histogram.
+    pub fn is_histogram(&self) -> bool {
+        self.buffer >= HISTOGRAMS
     }
 
     /// The newest completed chunk that the head still has.
@@ -182,6 +201,7 @@ impl Slot {
     pub fn open_bytes<'a>(&self, slabs: &'a Slabs) -> &'a [u8] {
         match self.buffer {
             NONE => &[],
+            handle if handle >= HISTOGRAMS => slabs.histograms.get(handle - HISTOGRAMS).bytes(),
             buffer => &slabs.get(buffer)[..usize::from(self.open.len)],
         }
     }
@@ -208,11 +228,27 @@ impl Slot {
         Some(Slot { open, next_cut, buffer, completed, n_completed, flags: LOGGED, ..Slot::default() })
     }
 
+    /// The same of a slot whose open chunk is one of histograms.
+    pub fn restore_histogram(
+        state: &SlotState,
+        open: OpenHistogram,
+        completed: u32,
+        slabs: &mut Slabs,
+    ) -> Option<Slot> {
+        if open.count() != usize::from(state.open.count) || open.last_time() != state.open.t {
+            return None;
+        }
+        let buffer = slabs.histograms.insert(open) + HISTOGRAMS;
+        let SlotState { open, next_cut, n_completed } = *state;
+        Some(Slot { open, next_cut, buffer, completed, n_completed, flags: LOGGED, ..Slot::default() })
+    }
+
     /// Time of the first sample of the open chunk.
     pub fn open_first_time(&self, slabs: &Slabs) -> i64 {
         match self.open_data(slabs) {
             ChunkData::Run(run) => run.first,
             ChunkData::Xor(bytes) => xor::first_time(bytes).expect("an open chunk has a sample"),
+            ChunkData::Histograms(..) => slabs.histograms.get(self.buffer - HISTOGRAMS).first_time(),
         }
     }
 
@@ -238,18 +274,14 @@ impl Slot {
         slabs: &mut Slabs,
         arena: &mut Arena,
     ) -> bool {
-        if self.commit != commit {
-            self.commit_back = (commit - self.commit).min(u64::from(u16::MAX)) as u16;
-            self.count_before = self.open.count;
-            self.commit = commit;
-        }
+        self.join(commit);
         let count = self.open.count;
         if count == 0 {
             self.begin((t, v), rules);
             return true;
         }
         if count == rules.samples / 4 {
-            self.next_cut = chunk_end(self.open_first_time(slabs), self.open.t, self.next_cut);
+            self.next_cut = chunk_end(self.open_first_time(slabs), self.open.t, self.next_cut, 4.0);
         }
         if t >= self.next_cut
             || u32::from(count) >= u32::from(rules.samples) * 2
@@ -279,10 +311,67 @@ impl Slot {
         false
     }
 
+    #[inline]
+    fn join(&mut self, commit: u64) {
+        if self.commit != commit {
+            self.commit_back = (commit - self.commit).min(u64::from(u16::MAX)) as u16;
+            self.count_before = self.open.count;
+            self.commit = commit;
+        }
+    }
+
     fn begin(&mut self, (t, v): (i64, f64), rules: &CutRules) {
         self.open = XorState { t, v, count: 1, ..XorState::default() };
         self.buffer = NONE;
         self.next_cut = (t / rules.range_ms).wrapping_mul(rules.range_ms).wrapping_add(rules.range_ms);
+    }
+
+    /// As [`Slot::push`], of a histogram. On an error nothing has happened.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a shard, borrowed one by one")]
+    pub fn push_histogram(
+        &mut self,
+        idx: u32,
+        t: i64,
+        h: &HistogramValue,
+        commit: u64,
+        rules: &CutRules,
+        slabs: &mut Slabs,
+        arena: &mut Arena,
+    ) -> Result<bool, ChunkError> {
+        let v = match h {
+            HistogramValue::Int(h) => h.sum,
+            HistogramValue::Float(h) => h.sum,
+        };
+        let next = match self.open_histogram(slabs) {
+            Some(open) if t >= self.next_cut || open.is_full() => OpenHistogram::begin(t, h, Some(open))?,
+            None => OpenHistogram::begin(t, h, None)?,
+            Some(_) => {
+                let open = slabs.histograms.get_mut(self.buffer - HISTOGRAMS);
+                match open.push(t, h)? {
+                    Pushing::Next(next) => next,
+                    Pushing::Done => {
+                        let bytes = open.bytes().len();
+                        if !open.end_foreseen && bytes >= CHUNK_BYTES / 4 {
+                            open.end_foreseen = true;
+                            let ratio = CHUNK_BYTES as f64 / bytes as f64;
+                            self.next_cut = chunk_end(open.first_time(), t, self.next_cut, ratio);
+                        }
+                        self.join(commit);
+                        (self.open.t, self.open.v, self.open.count) = (t, v, open.count() as u16);
+                        return Ok(false);
+                    }
+                }
+            }
+        };
+        self.join(commit);
+        if self.open.count > 0 {
+            self.complete(idx, slabs, arena);
+        }
+        self.begin((t, v), rules);
+        // So that a float does not go into this chunk.
+        self.open.len = HISTOGRAM_LEN;
+        self.buffer = slabs.histograms.insert(next) + HISTOGRAMS;
+        Ok(true)
     }
 
     /// Gives the run its bytes. A run of one sample takes `next` in as well, because the second sample of a chunk has
@@ -309,7 +398,11 @@ impl Slot {
             first_time: 0,
             last_time: self.open.t,
         };
-        if self.buffer == NONE {
+        if let Some(open) = self.open_histogram(slabs) {
+            (chunk.encoding, chunk.first_time) = (open.encoding(), open.first_time());
+            self.completed = arena.push(chunk, open.bytes());
+            slabs.free(self.buffer);
+        } else if self.buffer == NONE {
             let run = self.run();
             let mut bytes = [0; OPEN_BYTES_MAX];
             let len = run.write_xor(&mut bytes).len;
@@ -327,11 +420,11 @@ impl Slot {
     }
 }
 
-/// Where a chunk that took from `start` to `now` for a quarter of its samples should end, so that the chunks up to `end`
+/// Where a chunk that took from `start` to `now` for one part in `ratio` of its contents should end, so that the chunks up to `end`
 /// are about equally full (`computeChunkEndTime` in Prometheus).
-fn chunk_end(start: i64, now: i64, end: i64) -> i64 {
+fn chunk_end(start: i64, now: i64, end: i64, ratio: f64) -> i64 {
     let left = end.wrapping_sub(start) as f64;
-    let chunks = left / (now.wrapping_sub(start).wrapping_add(1) as f64 * 4.0);
+    let chunks = left / (now.wrapping_sub(start).wrapping_add(1) as f64 * ratio);
     if chunks <= 1.0 { end } else { (start as f64 + left / chunks.floor()) as i64 }
 }
 

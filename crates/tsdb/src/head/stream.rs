@@ -202,7 +202,12 @@ impl HeadStream {
             let first_time = slot.open_first_time(&data.slabs);
             if first_time <= maxt {
                 let start = self.bytes.len();
+                let mut encoding = Encoding::Xor;
                 match slot.open_data(&data.slabs) {
+                    ChunkData::Histograms(of, bytes) => {
+                        encoding = of;
+                        self.bytes.extend_from_slice(bytes);
+                    }
                     ChunkData::Xor(bytes) => {
                         self.bytes.extend_from_slice(bytes);
                         xor::set_count(&mut self.bytes[start..], slot.open_count());
@@ -214,7 +219,7 @@ impl HeadStream {
                     }
                 }
                 let place = PartPlace::Memory(start, self.bytes.len());
-                self.parts.push(Part { encoding: Encoding::Xor, times: (first_time, last_time), place });
+                self.parts.push(Part { encoding, times: (first_time, last_time), place });
             }
         }
         let mut next = slot.completed();

@@ -129,7 +129,7 @@ impl SeriesSet for Lone {
 fn last_of_all(set: &dyn SeriesSet, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
     let mut samples = Samples::default();
     set.read(idx, range, &mut samples)?;
-    Ok(samples.t.last().copied().zip(samples.v.last().copied()))
+    samples.last()
 }
 
 // === impl Merged ===
