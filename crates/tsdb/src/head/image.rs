@@ -26,9 +26,9 @@ use fk_storage::{Exemplar, SeriesRef};
 use fk_wal::record::Tombstone;
 
 use super::arena::{self, Saved};
+use super::histograms::OpenHistogram;
 use super::refs::SHARDS;
 use super::shard::ShardData;
-use super::histograms::OpenHistogram;
 use super::slot::{HISTOGRAM_LEN, Slot, SlotState};
 use super::truncate::Upkeep;
 use super::{Head, HeadOptions, LABELS_MAX, Place};
