@@ -191,6 +191,50 @@ fn a_directory_goes_to_prometheus_and_back() {
     assert!(Path::new(&home.path("data")).join("wal").is_dir());
 }
 
+/// Flips a bit in the middle of every file of a directory.
+fn damage(dir: &Path) {
+    let mut damaged = 0;
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("a readable entry").path();
+        let mut bytes = std::fs::read(&path).expect("a readable file");
+        let middle = bytes.len() / 2;
+        if let Some(byte) = bytes.get_mut(middle) {
+            *byte ^= 1;
+            damaged += 1;
+        }
+        std::fs::write(&path, bytes).expect("a writable file");
+    }
+    assert!(damaged > 0, "{} is empty", dir.display());
+}
+
+#[test]
+fn a_restart_takes_the_image_of_the_head_or_does_without() {
+    let home = Home::new("image", "");
+    let flags = ["--web.enable-remote-write-receiver", "--no-storage.tsdb.wal-compression"];
+    // Enough for an image: a short log is read as quickly.
+    let start = now_s() * 1000 - 500_000;
+    let samples: Vec<(i64, f64)> = (0..40_000).map(|n| (start + n * 10, n as f64 * 0.3)).collect();
+    let sum = samples.iter().map(|(_, v)| v).sum::<f64>();
+    let check = |server: &Server| {
+        assert_eq!(server.value("count_over_time(imaged[10m])"), Some(40_000.0));
+        assert!((server.value("sum_over_time(imaged[10m])").unwrap_or(0.0) - sum).abs() < 0.01);
+    };
+    let mut server = Server::start(&home, &flags);
+    assert_eq!(push(&server, "imaged", &samples), 204);
+    server.signal(Signal::TERM);
+    assert!(server.exit_status().success());
+
+    let server = Server::start(&home, &flags);
+    assert!(server.log.has("head image: loaded"), "a clean stop leaves an image");
+    check(&server);
+    server.kill();
+
+    damage(&home.path("data/head_image"));
+    let server = Server::start(&home, &flags);
+    assert!(server.log.has("head image: not used"), "damage costs time only");
+    check(&server);
+}
+
 #[test]
 fn recording_rules_are_filled_in_for_the_past() {
     let home = Home::new("rules-import", "");
