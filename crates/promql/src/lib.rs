@@ -180,6 +180,9 @@ pub enum QueryError {
     Unsupported(String),
 }
 
+/// Samples that queries cannot work on yet.
+pub(crate) const NATIVE_HISTOGRAMS: &str = "a query of native histograms";
+
 /// Texts as in Prometheus.
 fn stopped_text(stopped: &Stopped) -> &'static str {
     match stopped {
@@ -205,6 +208,9 @@ impl From<StorageError> for QueryError {
     fn from(error: StorageError) -> QueryError {
         match error {
             StorageError::Stopped(stopped) => QueryError::Stopped(stopped),
+            StorageError::Unsupported(fk_storage::HISTOGRAM_AS_FLOAT) => {
+                QueryError::Unsupported(NATIVE_HISTOGRAMS.to_owned())
+            }
             error => QueryError::Storage(error),
         }
     }

@@ -9,6 +9,7 @@ use fk_model::{Matcher, is_stale};
 use fk_promql_syntax::ast::{At, DurationExpr, RangeMode, VectorSelector};
 use fk_storage::{Control, Samples, SelectParams, SeriesSet, TimeRange};
 
+use crate::NATIVE_HISTOGRAMS;
 use crate::QueryError;
 use crate::column::{Column, Grid, Series};
 use crate::eval::{Eval, Sink};
@@ -138,6 +139,7 @@ impl Eval<'_> {
                 }
             } else {
                 set.read(idx, range, &mut scratch.samples)?;
+                floats_only(&mut scratch.samples)?;
                 let Scratch { samples, lookback: plan, .. } = scratch;
                 let newest = plan.update(refs, lookback, &samples.t);
                 for (step, newest) in newest.iter().enumerate().filter(|(_, newest)| **newest != Lookback::NONE) {
@@ -162,6 +164,7 @@ impl Eval<'_> {
         let set = &*set;
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             set.read(idx, range, &mut scratch.samples)?;
+            floats_only(&mut scratch.samples)?;
             remove_stale(&mut scratch.samples);
             read.series.col.clear(grid.n);
             smooth(&scratch.samples, refs, lookback, &mut read.series.col);
@@ -215,6 +218,7 @@ impl Eval<'_> {
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             let Scratch { samples, plan, .. } = scratch;
             set.read(idx, range, samples)?;
+            floats_only(samples)?;
             remove_stale(samples);
             read.series.col.clear(n);
             read.held = samples.len();
@@ -253,6 +257,7 @@ impl Eval<'_> {
         for idx in 0..set.len() {
             self.control().check()?;
             set.read(idx, range, &mut samples)?;
+            floats_only(&mut samples)?;
             remove_stale(&mut samples);
             if !samples.is_empty() {
                 self.count(samples.len() as u64, samples.len() as u64);
@@ -364,5 +369,17 @@ fn smooth(samples: &Samples, refs: &Grid, lookback: i64, col: &mut Column) {
         let value =
             if between { interpolate((t[newest], v[newest]), (t[next], v[next]), at, false) } else { v[newest] };
         col.set(step, value);
+    }
+}
+
+/// Refuses histograms, rather than take their sums for floats. What ends a series of them is as good as a float.
+#[inline]
+fn floats_only(samples: &mut Samples) -> Result<(), QueryError> {
+    match samples.histograms.iter().all(|(_, h)| h.is_stale()) {
+        true => {
+            samples.histograms.clear();
+            Ok(())
+        }
+        false => Err(QueryError::Unsupported(NATIVE_HISTOGRAMS.to_owned())),
     }
 }
