@@ -63,6 +63,7 @@ pub(crate) struct Filled {
 
 /// The head of a data directory: out of its image and the log that came after, or if there is no image that counts, out of
 /// the whole log. Completed chunks go to `chunks_dir`; samples before `min_valid_time` are in blocks.
+#[expect(clippy::too_many_arguments, reason = "an open takes them apart right before")]
 pub(crate) fn fill(
     vfs: &Arc<dyn Vfs>,
     data_dir: &Path,

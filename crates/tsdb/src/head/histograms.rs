@@ -42,7 +42,7 @@ pub(super) enum Pushing {
     /// It is in the chunk.
     Done,
     /// It needs a chunk of its own: the next one. The one before is as it was.
-    Next(OpenHistogram),
+    Next(Box<OpenHistogram>),
 }
 
 impl OpenHistogram {
@@ -72,9 +72,9 @@ impl OpenHistogram {
                 Pushed::Appended | Pushed::Recoded => return Ok(Pushing::Done),
                 Pushed::Cut(next) => AnyWriter::Float(*next),
             },
-            _ => return OpenHistogram::begin(t, h, None).map(Pushing::Next),
+            _ => return OpenHistogram::begin(t, h, None).map(|next| Pushing::Next(Box::new(next))),
         };
-        Ok(Pushing::Next(OpenHistogram { writer: next, first_time: t, end_foreseen: false }))
+        Ok(Pushing::Next(Box::new(OpenHistogram { writer: next, first_time: t, end_foreseen: false })))
     }
 
     /// Goes on with a chunk that was kept; `None` if it is none.
@@ -172,14 +172,14 @@ pub(crate) struct OpenHistograms {
 }
 
 impl OpenHistograms {
-    pub fn insert(&mut self, open: OpenHistogram) -> u32 {
+    pub fn insert(&mut self, open: Box<OpenHistogram>) -> u32 {
         match self.free.pop() {
             Some(at) => {
-                self.open[at as usize] = Some(Box::new(open));
+                self.open[at as usize] = Some(open);
                 at
             }
             None => {
-                self.open.push(Some(Box::new(open)));
+                self.open.push(Some(open));
                 self.open.len() as u32 - 1
             }
         }

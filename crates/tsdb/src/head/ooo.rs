@@ -593,10 +593,10 @@ impl Head {
     /// A deletion in the log of out-of-order samples: what came before it in that log is gone.
     pub fn replay_out_of_order_delete(&self, reference: SeriesRef, range: TimeRange) {
         let place = self.refs.read().get(reference.0);
-        if place != Place::NONE {
-            if let Err(e) = self.shards[place.shard()].data.write().ooo.delete(place.slot(), range) {
-                log::error!("out-of-order chunk in memory: {e}");
-            }
+        if place != Place::NONE
+            && let Err(e) = self.shards[place.shard()].data.write().ooo.delete(place.slot(), range)
+        {
+            log::error!("out-of-order chunk in memory: {e}");
         }
     }
 

@@ -238,7 +238,7 @@ impl Slot {
         if open.count() != usize::from(state.open.count) || open.last_time() != state.open.t {
             return None;
         }
-        let buffer = slabs.histograms.insert(open) + HISTOGRAMS;
+        let buffer = slabs.histograms.insert(Box::new(open)) + HISTOGRAMS;
         let SlotState { open, next_cut, n_completed } = *state;
         Some(Slot { open, next_cut, buffer, completed, n_completed, flags: LOGGED, ..Slot::default() })
     }
@@ -343,8 +343,8 @@ impl Slot {
             HistogramValue::Float(h) => h.sum,
         };
         let next = match self.open_histogram(slabs) {
-            Some(open) if t >= self.next_cut || open.is_full() => OpenHistogram::begin(t, h, Some(open))?,
-            None => OpenHistogram::begin(t, h, None)?,
+            Some(open) if t >= self.next_cut || open.is_full() => Box::new(OpenHistogram::begin(t, h, Some(open))?),
+            None => Box::new(OpenHistogram::begin(t, h, None)?),
             Some(_) => {
                 let open = slabs.histograms.get_mut(self.buffer - HISTOGRAMS);
                 match open.push(t, h)? {

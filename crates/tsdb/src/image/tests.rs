@@ -470,7 +470,7 @@ fn an_orderly_end_writes_an_image() {
     let db = open(&vfs);
     scrape(&db, 0, 10);
     db.close().unwrap();
-    assert_eq!(files_of_image(&vfs), [PathBuf::new(); 0], "this is read again in no time");
+    assert!(files_of_image(&vfs).is_empty(), "this is read again in no time");
     let db = open(&vfs);
     let mut n = 1;
     while db.wal_stats().bytes < CLOSE_TAIL_BYTES {

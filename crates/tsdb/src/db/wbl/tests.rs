@@ -135,7 +135,7 @@ fn compaction_forgets_what_it_has_written_and_nothing_else() {
         append(&db, &[("a", 900 + i, 2.0), ("b", 950 - i, 3.0)]);
     }
     // One that fails: nothing is lost, and the next one has everything.
-    drop(db.compact_out_of_order().unwrap().unwrap());
+    let _ = db.compact_out_of_order().unwrap().unwrap();
     append(&db, &[("a", 800, 4.0)]);
     let before = contents(&db);
     let db = killed(db, &vfs);
@@ -254,7 +254,7 @@ proptest! {
             try_append(&db, &samples).unwrap();
             match what {
                 0 => { delete(&db, now - 20, now - 10); }
-                1 => { drop(db.compact_out_of_order().unwrap()); }
+                1 => { let _ = db.compact_out_of_order().unwrap(); }
                 2 => {
                     if let Some(compaction) = db.compact_out_of_order().unwrap() {
                         compaction.finish().unwrap();
