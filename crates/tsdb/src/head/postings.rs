@@ -34,7 +34,10 @@ pub(crate) struct NamePostings {
 /// Adds a slot, mostly one above all others. Every time a bitmap has doubled it is looked at whether its containers are smaller as
 /// runs of neighbours, which they are for labels that a whole target shares.
 fn insert(slots: &mut RoaringBitmap, slot: u32) {
-    slots.insert(slot);
+    // Most come in ascending order, which needs no search.
+    if slots.try_push(slot).is_err() {
+        slots.insert(slot);
+    }
     let len = slots.len();
     if len >= OPTIMISE_FROM && len.is_power_of_two() {
         slots.optimize();
