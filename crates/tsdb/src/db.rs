@@ -494,12 +494,14 @@ impl Appender for Db {
         self.space.admit()?;
         report.clear();
         let chosen = self.choose_exemplars(batch, report);
+        let rejected = std::mem::take(&mut report.rejected_exemplars);
         if chosen.is_empty() {
-            return self.head.append(batch, report, &|entry| self.log(entry, &[]));
+            self.head.append(batch, report, &|entry| self.log(entry, &[]))?;
+            report.rejected_exemplars = rejected;
+            return Ok(());
         }
         let _logging = self.exemplars.logging();
         // The record goes with the samples, or alone if none of those is stored.
-        let rejected = std::mem::take(&mut report.rejected_exemplars);
         let record = Cell::new(Db::encode_chosen(batch, &chosen));
         let log = |entry: &LogEntry<'_>| match entry.out_of_order {
             true => self.log(entry, &[]),

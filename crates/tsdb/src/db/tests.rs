@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use proptest::prelude::*;
 
 use fk_model::stale_nan;
-use fk_storage::{BatchSample, Rejection, Samples};
+use fk_storage::{BatchSample, Exemplar, Rejection, Samples};
 use fk_testkit::{MemoryStorage, TempDir};
 
 use super::*;
@@ -224,4 +224,33 @@ fn a_full_disk_refuses_the_batch_and_later_ones_go_on() {
     db.append(&batch, &mut report).unwrap();
     kill(db, &vfs);
     assert_eq!(contents(&open(&vfs))[0].1.len(), 2);
+}
+
+#[test]
+fn exemplars_come_back_and_refusals_are_told() {
+    let vfs = SimVfs::new(1);
+    vfs.create_dir("/data".as_ref()).expect("a new directory");
+    let open = || {
+        let mut options = DbOptions::new("/data");
+        options.vfs = Arc::new(vfs.clone());
+        options.config.exemplars_max = 10;
+        Db::open(options, &|_| {}).expect("the directory opens")
+    };
+    let db = open();
+    let series = db.resolve(&Labels::from_pairs([("__name__", "a")])).expect("a series");
+    let push = |t: i64| {
+        let mut batch = Batch::default();
+        batch.push(series, t, 1.0);
+        batch.exemplars.push((series, Exemplar { labels: Labels::from_pairs([("id", "x")]), v: t as f64, t }));
+        let mut report = AppendReport::default();
+        db.append(&batch, &mut report).expect("the append works");
+        report.rejected_exemplars
+    };
+    assert_eq!(push(10), []);
+    assert_eq!(push(20), []);
+    assert_eq!(push(15), [(0, Rejection::ExemplarOutOfOrder)]);
+    drop(db);
+    let found = open().exemplars(ALL, &[]).expect("an answer");
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].exemplars.iter().map(|e| e.t).collect::<Vec<_>>(), [10, 20]);
 }
