@@ -6,11 +6,14 @@
 //! gap and a run of buckets each.
 
 mod check;
+mod classic;
+mod compact;
 mod resolution;
 
 use std::sync::Arc;
 
 pub use check::{HistogramError, HistogramFault, is_known_schema};
+pub use classic::{ClassicFault, ClassicHistogram, Converted};
 
 use crate::is_stale;
 

@@ -295,15 +295,15 @@ fn go_fixed(v: f64) -> String {
     }
 }
 
-/// As Go prints a float with `%v`.
-fn go_shortest(v: f64) -> String {
+/// As Go prints a float with `%v` or `%g`.
+pub(super) fn go_shortest(v: f64) -> String {
     if v.is_infinite() {
         return go_fixed(v);
     }
     let scientific = format!("{v:e}");
     match scientific.split_once('e') {
         Some((digits, exponent)) => match exponent.parse::<i32>() {
-            Ok(exponent) if !(-4..21).contains(&exponent) => {
+            Ok(exponent) if !(-4..6).contains(&exponent) => {
                 let sign = if exponent < 0 { '-' } else { '+' };
                 format!("{digits}e{sign}{:02}", exponent.abs())
             }
@@ -450,7 +450,7 @@ mod tests {
         let text = |h: FloatHistogram| h.validate().expect_err("negative").to_string();
         let negative = "histogram has a bucket whose observation count is negative";
         for (v, printed) in
-            [(-1.5, "-1.5"), (-1e21, "-1e+21"), (-1.5e-7, "-1.5e-07"), (-1e20, "-100000000000000000000")]
+            [(-1.5, "-1.5"), (-1e21, "-1e+21"), (-1.5e-7, "-1.5e-07"), (-1e6, "-1e+06"), (-123456.0, "-123456")]
         {
             assert_eq!(
                 text(FloatHistogram { zero_count: v, ..FloatHistogram::default() }),
