@@ -1,7 +1,7 @@
 //! The program as `promtool`: called by that name, or as `firekeeper promtool ...`. Flags, exit codes and connections; what the
 //! commands do is in `fk_promtool`.
 //!
-//! Of the commands of Prometheus' promtool those of `tsdb` are built. Any other is refused by name.
+//! Of the commands of Prometheus' promtool those of `tsdb` are built. Any other is refused by name. `test promql` is ours.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fk_http::Client;
 use fk_promtool::rules::{MatrixSeries, RangeQuery, parse_matrix};
-use fk_promtool::{ToolError, analyze, bench, dump, list, openmetrics, rules};
+use fk_promtool::{ToolError, analyze, bench, dump, list, openmetrics, rules, scripts};
 use fk_storage::TimeRange;
 use fk_vfs::{OsVfs, Vfs};
 use url::Url;
@@ -20,7 +20,7 @@ use url::Url;
 use crate::cli::{self, PROMETHEUS_VERSION};
 
 /// Commands of Prometheus' promtool that are not built.
-const NOT_BUILT: &[&str] = &["check", "query", "debug", "push", "test", "promql"];
+const NOT_BUILT: &[&str] = &["check", "query", "debug", "push", "promql"];
 
 /// How long one query may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(600);
@@ -45,6 +45,22 @@ enum Command {
     Tsdb {
         #[command(subcommand)]
         command: Tsdb,
+    },
+    /// Unit testing.
+    #[command(subcommand_required = true)]
+    Test {
+        #[command(subcommand)]
+        command: Test,
+    },
+}
+
+#[derive(Subcommand)]
+enum Test {
+    /// Run scripts of the PromQL test language.
+    Promql {
+        /// The scripts.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
     },
 }
 
@@ -220,7 +236,13 @@ pub fn arguments(args: &[String]) -> Option<&[String]> {
 
 /// Runs a command; the exit code.
 pub fn run(args: &[String]) -> i32 {
-    if let Some(name) = args.first().filter(|name| NOT_BUILT.contains(&name.as_str())) {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let refused = match &words[..] {
+        ["test", "rules", ..] => Some("test rules"),
+        [name, ..] => NOT_BUILT.iter().copied().find(|refused| refused == name),
+        [] => None,
+    };
+    if let Some(name) = refused {
         eprintln!(
             "promtool: error: command {name:?} is valid for Prometheus' promtool, but firekeeper does not support it yet"
         );
@@ -239,15 +261,18 @@ pub fn run(args: &[String]) -> i32 {
         println!("promtool, version {PROMETHEUS_VERSION} (firekeeper {})", env!("CARGO_PKG_VERSION"));
         return 0;
     }
-    let Some(Command::Tsdb { command }) = cli.command else {
+    let Some(command) = cli.command else {
         // As with Prometheus' tool, which says what it can do and is content.
         let _ = <Cli as clap::CommandFactory>::command().print_help();
         return 0;
     };
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
-    let result = tsdb(command, &mut out).and_then(|()| Ok(out.flush()?));
-    match result {
-        Ok(()) => 0,
+    let result = match command {
+        Command::Tsdb { command } => tsdb(command, &mut out).map(|()| true),
+        Command::Test { command: Test::Promql { files } } => scripts::test(&files, &mut out),
+    };
+    match result.and_then(|ok| Ok((ok, out.flush()?))) {
+        Ok((ok, ())) => i32::from(!ok),
         // Who reads has seen enough.
         Err(ToolError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
@@ -391,6 +416,7 @@ mod tests {
             "tsdb dump-openmetrics --match=a",
             "tsdb create-blocks-from -r -q --max-block-duration=24h openmetrics --label=a=b --label=c=d in out",
             "tsdb create-blocks-from openmetrics in -q",
+            "test promql a.test b.test",
             "tsdb create-blocks-from rules --url=http://x:1 --start=0 --end=2020-01-01T00:00:00Z --output-dir=o --eval-interval=30s r.yml",
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("promtool").chain(args.split(' ')));
@@ -401,6 +427,9 @@ mod tests {
             (&["tsdb", "bench"], 1),
             (&["nonsense"], 1),
             (&["check", "config", "x"], 1),
+            (&["test", "rules", "x"], 1),
+            (&["test", "promql"], 1),
+            (&["test", "promql", "/nonexistent"], 1),
             (&["tsdb", "create-blocks-from", "rules", "--start=5", "--end=5", "x"], 1),
             (&["tsdb", "create-blocks-from", "rules", "--start=yesterday", "x"], 1),
             (&["tsdb", "list", "/nonexistent"], 1),

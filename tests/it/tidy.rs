@@ -21,7 +21,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("notify", &["model", "config"]),
     ("promql", &["model", "storage", "promql-syntax"]),
     ("promql-syntax", &["model"]),
-    ("promtool", &["model", "storage", "promql-syntax", "exposition", "config", "vfs", "chunk", "block", "tsdb"]),
+    ("promql-test", &["model", "storage", "promql", "promql-syntax"]),
+    (
+        "promtool",
+        &["model", "storage", "promql-syntax", "promql-test", "exposition", "config", "vfs", "chunk", "block", "tsdb"],
+    ),
     ("remote", &["model", "storage"]),
     ("rules", &["model", "storage", "promql-syntax", "template", "config"]),
     ("scrape", &["model", "exposition", "storage", "config"]),
@@ -35,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// What tests and benchmarks of a crate may depend on beyond that. `testkit` is for all tests.
-const DEV_ARROWS: &[(&str, &[&str])] = &[("rules", &["promql"])];
+const DEV_ARROWS: &[(&str, &[&str])] = &[("promql", &["promql-test"]), ("rules", &["promql"])];
 
 /// Who may use actix itself. Engines know no actors; the web crate knows `actix-web` only.
 const ACTIX: &[(&str, &[&str])] = &[("actorkit", &["actix"]), ("web", &["actix-web"])];

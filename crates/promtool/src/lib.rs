@@ -1,10 +1,11 @@
-//! What promtool's commands about data directories do: list, dump, analyse, import, measure.
+//! What promtool's commands do: list, dump, analyse, import and measure data directories, and run PromQL test scripts.
 //!
 //! Each command is a function of its options that writes its output, byte for byte that of Prometheus' `promtool`, to
 //! anything that can be written to. Flags, exit codes and connections are the program's. Directories are opened for
 //! reading only, and beside whoever works on them; blocks are written where the caller says.
 //!
-//! Start with the command that interests you: [`list`], [`dump`], [`analyze`], [`openmetrics`], [`rules`], [`bench`].
+//! Start with the command that interests you: [`list`], [`dump`], [`analyze`], [`openmetrics`], [`rules`], [`bench`],
+//! [`scripts`].
 //! What they share is in [`gofmt`] (numbers and tables as Go prints them), [`builder`] (samples to blocks) and
 //! [`progress`].
 
@@ -24,6 +25,7 @@ pub mod list;
 pub mod openmetrics;
 pub mod progress;
 pub mod rules;
+pub mod scripts;
 
 pub use progress::Progress;
 

@@ -1,23 +1,12 @@
-//! The conformance scripts in the PromQL test language, read in place.
+//! Scripts in the PromQL test language: our own, and those of the conformance data, read in place.
 //!
 //! Evaluations that select native histograms or start timestamps are skipped and counted. Everything else must pass,
 //! apart from [`KNOWN`], which may only shrink: an entry that passes fails the test.
 
-mod run;
-mod script;
-
-use fk_promql::QueryOptions;
+use fk_promql_test::{options_for as options, run};
 
 /// Script, line, and why it fails today.
 const KNOWN: &[(&str, usize, &str)] = &[];
-
-fn options(script: &str) -> QueryOptions {
-    QueryOptions {
-        max_samples: 10_000,
-        delayed_name_removal: script != "engine_no_delayed_name_removal.test",
-        ..QueryOptions::default()
-    }
-}
 
 #[test]
 fn conformance_scripts_pass() {
@@ -31,7 +20,7 @@ fn conformance_scripts_pass() {
     for path in scripts {
         let name = path.file_name().expect("has a name").to_string_lossy().into_owned();
         let script = std::fs::read_to_string(&path).expect("readable");
-        let report = run::run(&script, &options(&name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let report = run(&script, &options(&name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         passed += report.passed;
         report.skipped.iter().for_each(|(_, reason)| skipped[usize::from(*reason != "native histograms")] += 1);
         println!("{name}: {} passed, {} skipped, {} failed", report.passed, report.skipped.len(), report.failed.len());
@@ -56,36 +45,8 @@ fn conformance_scripts_pass() {
 
 #[test]
 fn our_own_script_passes() {
-    let report = run::run(include_str!("engine.test"), &options("engine.test")).expect("the script is valid");
+    let report = run(include_str!("engine.test"), &options("engine.test")).expect("the script is valid");
     assert_eq!(report.skipped, [], "our storage can hold all of it");
     assert!(report.failed.is_empty(), "{:#?}", report.failed);
     assert!(report.passed > 40, "only {} evaluations", report.passed);
-}
-
-/// A runner that accepts everything would pass every script: these say which scripts it has to refuse.
-#[test]
-fn the_runner_itself_tells_right_from_wrong() {
-    let Some(path) = fk_testkit::conformance("promql/harness.json") else { return };
-    let text = std::fs::read_to_string(path).expect("readable");
-    let json: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
-    let (mut checked, mut wrong) = (0, Vec::new());
-    for case in json["cases"].as_array().expect("a list") {
-        let (name, script) = (case["name"].as_str().expect("a name"), case["script"].as_str().expect("a script"));
-        let outcome = run::run(script, &options("")).and_then(|report| {
-            if !report.skipped.is_empty() {
-                return Ok(None);
-            }
-            report.failed.first().map_or(Ok(Some(())), |(line, error)| Err(format!("line {line}: {error}")))
-        });
-        match (outcome, case["ok"].as_bool().unwrap_or(false)) {
-            (Ok(None), _) => continue,
-            (Ok(Some(())), true) | (Err(_), false) => {}
-            (Ok(Some(())), false) => wrong.push(format!("{name}: passes instead of {}", case["error"])),
-            (Err(error), true) => wrong.push(format!("{name}: {error}")),
-        }
-        checked += 1;
-    }
-    println!("{checked} scripts checked");
-    assert!(checked > 60, "only {checked} scripts checked");
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -1,84 +1,118 @@
 //! Reads scripts of the PromQL test language.
+//!
+//! A script is a list of commands; a blank line or a comment ends one. Indentation means nothing, and the first word of a
+//! command, in any case, says which it is.
 
-use fk_model::{Duration, Labels, MatchKind, stale_nan};
-use fk_promql_syntax::{ExprKind, ParserOptions, parse};
+use fk_model::{Duration, Labels};
+use fk_promql_syntax::{SeriesDesc, SeriesValue, parse_series_desc};
 
-/// A command with the line it begins at, counted from 1.
+use crate::starts;
+
+/// Why a script cannot be run.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("line {line}: {reason}")]
+pub struct ScriptError {
+    /// Where, counted from 1; of what a command says as a whole its first line.
+    pub line: usize,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// A command.
 #[derive(Clone, Debug)]
 pub struct Command {
+    /// The line it begins at, counted from 1.
     pub line: usize,
+    /// What to do.
     pub kind: Kind,
 }
 
+/// What a command does.
 #[derive(Clone, Debug)]
 pub enum Kind {
+    /// Drops all data.
     Clear,
+    /// Adds data.
     Load(Load),
+    /// Evaluates a query and compares.
     Eval(Box<Eval>),
 }
 
 /// Series to add.
 #[derive(Clone, Debug)]
 pub struct Load {
+    /// Distance of the samples; the first is at 0.
     pub step_ms: i64,
     /// Classic histograms are to be converted, too.
     pub with_nhcb: bool,
+    /// The series.
     pub series: Vec<LoadedSeries>,
 }
 
+/// A series to add.
 #[derive(Clone, Debug)]
 pub struct LoadedSeries {
+    /// Labels.
     pub labels: Labels,
-    pub values: Values,
-    /// The line gives start timestamps to the next one.
-    pub start_times: bool,
-}
-
-/// The values of a line.
-#[derive(Clone, Debug)]
-pub enum Values {
-    Floats(Vec<Option<f64>>),
-    /// There are native histograms among them.
-    Histograms,
+    /// One value for each step.
+    pub values: Vec<SeriesValue>,
+    /// Start timestamps of the values, ms from the time of each, if the script gives them: as many as values.
+    pub starts: Option<Vec<Option<i64>>>,
 }
 
 /// An evaluation with what must come out.
 #[derive(Clone, Debug, Default)]
 pub struct Eval {
+    /// The query.
     pub query: String,
+    /// First step, ms.
     pub start_ms: i64,
+    /// Last step, ms.
     pub end_ms: i64,
-    /// 0: instant.
+    /// Distance of the steps, ms; 0: instant.
     pub step_ms: i64,
-    pub results: Vec<(Labels, Values)>,
+    /// Elements of the result.
+    pub results: Vec<(Labels, Vec<SeriesValue>)>,
+    /// The result is this number.
     pub scalar: Option<f64>,
+    /// The result is this text.
     pub string: Option<String>,
-    /// Times of the listed values of an instant query that gives a matrix.
+    /// Times of the listed values of an instant query that gives a matrix: first, last, distance.
     pub range_vector: Option<(i64, i64, i64)>,
+    /// The elements must come in the order of the lines.
     pub ordered: bool,
+    /// The query must fail with such an error.
     pub fail: Option<Text>,
     /// `fail` comes from an `expect` line, which there may be one of.
-    pub expects_fail: bool,
+    expects_fail: bool,
+    /// Warnings.
     pub warn: Notes,
+    /// Hints.
     pub info: Notes,
 }
 
 /// What is expected of annotations of a kind.
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
+    /// There must be none.
     pub none: bool,
+    /// Each of these must be matched by one, and each one by one of these.
     pub some: Vec<Text>,
 }
 
 /// What is expected of a text.
 #[derive(Clone, Debug)]
 pub enum Text {
+    /// Nothing in particular.
     Any,
+    /// This.
     Exactly(String),
+    /// The expression finds something in it.
     Matches(fk_model::Regex),
 }
 
 impl Text {
+    /// Whether the text is as expected.
     pub fn accepts(&self, text: &str) -> bool {
         match self {
             Text::Any => true,
@@ -106,31 +140,49 @@ impl Text {
     }
 }
 
-/// Reads a whole script; errors begin with the line.
-pub fn read(script: &str) -> Result<Vec<Command>, String> {
+/// Reads a whole script.
+pub fn read(script: &str) -> Result<Vec<Command>, ScriptError> {
     let mut commands: Vec<Command> = Vec::new();
-    let mut open = false;
+    // The command that the next line belongs to, and start timestamps that wait for their series.
+    let (mut open, mut starts): (Option<Command>, Option<Starts>) = (None, None);
     for (at, line) in script.lines().enumerate() {
         let (number, line) = (at + 1, line.trim());
+        let fail = |reason: String| ScriptError { line: number, reason };
         if line.is_empty() || line.starts_with('#') {
-            open = false;
+            close(&mut open, &starts, &mut commands)?;
             continue;
         }
-        let fail = |error: String| format!("line {number}: {error}");
-        if open {
-            let command = commands.last_mut().expect("open means there is one");
-            match &mut command.kind {
-                Kind::Load(load) => load.series.push(read_series(line).map_err(fail)?),
-                Kind::Eval(eval) => read_expectation(eval, line).map_err(fail)?,
-                Kind::Clear => return Err(fail("clear takes nothing".to_owned())),
+        match open.as_mut().map(|command| &mut command.kind) {
+            Some(Kind::Load(load)) => read_series(line, &mut starts, &mut load.series).map_err(fail)?,
+            Some(Kind::Eval(eval)) => read_expectation(eval, line).map_err(fail)?,
+            Some(Kind::Clear) => return Err(fail("clear takes nothing".to_owned())),
+            None => {
+                let kind = read_command(line).map_err(fail)?;
+                match kind {
+                    Kind::Clear => commands.push(Command { line: number, kind }),
+                    kind => open = Some(Command { line: number, kind }),
+                }
             }
-            continue;
         }
-        let kind = read_command(line).map_err(fail)?;
-        open = !matches!(kind, Kind::Clear);
-        commands.push(Command { line: number, kind });
     }
+    close(&mut open, &starts, &mut commands)?;
     Ok(commands)
+}
+
+/// Start timestamps of the series that the next line loads.
+struct Starts {
+    series: String,
+    offsets: Vec<Option<i64>>,
+}
+
+fn close(open: &mut Option<Command>, starts: &Option<Starts>, to: &mut Vec<Command>) -> Result<(), ScriptError> {
+    let Some(command) = open.take() else { return Ok(()) };
+    if let Some(starts) = starts {
+        let reason = format!("start timestamps of {} without a line of its samples", starts.series);
+        return Err(ScriptError { line: command.line, reason });
+    }
+    to.push(command);
+    Ok(())
 }
 
 fn read_command(line: &str) -> Result<Kind, String> {
@@ -222,8 +274,8 @@ fn read_expectation(eval: &mut Eval, line: &str) -> Result<(), String> {
         _ => match line.parse::<f64>() {
             Ok(v) => eval.scalar = Some(v),
             Err(_) => {
-                let series = read_series(line)?;
-                eval.results.push((series.labels, series.values));
+                let SeriesDesc { labels, values } = read_values(line)?;
+                eval.results.push((labels, values));
             }
         },
     }
@@ -241,86 +293,58 @@ fn read_time(text: &str) -> Result<i64, String> {
     if let Ok(duration) = Duration::parse(digits) {
         return Ok(sign * duration.as_millis());
     }
-    digits.parse::<f64>().map(|v| sign * (v * 1000.0) as i64).map_err(|_| format!("bad time {text:?}"))
+    let seconds = digits.parse::<f64>().ok().filter(|seconds| seconds.is_finite());
+    seconds.map(|v| sign * (v * 1000.0) as i64).ok_or_else(|| format!("bad time {text:?}"))
 }
 
-fn read_series(line: &str) -> Result<LoadedSeries, String> {
-    let end = end_of_labels(line)?;
-    let (name, rest) = line.split_at(end);
-    let start_times = rest.starts_with("@st");
-    let rest = rest.strip_prefix("@st").unwrap_or(rest);
-    let labels = read_labels(name)?;
-    let values =
-        if rest.contains("{{") || start_times { Values::Histograms } else { Values::Floats(read_values(rest)?) };
-    Ok(LoadedSeries { labels, values, start_times })
+/// A line of a `load`: samples, or start timestamps of the next line's.
+fn read_series(line: &str, waiting: &mut Option<Starts>, series: &mut Vec<LoadedSeries>) -> Result<(), String> {
+    if let Some((name, rest)) = split_at_starts(line) {
+        if let Some(before) = waiting {
+            return Err(format!("start timestamps of {} without a line of its samples", before.series));
+        }
+        *waiting = Some(Starts { series: name.to_owned(), offsets: starts::read(rest)? });
+        return Ok(());
+    }
+    let SeriesDesc { labels, values } = read_values(line)?;
+    let starts = match waiting.take() {
+        None => None,
+        Some(Starts { series, offsets }) => {
+            if read_values(&series)?.labels != labels {
+                return Err(format!("start timestamps of {series} before a line of {labels}"));
+            }
+            if offsets.len() != values.len() {
+                return Err(format!("{} start timestamps for {} samples of {labels}", offsets.len(), values.len()));
+            }
+            Some(offsets)
+        }
+    };
+    series.push(LoadedSeries { labels, values, starts });
+    Ok(())
 }
 
-/// Where the name and the braces end.
-fn end_of_labels(line: &str) -> Result<usize, String> {
+fn read_values(line: &str) -> Result<SeriesDesc, String> {
+    parse_series_desc(line).map_err(|errors| errors.to_string())
+}
+
+/// The series and what stands behind its `@st`, if the line has one behind name and braces.
+fn split_at_starts(line: &str) -> Option<(&str, &str)> {
     let (mut quote, mut escaped, mut inside) = (None, false, false);
     for (at, c) in line.char_indices() {
         match quote {
             Some(_) if escaped => escaped = false,
-            Some('"') if c == '\\' => escaped = true,
+            Some('"' | '\'') if c == '\\' => escaped = true,
             Some(q) if c == q => quote = None,
             Some(_) => {}
             None => match c {
                 '"' | '\'' | '`' if inside => quote = Some(c),
                 '{' => inside = true,
-                '}' => return Ok(at + 1),
-                '@' if !inside => return Ok(at),
-                c if c.is_whitespace() && !inside => return Ok(at),
+                '}' => inside = false,
+                '@' if !inside => return line[at..].strip_prefix("@st").map(|rest| (&line[..at], rest)),
+                c if c.is_whitespace() && !inside => return None,
                 _ => {}
             },
         }
     }
-    if inside { Err(format!("no end of labels in {line:?}")) } else { Ok(line.len()) }
-}
-
-fn read_labels(text: &str) -> Result<Labels, String> {
-    if text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).is_some_and(|inside| inside.trim().is_empty()) {
-        return Ok(Labels::empty());
-    }
-    let expr = parse(text, &ParserOptions::all()).map_err(|e| e.to_string())?;
-    let ExprKind::VectorSelector(selector) = expr.kind else { return Err(format!("no series: {text:?}")) };
-    if selector.matchers.iter().any(|m| m.kind != MatchKind::Equal) {
-        return Err(format!("no labels: {text:?}"));
-    }
-    Ok(Labels::from_pairs(selector.matchers.iter().map(|m| (m.name.as_str(), m.value.as_str()))))
-}
-
-/// `1 2x3 _ 1+2x3 stale`
-pub fn read_values(text: &str) -> Result<Vec<Option<f64>>, String> {
-    let mut values = Vec::new();
-    for token in text.split_whitespace() {
-        read_value(token, &mut values).ok_or_else(|| format!("bad value {token:?}"))?;
-    }
-    Ok(values)
-}
-
-fn read_value(token: &str, values: &mut Vec<Option<f64>>) -> Option<()> {
-    let (body, times) = match token.rfind('x') {
-        Some(at) => (&token[..at], Some(token[at + 1..].parse::<usize>().ok()?)),
-        None => (token, None),
-    };
-    if body == "_" {
-        (times != Some(0)).then(|| values.extend(std::iter::repeat_n(None, times.unwrap_or(1))))
-    } else if let Some(v) = read_number(body) {
-        values.extend(std::iter::repeat_n(Some(v), times.unwrap_or(0) + 1));
-        Some(())
-    } else {
-        let sign = |(at, c): &(usize, char)| *at > 0 && (*c == '+' || *c == '-') && !body[..*at].ends_with(['e', 'E']);
-        let (at, _) = body.char_indices().find(sign)?;
-        let (first, step) = (read_number(&body[..at])?, read_number(&body[at..])?);
-        let mut v = first;
-        for _ in 0..=times? {
-            values.push(Some(v));
-            v += step;
-        }
-        Some(())
-    }
-}
-
-fn read_number(text: &str) -> Option<f64> {
-    if text == "stale" { Some(stale_nan()) } else { text.parse().ok() }
+    None
 }

@@ -1,106 +1,32 @@
-//! Runs scripts of the PromQL test language against the engine.
+//! Evaluates what a script asks for and compares.
 
 use std::collections::BTreeMap;
 
-use fk_model::{Labels, LabelsBuilder, METRIC_NAME, Matcher, is_stale};
+use fk_model::{Labels, is_stale};
 use fk_promql::{Answer, MatrixSeries, Query, QueryOptions, Value, evaluate};
 use fk_promql_syntax::ast::{At, DurationExpr, Expr, ExprKind};
-use fk_promql_syntax::{ParserOptions, parse};
+use fk_promql_syntax::{ParserOptions, SeriesValue, parse, selectors, walk};
 use fk_storage::Control;
-use fk_testkit::MemoryStorage;
 
-use crate::script::{Command, Eval, Kind, Load, Notes, Text, Values, read};
+use crate::script::{Eval, Notes, Text};
+use crate::storage::{HISTOGRAMS, ScriptStorage};
 
-/// What became of a script.
-#[derive(Debug, Default)]
-pub struct Report {
-    pub passed: usize,
-    /// Line and reason.
-    pub skipped: Vec<(usize, &'static str)>,
-    /// Line and what was wrong.
-    pub failed: Vec<(usize, String)>,
-}
-
-/// The data loaded so far.
-#[derive(Default)]
-struct Data {
-    floats: BTreeMap<Labels, BTreeMap<i64, f64>>,
-    /// Series the storage cannot hold yet, with the reason: evaluations that select one of them are skipped.
-    unsupported: Vec<(Labels, &'static str)>,
-    storage: Option<MemoryStorage>,
-}
-
-const HISTOGRAMS: &str = "native histograms";
-const START_TIMES: &str = "start timestamps";
-
-/// Runs a script.
-pub fn run(script: &str, options: &QueryOptions) -> Result<Report, String> {
-    let (mut data, mut report) = (Data::default(), Report::default());
-    for Command { line, kind } in read(script)? {
-        match kind {
-            Kind::Clear => data = Data::default(),
-            Kind::Load(load) => data.load(load)?,
-            Kind::Eval(eval) => match check(&mut data, &eval, options) {
-                Ok(None) => report.passed += 1,
-                Ok(Some(reason)) => report.skipped.push((line, reason)),
-                Err(error) => report.failed.push((line, format!("{}: {error}", eval.query))),
-            },
-        }
-    }
-    Ok(report)
-}
-
-impl Data {
-    fn load(&mut self, load: Load) -> Result<(), String> {
-        self.storage = None;
-        for series in load.series {
-            if series.start_times {
-                self.unsupported.push((series.labels, START_TIMES));
-                continue;
-            }
-            if load.with_nhcb
-                && let Some(name) = series.labels.metric_name().strip_suffix("_bucket")
-            {
-                let mut labels = LabelsBuilder::from(&series.labels);
-                labels.set(METRIC_NAME, name).del("le");
-                self.unsupported.push((labels.build(), HISTOGRAMS));
-            }
-            let Values::Floats(values) = series.values else {
-                self.unsupported.push((series.labels, HISTOGRAMS));
-                continue;
-            };
-            let samples = self.floats.entry(series.labels).or_default();
-            let with_times = values.into_iter().enumerate().map(|(at, v)| (at as i64 * load.step_ms, v));
-            samples.extend(with_times.filter_map(|(t, v)| v.map(|v| (t, v))));
-        }
-        Ok(())
-    }
-
-    fn storage(&mut self) -> &MemoryStorage {
-        let floats = &self.floats;
-        self.storage.get_or_insert_with(|| {
-            let storage = MemoryStorage::new();
-            for (labels, samples) in floats {
-                storage.add(labels, &samples.iter().map(|(t, v)| (*t, *v)).collect::<Vec<_>>());
-            }
-            storage
-        })
-    }
-}
-
-/// Checks one evaluation: `Ok(None)` passed, `Ok(Some)` skipped.
-fn check(data: &mut Data, eval: &Eval, options: &QueryOptions) -> Result<Option<&'static str>, String> {
+/// Checks one evaluation: `Ok(None)` passed, `Ok(Some)` skipped, `Err` says what was expected and what came.
+pub(crate) fn check(
+    storage: &ScriptStorage,
+    eval: &Eval,
+    options: &QueryOptions,
+) -> Result<Option<&'static str>, String> {
     let expr = match parse(&eval.query, &ParserOptions::all()) {
         Ok(expr) => expr,
         Err(errors) => return check_failure(eval, errors.message()).map(|()| None),
     };
-    if let Some(reason) = needs(&expr, data) {
+    if let Some(reason) = needs(&expr, storage) {
         return Ok(Some(reason));
     }
-    if eval.results.iter().any(|(_, values)| matches!(values, Values::Histograms)) {
+    if eval.results.iter().any(|(_, values)| values.iter().any(|v| matches!(v, SeriesValue::Histogram(_)))) {
         return Ok(Some(HISTOGRAMS));
     }
-    let storage = data.storage();
     let answer = match query(storage, &expr, &eval.query, (eval.start_ms, eval.end_ms, eval.step_ms), options) {
         Ok(answer) => answer,
         Err(error) => return check_failure(eval, &error).map(|()| None),
@@ -119,7 +45,7 @@ fn check(data: &mut Data, eval: &Eval, options: &QueryOptions) -> Result<Option<
 }
 
 fn query(
-    storage: &MemoryStorage,
+    storage: &ScriptStorage,
     expr: &Expr,
     text: &str,
     (start_ms, end_ms, step_ms): (i64, i64, i64),
@@ -155,48 +81,19 @@ fn check_notes(kind: &str, want: &Notes, got: &[String]) -> Result<(), String> {
     }
 }
 
-/// Why the evaluation cannot be checked: it selects a series the storage cannot hold.
-fn needs(expr: &Expr, data: &Data) -> Option<&'static str> {
-    let mut reason = None;
-    walk(expr, &mut |expr| {
-        let matchers = match &expr.kind {
-            ExprKind::VectorSelector(selector) => &selector.matchers,
-            ExprKind::MatrixSelector(matrix) => &matrix.selector.matchers,
-            _ => return true,
-        };
-        let selected = |(labels, _): &&(Labels, &str)| Matcher::all_match(matchers, labels);
-        reason = reason.or(data.unsupported.iter().find(selected).map(|(_, reason)| *reason));
-        true
-    });
-    reason
-}
-
-/// Calls `f` for each node; its children are visited if it returns true.
-fn walk(expr: &Expr, f: &mut impl FnMut(&Expr) -> bool) {
-    if !f(expr) {
-        return;
-    }
-    match &expr.kind {
-        ExprKind::Subquery(subquery) => walk(&subquery.expr, f),
-        ExprKind::Call(call) => call.args.iter().for_each(|arg| walk(arg, f)),
-        ExprKind::Aggregate(aggregate) => {
-            walk(&aggregate.expr, f);
-            aggregate.param.iter().for_each(|param| walk(param, f));
-        }
-        ExprKind::Binary(binary) => {
-            walk(&binary.lhs, f);
-            walk(&binary.rhs, f);
-        }
-        ExprKind::Unary { expr, .. } | ExprKind::Paren(expr) => walk(expr, f),
-        _ => {}
-    }
+/// Why the evaluation cannot be checked: it selects a series whose samples the engine cannot evaluate.
+fn needs(expr: &Expr, storage: &ScriptStorage) -> Option<&'static str> {
+    selectors(expr).into_iter().find_map(|selector| storage.unsupported(&selector.matchers))
 }
 
 /// The times of steps `start`, `start + step`, … that have a value.
-fn expected_points(values: &Values, start: i64, step: i64) -> Vec<(i64, f64)> {
-    let Values::Floats(values) = values else { return Vec::new() };
-    let with_times = values.iter().enumerate().map(|(at, v)| (start + at as i64 * step, *v));
-    with_times.filter_map(|(t, v)| v.map(|v| (t, v))).collect()
+fn expected_points(values: &[SeriesValue], start: i64, step: i64) -> Vec<(i64, f64)> {
+    let times = (0..).map(|at: i64| start.saturating_add(step.saturating_mul(at)));
+    let float = |(t, value): (i64, &SeriesValue)| match value {
+        SeriesValue::Float(v) => Some((t, *v)),
+        _ => None,
+    };
+    times.zip(values).filter_map(float).collect()
 }
 
 fn check_value(eval: &Eval, got: &Value) -> Result<(), String> {
@@ -294,25 +191,29 @@ const TIME_FUNCTIONS: [&str; 15] = [
     "range",
 ];
 
-fn is_variable(duration: &DurationExpr) -> bool {
-    matches!(duration, DurationExpr::Expr(_))
+/// Whether the query may give something else when it is evaluated at other times.
+fn depends_on_time(expr: &Expr) -> bool {
+    depends(expr, &TIME_FUNCTIONS)
 }
 
-/// Whether the result may depend on when, or as what, the query runs.
-fn depends_on_time(expr: &Expr) -> bool {
+/// Whether the query may give something else as another kind of query.
+fn depends_on_query(expr: &Expr) -> bool {
+    depends(expr, &["start", "end", "step", "range"])
+}
+
+/// Whether the query calls one of the functions, or has times or durations that move with it.
+fn depends(expr: &Expr, functions: &[&str]) -> bool {
+    let moving = |at: Option<At>| matches!(at, Some(At::Start | At::End));
+    let variable = |duration: &DurationExpr| matches!(duration, DurationExpr::Expr(_));
     let mut found = false;
-    walk(expr, &mut |expr| {
-        let moving = |at: Option<At>| matches!(at, Some(At::Start | At::End));
+    walk(expr, &mut |expr, _| {
         found |= match &expr.kind {
-            ExprKind::Call(call) => TIME_FUNCTIONS.contains(&call.function.name),
-            ExprKind::VectorSelector(s) => moving(s.at) || is_variable(&s.offset),
-            ExprKind::MatrixSelector(m) => {
-                moving(m.selector.at) || is_variable(&m.selector.offset) || is_variable(&m.range)
-            }
-            ExprKind::Subquery(s) => moving(s.at) || is_variable(&s.offset) || is_variable(&s.range),
+            ExprKind::Call(call) => functions.contains(&call.function.name),
+            ExprKind::VectorSelector(s) => moving(s.at) || variable(&s.offset),
+            ExprKind::MatrixSelector(m) => moving(m.selector.at) || variable(&m.selector.offset) || variable(&m.range),
+            ExprKind::Subquery(s) => moving(s.at) || variable(&s.offset) || variable(&s.range),
             _ => false,
         };
-        true
     });
     found
 }
@@ -340,7 +241,7 @@ fn fix_times(expr: &mut Expr, t: i64) {
 
 /// The same query with its times fixed gives the same at any other time.
 fn check_with_fixed_times(
-    storage: &MemoryStorage,
+    storage: &ScriptStorage,
     eval: &Eval,
     expr: &Expr,
     options: &QueryOptions,
@@ -364,7 +265,7 @@ fn check_with_fixed_times(
 }
 
 /// The middle of three steps gives the same as the instant query.
-fn check_as_range(storage: &MemoryStorage, eval: &Eval, expr: &Expr, options: &QueryOptions) -> Result<(), String> {
+fn check_as_range(storage: &ScriptStorage, eval: &Eval, expr: &Expr, options: &QueryOptions) -> Result<(), String> {
     if depends_on_query(expr) || eval.string.is_some() || eval.range_vector.is_some() {
         return Ok(());
     }
@@ -383,22 +284,4 @@ fn check_as_range(storage: &MemoryStorage, eval: &Eval, expr: &Expr, options: &Q
         (None, _) => check_series(eval, t, 1, got, false),
     };
     result.map_err(|e| format!("as range: {e}"))
-}
-
-fn depends_on_query(expr: &Expr) -> bool {
-    let mut found = false;
-    walk(expr, &mut |expr| {
-        let moving = |at: Option<At>| matches!(at, Some(At::Start | At::End));
-        found |= match &expr.kind {
-            ExprKind::Call(call) => matches!(call.function.name, "start" | "end" | "step" | "range"),
-            ExprKind::VectorSelector(s) => moving(s.at) || is_variable(&s.offset),
-            ExprKind::MatrixSelector(m) => {
-                moving(m.selector.at) || is_variable(&m.selector.offset) || is_variable(&m.range)
-            }
-            ExprKind::Subquery(s) => moving(s.at) || is_variable(&s.offset) || is_variable(&s.range),
-            _ => false,
-        };
-        true
-    });
-    found
 }
