@@ -4,18 +4,27 @@
 //! time; it can start at any line of a body, which is what the scrape cache needs. [`TextWriter`] writes format 0.0.4.
 //! [`negotiate`] builds Accept headers and chooses the parser for a response.
 //!
-//! [`OpenMetricsParser`] reads OpenMetrics text, for imports; targets are not asked for it yet. The protobuf format is known by name,
-//! and not read yet.
+//! [`OpenMetricsParser`] reads OpenMetrics text the same way. [`reader`] reads any format, protobuf included, through one interface,
+//! [`Exposition`], with all that options can ask for: classic histograms turned into native ones, start timestamps, types as labels.
 
 pub mod float;
 pub mod negotiate;
+mod nhcb;
 pub mod openmetrics;
+mod protobuf;
+mod reader;
 pub mod text;
 pub mod writer;
+
+#[cfg(test)]
+mod conformance;
 
 pub use fk_model::metadata::MetricType;
 pub use float::{FloatError, format_go_float, format_open_metrics_float, parse_go_float, scan_float};
 pub use negotiate::{Format, MediaType, NegotiationError, Protocol, accept_header, choose_format};
 pub use openmetrics::{ExemplarEntry, OpenMetricsEntry, OpenMetricsParser};
+pub use reader::{
+    EntryKind, ExposedExemplar, ExposedHistogram, Exposition, ReadOptions, TYPE_LABEL, UNIT_LABEL, key_labels, reader,
+};
 pub use text::{Entry, ParseError, Sample, TextParser};
 pub use writer::TextWriter;

@@ -124,22 +124,21 @@ impl std::error::Error for NegotiationError {}
 
 impl fmt::Display for NegotiationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fallback = |text: &str| match self.fallback {
+            None => text.to_owned(),
+            Some(fallback) => format!(", using fallback_scrape_protocol \"{fallback}\""),
+        };
+        let none = fallback(" and no fallback_scrape_protocol specified for target");
         match &self.problem {
-            Problem::Blank => f.write_str("non-compliant scrape target sending blank Content-Type")?,
-            Problem::Malformed { content_type, .. } => {
-                write!(f, "cannot parse Content-Type {}", quote(content_type.as_bytes()))?;
-            }
+            Problem::Blank => write!(f, "non-compliant scrape target sending blank Content-Type{none}"),
             Problem::Unsupported { content_type } => {
-                write!(f, "received unsupported Content-Type {}", quote(content_type.as_bytes()))?;
+                write!(f, "received unsupported Content-Type {}{none}", quote(content_type.as_bytes()))
             }
-        }
-        match self.fallback {
-            None => f.write_str(" and no fallback_scrape_protocol specified for target")?,
-            Some(fallback) => write!(f, ", using fallback_scrape_protocol \"{fallback}\"")?,
-        }
-        match &self.problem {
-            Problem::Malformed { reason, .. } => write!(f, ": mime: {reason}"),
-            _ => Ok(()),
+            Problem::Malformed { content_type, reason } => {
+                let what = if self.fallback.is_some() { "could not parse received" } else { "cannot parse" };
+                let behind = fallback(" and no fallback_scrape_protocol for target");
+                write!(f, "{what} Content-Type {}{behind}\nmime: {reason}", quote(content_type.as_bytes()))
+            }
         }
     }
 }
@@ -274,6 +273,31 @@ mod tests {
             assert_eq!(message.is_empty(), text("error_contains").is_empty(), "{case}: {message}");
             assert!(message.contains(text("error_contains")), "{case}: {message}");
         }
+    }
+
+    #[test]
+    fn what_a_type_is_not_is_told() {
+        let check = |content_type: &str, fallback, text: &str| {
+            let result = choose_format(content_type, fallback);
+            let error = result.map_or_else(Some, |format| format.warning);
+            assert_eq!(error.map(|error| error.to_string()).as_deref(), Some(text));
+        };
+        let fallback = Some(Protocol::PrometheusText0_0_4);
+        check(
+            "a/",
+            None,
+            "cannot parse Content-Type \"a/\" and no fallback_scrape_protocol for target\nmime: expected token after slash",
+        );
+        check(
+            "a/",
+            fallback,
+            "could not parse received Content-Type \"a/\", using fallback_scrape_protocol \"text/plain\"\nmime: expected token after slash",
+        );
+        check(
+            "a/b",
+            fallback,
+            "received unsupported Content-Type \"a/b\", using fallback_scrape_protocol \"text/plain\"",
+        );
     }
 
     fn check_media_type(header: &str, expected: Result<&str, &'static str>) {

@@ -216,6 +216,16 @@ impl<'a> OpenMetricsParser<'a> {
         }
     }
 
+    /// The metric name of the last sample as written.
+    pub(crate) fn name(&self) -> &'a [u8] {
+        self.name.clone().and_then(|name| self.body.get(name)).unwrap_or_default()
+    }
+
+    /// Names and values of the labels of the last sample as written, without the metric name.
+    pub(crate) fn written_labels(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.labels.iter().map(|(name, value)| (&self.body[name.clone()], &self.body[value.clone()]))
+    }
+
     /// The exemplar of the last sample.
     pub fn exemplar(&self) -> Option<ExemplarEntry> {
         self.exemplar
@@ -588,6 +598,10 @@ impl<'a> OpenMetricsParser<'a> {
         Err(self.error(format!("name or label value of {len} bytes is longer than {STRING_BYTES_MAX}")))
     }
 }
+
+mod reader;
+
+pub(crate) use reader::OpenMetricsReader;
 
 fn is_label_start(b: u8) -> bool {
     b.is_ascii_alphabetic() || b == b'_'

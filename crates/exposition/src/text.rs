@@ -520,6 +520,10 @@ impl<'a> TextParser<'a> {
     }
 }
 
+mod reader;
+
+pub(crate) use reader::TextReader;
+
 fn is_metric_start(b: u8) -> bool {
     b.is_ascii_alphabetic() || b == b'_' || b == b':'
 }
