@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fk_model::{Labels, Matcher};
-use fk_storage::{Control, Samples, SelectParams, SeriesSet, StorageError, TimeRange};
+use fk_storage::{Control, Newest, Samples, SelectParams, SeriesSet, StorageError, TimeRange};
 
 use crate::index::{ChunkMeta, SeriesEntry};
 use crate::tombstones::{self, Tombstones};
@@ -181,7 +181,7 @@ impl SeriesSet for BlockSet {
         damage.map_or(Ok(()), Err)
     }
 
-    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
+    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<Newest>, StorageError> {
         let series = self.series[idx];
         let mut entry = SeriesEntry::default();
         self.block.index().series(series, &mut entry)?;
@@ -190,8 +190,8 @@ impl SeriesSet for BlockSet {
         for chunk in entry.chunks.iter().rev().filter(|chunk| is_wanted(chunk, deleted, range)) {
             samples.clear();
             self.control.count_chunk_bytes(self.decode(chunk, deleted, range, &mut samples)?);
-            if let (Some(t), Some(v)) = (samples.t.last(), samples.v.last()) {
-                return Ok(Some((*t, *v)));
+            if let Some(newest) = samples.last() {
+                return Ok(Some(newest));
             }
         }
         Ok(None)

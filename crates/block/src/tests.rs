@@ -103,7 +103,7 @@ fn query(block: &Block, range: TimeRange, matchers: &[Matcher]) -> Result<Model,
         assert!(before.is_none_or(|before| before < labels), "series are in order");
         before = Some(labels.clone());
         let pairs: Vec<_> = samples.t.iter().copied().zip(samples.v.iter().copied()).collect();
-        assert_eq!(set.last(idx, range)?, pairs.last().copied());
+        assert_eq!(set.last(idx, range)?.map(|newest| (newest.t, newest.v)), pairs.last().copied());
         if !pairs.is_empty() {
             model.insert(labels, pairs);
         }

@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fk_model::{Labels, Matcher};
 use fk_promql::{Query, QueryOptions, evaluate};
 use fk_promql_syntax::{ParserOptions, parse};
-use fk_storage::{Control, Queryable, Samples, SelectParams, SeriesSet, StorageError, TimeRange};
+use fk_storage::{Control, Newest, Queryable, Samples, SelectParams, SeriesSet, StorageError, TimeRange};
 
 /// Distance of samples, ms.
 const INTERVAL_MS: i64 = 15_000;
@@ -43,10 +43,14 @@ impl SeriesSet for Selected {
         Ok(())
     }
 
-    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
+    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<Newest>, StorageError> {
         let samples = &self.0.0[self.1[idx]].1;
         let at = samples.t.partition_point(|t| *t <= range.maxt).checked_sub(1);
-        Ok(at.filter(|at| samples.t[*at] >= range.mint).map(|at| (samples.t[at], samples.v[at])))
+        Ok(at.filter(|at| samples.t[*at] >= range.mint).map(|at| Newest {
+            t: samples.t[at],
+            v: samples.v[at],
+            h: None,
+        }))
     }
 }
 

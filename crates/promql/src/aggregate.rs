@@ -184,7 +184,7 @@ impl Eval<'_> {
             Ok(())
         })?;
         for group in groups {
-            let col = Column { v: group.fold.finish(grid.n), ok: group.ok };
+            let col = Column { v: group.fold.finish(grid.n), ok: group.ok, h: None };
             sink(&mut Series { labels: group.labels, drop_name: group.drop_name, col })?;
         }
         Ok(())

@@ -6,6 +6,7 @@ use fk_promql_syntax::ast::Pos;
 use fk_promql_syntax::error::place;
 use hashbrown::HashSet;
 
+use crate::histograms::Note;
 use crate::math::{format_2g, format_g};
 
 /// Most annotations of one query that are kept; dashboards show ten.
@@ -121,6 +122,40 @@ impl<'a> Annotations<'a> {
             quoted(name)
         );
         self.info(&text, at);
+    }
+
+    /// Something about the histograms of a metric.
+    pub(crate) fn histogram_note(&mut self, note: Note, name: &str, at: Pos) {
+        let name = quoted(name);
+        match note {
+            Note::MixedFloats => {
+                self.warn(&format!("encountered a mix of histograms and floats for metric name {name}"), at);
+            }
+            Note::MixedBuckets => {
+                let text = "vector contains a mix of histograms with exponential and custom buckets schemas";
+                self.warn(&format!("{text} for metric name {name}"), at);
+            }
+            Note::NotCounter => self.warn(&format!("this native histogram metric is not a counter: {name}"), at),
+            Note::NotGauge => self.warn(&format!("this native histogram metric is not a gauge: {name}"), at),
+            Note::Ignored => {
+                let text = "ignored histograms in a range containing both floats and histograms";
+                self.info(&format!("{text} for metric name {name}"), at);
+            }
+            Note::ReconciledAdd => self.reconciled("addition", at),
+            Note::ReconciledSub => self.reconciled("subtraction", at),
+            Note::ReconciledAggregate => self.reconciled("aggregation", at),
+            Note::CollisionAggregate => self.collision("aggregation", at),
+        }
+    }
+
+    /// Custom buckets with different bounds were brought together.
+    pub(crate) fn reconciled(&mut self, operation: &str, at: Pos) {
+        self.info(&format!("mismatched custom buckets were reconciled during {operation}"), at);
+    }
+
+    /// One histogram comes behind a counter reset, the other does not.
+    pub(crate) fn collision(&mut self, operation: &str, at: Pos) {
+        self.warn(&format!("conflicting counter resets during histogram {operation}"), at);
     }
 
     /// Operands an operator is not made for.

@@ -107,7 +107,7 @@ impl Eval<'_> {
         let operator = operator(binary.op)?;
         let apply = |sink: Sink<'_>| {
             self.vector(vector, grid, &mut |series| {
-                let Column { v, ok } = &mut series.col;
+                let Column { v, ok, .. } = &mut series.col;
                 let sides = |step: usize, v: f64| if swapped { (scalar.at(step), v) } else { (v, scalar.at(step)) };
                 match operator {
                     Operator::Value(f) => v.iter_mut().enumerate().for_each(|(step, v)| {
@@ -249,7 +249,7 @@ impl Eval<'_> {
             if let Some(fill) = fill_one
                 && !alone.is_empty()
             {
-                let col = Column { v: series.col.v.clone(), ok: alone };
+                let col = Column { v: series.col.v.clone(), ok: alone, h: series.col.h.clone() };
                 let labels = join.choice.labels(&series.labels);
                 if let Some(out) = join.pair(&series.labels, &col, &labels, &filler(fill)) {
                     // A group of its own: the other side has no series for it at these steps.
@@ -378,7 +378,7 @@ impl Join<'_> {
         let filters = matches!(self.op, Operator::Filter(_));
         // As in Prometheus: where a comparison keeps the name, it comes back even if it was to be dropped.
         let drop_name = filters && self.return_bool && self.delayed;
-        let series = Series { labels: self.result_labels(many, one), drop_name, col: Column { v, ok } };
+        let series = Series { labels: self.result_labels(many, one), drop_name, col: Column { v, ok, h: None } };
         Some(Paired { series, matched })
     }
 

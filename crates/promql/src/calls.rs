@@ -127,7 +127,7 @@ impl Eval<'_> {
     }
 
     fn scalar_column(&self, scalar: &Scalar, grid: &Grid) -> Column {
-        Column { v: scalar.iter(grid.n).collect(), ok: Bits::all(grid.n) }
+        Column { v: scalar.iter(grid.n).collect(), ok: Bits::all(grid.n), h: None }
     }
 
     /// `scalar()`: the value of the only element at each step, else NaN.

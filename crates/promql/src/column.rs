@@ -1,7 +1,14 @@
 //! Values of one series at all steps, and the series that operators hand on.
+//!
+//! A value is a float or a native histogram. Most series never have a histogram: those pay one pointer that is null, and
+//! operators look at it once per series before they take the path of floats.
 
-use fk_model::Labels;
+use std::sync::Arc;
+
+use fk_model::{FloatHistogram, Labels};
 use smallvec::SmallVec;
+
+use crate::histograms::Notes;
 
 /// A set of steps, one bit each. Up to 128 steps need no allocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,22 +102,33 @@ impl Bits {
 }
 
 /// One value per step where there is one. Invariant: `v.len()` is the number of steps; values of steps that are not in
-/// `ok` mean nothing.
+/// `ok` mean nothing, be they floats or histograms.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Column {
     pub(crate) v: Vec<f64>,
     pub(crate) ok: Bits,
+    /// The histograms among the values; `None` if there is none and there are no notes.
+    pub(crate) h: Option<Box<Histograms>>,
+}
+
+/// The histograms of a column, and what is to be told about the samples they come from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Histograms {
+    /// By step; `None`: the value is the float. Invariant: as long as the column.
+    pub(crate) at: Vec<Option<Arc<FloatHistogram>>>,
+    /// What a function of a range vector found; whoever called it knows metric name and place.
+    pub(crate) notes: Notes,
 }
 
 impl Column {
     /// Without a value, `n` steps.
     pub(crate) fn none(n: usize) -> Column {
-        Column { v: vec![0.0; n], ok: Bits::none(n) }
+        Column { v: vec![0.0; n], ok: Bits::none(n), h: None }
     }
 
     /// The same value everywhere.
     pub(crate) fn constant(v: f64, n: usize) -> Column {
-        Column { v: vec![v; n], ok: Bits::all(n) }
+        Column { v: vec![v; n], ok: Bits::all(n), h: None }
     }
 
     /// Forgets the values; `n` steps from now on.
@@ -118,10 +136,13 @@ impl Column {
         self.v.clear();
         self.v.resize(n, 0.0);
         self.ok.clear(n);
+        self.h = None;
     }
 
+    /// Sets a float. Of a column with histograms use [`Column::set_float`].
     #[inline]
     pub(crate) fn set(&mut self, step: usize, v: f64) {
+        debug_assert!(self.histogram(step).is_none());
         self.v[step] = v;
         self.ok.set(step);
     }
@@ -143,6 +164,7 @@ impl Column {
         for (step, v) in other.iter() {
             self.v[step] = v;
         }
+        self.merge_histograms(other);
         self.ok.or(&other.ok);
     }
 }

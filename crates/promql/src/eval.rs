@@ -176,7 +176,8 @@ impl<'a> Eval<'a> {
                 let mut vector = Vec::new();
                 self.result(expr, grid, &mut |series| {
                     self.hold(1)?;
-                    vector.push(VectorSample { labels: series.labels.clone(), t_ms, v: series.col.v[0] });
+                    let h = series.col.histogram(0).cloned();
+                    vector.push(VectorSample { labels: series.labels.clone(), t_ms, v: series.col.v[0], h });
                     Ok(())
                 })?;
                 Value::Vector(vector)
@@ -194,6 +195,7 @@ impl<'a> Eval<'a> {
                     labels: fk_model::Labels::empty(),
                     t: (0..grid.n).map(|i| grid.t(i)).collect(),
                     v: scalar.iter(grid.n).collect(),
+                    histograms: Vec::new(),
                 };
                 Ok(Value::Matrix(if grid.n == 0 { Vec::new() } else { vec![all] }))
             }
@@ -206,6 +208,7 @@ impl<'a> Eval<'a> {
                         labels: series.labels.clone(),
                         t: Vec::with_capacity(count),
                         v: Vec::with_capacity(count),
+                        histograms: series.col.sparse_histograms(|_| true),
                     };
                     for (step, v) in series.col.iter() {
                         points.t.push(grid.t(step));
@@ -254,7 +257,8 @@ impl<'a> Eval<'a> {
                 let windows = self.matrix_windows(matrix_selector, grid)?;
                 self.raw(&matrix_selector.selector, &windows, &mut |labels, samples| {
                     self.hold(samples.len())?;
-                    matrix.push(MatrixSeries { labels, t: samples.t.clone(), v: samples.v.clone() });
+                    let histograms = samples.histograms.clone();
+                    matrix.push(MatrixSeries { labels, t: samples.t.clone(), v: samples.v.clone(), histograms });
                     Ok(())
                 })?;
             }
@@ -266,7 +270,8 @@ impl<'a> Eval<'a> {
                         series.col.iter().map(|(step, v)| (inner.t(step), v)).filter(|(t, _)| inside(t)).unzip();
                     self.hold(t.len())?;
                     if !t.is_empty() {
-                        matrix.push(MatrixSeries { labels: series.labels.clone(), t, v });
+                        let histograms = series.col.sparse_histograms(|step| inside(&inner.t(step)));
+                        matrix.push(MatrixSeries { labels: series.labels.clone(), t, v, histograms });
                     }
                     Ok(())
                 })?;
@@ -286,7 +291,7 @@ impl<'a> Eval<'a> {
             let before = self.stats.borrow().samples_total;
             self.vector(expr, &Grid::instant(grid.start), &mut |series| {
                 if series.col.ok.get(0) {
-                    series.col = Column::constant(series.col.v[0], grid.n);
+                    series.col = series.col.spread(grid.n);
                     sink(series)?;
                 }
                 Ok(())

@@ -9,8 +9,9 @@
 //! The crate knows nothing of time, threads that serve requests, or transport: the caller passes the steps and a
 //! [`Control`] that ends an evaluation early. Start with [`evaluate`], then `eval.rs`, the dispatcher.
 //!
-//! Not built: native histograms (no storage holds them yet; functions that only make sense for them return what
-//! Prometheus returns for float input) and start timestamps.
+//! A value is a float or a native histogram; what concerns the latter is in `histograms/`, apart from the path of floats.
+//!
+//! Not built: start timestamps.
 
 mod aggregate;
 mod annotations;
@@ -20,6 +21,7 @@ mod column;
 mod date;
 mod eval;
 mod histogram;
+mod histograms;
 mod info;
 mod instant;
 mod kernels;
@@ -30,7 +32,9 @@ mod select;
 mod topk;
 mod windows;
 
-use fk_model::Labels;
+use std::sync::Arc;
+
+use fk_model::{FloatHistogram, Labels};
 use fk_promql_syntax::ast::Expr;
 use fk_storage::{Control, Queryable, Stopped, StorageError};
 
@@ -129,8 +133,10 @@ pub struct VectorSample {
     pub labels: Labels,
     /// Time of the query, ms.
     pub t_ms: i64,
-    /// Value.
+    /// Value; of a histogram nothing that means anything.
     pub v: f64,
+    /// The value if it is a native histogram.
+    pub h: Option<Arc<FloatHistogram>>,
 }
 
 /// A series of a matrix: columns of equal length, ascending by time, never empty.
@@ -140,8 +146,21 @@ pub struct MatrixSeries {
     pub labels: Labels,
     /// Times, ms.
     pub t: Vec<i64>,
-    /// Values.
+    /// Values; of a histogram nothing that means anything.
     pub v: Vec<f64>,
+    /// The native histograms among the values: index into `t`, ascending, and histogram.
+    pub histograms: Vec<(u32, Arc<FloatHistogram>)>,
+}
+
+impl MatrixSeries {
+    /// The points in order of time, floats and histograms.
+    pub fn points(&self) -> impl Iterator<Item = (i64, f64, Option<&Arc<FloatHistogram>>)> {
+        let mut histograms = self.histograms.iter().peekable();
+        self.t.iter().zip(&self.v).enumerate().map(move |(at, (t, v))| {
+            let h = histograms.next_if(|(of, _)| *of as usize == at).map(|(_, h)| h);
+            (*t, *v, h)
+        })
+    }
 }
 
 /// What an evaluation cost.
@@ -180,9 +199,6 @@ pub enum QueryError {
     Unsupported(String),
 }
 
-/// Samples that queries cannot work on yet.
-pub(crate) const NATIVE_HISTOGRAMS: &str = "a query of native histograms";
-
 /// Texts as in Prometheus.
 fn stopped_text(stopped: &Stopped) -> &'static str {
     match stopped {
@@ -208,9 +224,6 @@ impl From<StorageError> for QueryError {
     fn from(error: StorageError) -> QueryError {
         match error {
             StorageError::Stopped(stopped) => QueryError::Stopped(stopped),
-            StorageError::Unsupported(fk_storage::HISTOGRAM_AS_FLOAT) => {
-                QueryError::Unsupported(NATIVE_HISTOGRAMS.to_owned())
-            }
             error => QueryError::Storage(error),
         }
     }

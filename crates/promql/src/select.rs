@@ -9,7 +9,6 @@ use fk_model::{Matcher, is_stale};
 use fk_promql_syntax::ast::{At, DurationExpr, RangeMode, VectorSelector};
 use fk_storage::{Control, Samples, SelectParams, SeriesSet, TimeRange};
 
-use crate::NATIVE_HISTOGRAMS;
 use crate::QueryError;
 use crate::column::{Column, Grid, Series};
 use crate::eval::{Eval, Sink};
@@ -134,8 +133,12 @@ impl Eval<'_> {
             let col = &mut read.series.col;
             col.clear(grid.n);
             if grid.n == 1 {
-                if let Some((t, v)) = set.last(idx, seen)?.filter(|(_, v)| !is_stale(*v)) {
-                    col.set(0, if stamps { t as f64 / 1000.0 } else { v });
+                if let Some(newest) = set.last(idx, seen)?.filter(|newest| !is_stale(newest.v)) {
+                    match newest.h {
+                        _ if stamps => col.set(0, newest.t as f64 / 1000.0),
+                        Some(h) => col.set_histogram(0, h),
+                        None => col.set(0, newest.v),
+                    }
                 }
             } else {
                 set.read(idx, range, &mut scratch.samples)?;
@@ -380,6 +383,6 @@ fn floats_only(samples: &mut Samples) -> Result<(), QueryError> {
             samples.histograms.clear();
             Ok(())
         }
-        false => Err(QueryError::Unsupported(NATIVE_HISTOGRAMS.to_owned())),
+        false => Err(QueryError::Unsupported("a query of native histograms".to_owned())),
     }
 }

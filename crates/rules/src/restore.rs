@@ -74,7 +74,10 @@ pub(crate) fn look_up(
     let mut previous = HashMap::with_capacity(set.len());
     for idx in 0..set.len() {
         // A staleness marker says that the alert had ended.
-        let Some((t, v)) = set.last(idx, range)?.filter(|(_, v)| !is_stale(*v)) else { continue };
+        let Some(newest) = set.last(idx, range)?.filter(|newest| !is_stale(newest.v) && newest.h.is_none()) else {
+            continue;
+        };
+        let (t, v) = (newest.t, newest.v);
         let (stored_ns, down_at_ns) = ((v as i64).saturating_mul(NS_PER_S), t.saturating_mul(NS_PER_MS));
         // Anyone can write this series: what cannot be the start of an alert is left alone.
         if (0..=down_at_ns).contains(&stored_ns) {

@@ -271,8 +271,16 @@ pub struct SelectParams {
     pub limit: usize,
 }
 
-/// Why [`SeriesSet::last`] refuses a histogram.
-pub const HISTOGRAM_AS_FLOAT: &str = "a native histogram in the place of a float";
+/// The newest sample of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Newest {
+    /// Time, ms.
+    pub t: i64,
+    /// Value; of a histogram sample, its sum, so that a staleness marker is one in either kind.
+    pub v: f64,
+    /// The histogram, if it is one.
+    pub h: Option<Arc<FloatHistogram>>,
+}
 
 /// Samples of one series as columns of equal length, ascending by time. Reused from series to series.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -307,14 +315,10 @@ impl Samples {
     }
 
     /// The newest sample as [`SeriesSet::last`] has it.
-    pub fn last(&self) -> Result<Option<(i64, f64)>, StorageError> {
-        match (self.histograms.last(), self.t.last(), self.v.last()) {
-            (Some((at, h)), ..) if *at as usize + 1 == self.t.len() && !h.is_stale() => {
-                Err(StorageError::Unsupported(HISTOGRAM_AS_FLOAT))
-            }
-            (_, Some(t), Some(v)) => Ok(Some((*t, *v))),
-            _ => Ok(None),
-        }
+    pub fn last(&self) -> Option<Newest> {
+        let (&t, &v) = (self.t.last()?, self.v.last()?);
+        let newest = self.histograms.last().filter(|(at, _)| *at as usize + 1 == self.t.len());
+        Some(Newest { t, v, h: newest.map(|(_, h)| Arc::clone(h)) })
     }
 
     /// Adds a sample behind all others.
@@ -343,12 +347,11 @@ pub trait SeriesSet: Send + Sync {
     /// [`StorageError::Corrupt`], `out` has the samples that could be read, which are in order.
     fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError>;
 
-    /// The newest sample of series `idx` within `range`; [`StorageError::Unsupported`] if it is a histogram, which only
-    /// [`SeriesSet::read`] hands out. Implementations answer from the head's hot slot where they can.
-    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
+    /// The newest sample of series `idx` within `range`. Implementations answer from the head's hot slot where they can.
+    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<Newest>, StorageError> {
         let mut samples = Samples::default();
         self.read(idx, range, &mut samples)?;
-        samples.last()
+        Ok(samples.last())
     }
 }
 

@@ -126,7 +126,7 @@ fn benches(c: &mut Criterion) {
             b.iter(|| {
                 let set = db.select(&params, matchers, &Control::new()).unwrap();
                 let lasts = (0..set.len()).filter_map(|idx| set.last(idx, ALL).unwrap());
-                black_box(lasts.fold(0.0, |sum, (_, v)| sum + v))
+                black_box(lasts.fold(0.0, |sum, newest| sum + newest.v))
             });
         });
     };

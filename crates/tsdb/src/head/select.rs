@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 use smallvec::SmallVec;
 
 use fk_model::{Labels, Matcher};
-use fk_storage::{Control, Samples, SelectParams, SeriesSet, StorageError, TimeRange};
+use fk_storage::{Control, Newest, Samples, SelectParams, SeriesSet, StorageError, TimeRange};
 
 use fk_chunk::{Encoding, decode_range, xor};
 
@@ -624,13 +624,17 @@ impl SeriesSet for HeadSet {
         damage
     }
 
-    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
+    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<Newest>, StorageError> {
         let entry = &self.entries[idx];
         if entry.hot && entry.last_t <= range.maxt {
-            return Ok((entry.last_t >= self.in_order(range).mint).then_some((entry.last_t, entry.last_v)));
+            return Ok((entry.last_t >= self.in_order(range).mint).then_some(Newest {
+                t: entry.last_t,
+                v: entry.last_v,
+                h: None,
+            }));
         }
         let mut samples = Samples::default();
         self.read(idx, range, &mut samples)?;
-        samples.last()
+        Ok(samples.last())
     }
 }

@@ -49,7 +49,7 @@ fn contents(set: &dyn fk_storage::SeriesSet, range: TimeRange) -> Contents {
     for idx in 0..set.len() {
         set.read(idx, range, &mut samples).unwrap();
         let columns: Vec<_> = samples.t.iter().copied().zip(samples.v.iter().map(|v| v.to_bits())).collect();
-        let last = set.last(idx, range).unwrap().map(|(t, v)| (t, v.to_bits()));
+        let last = set.last(idx, range).unwrap().map(|newest| (newest.t, newest.v.to_bits()));
         assert_eq!(last, columns.last().copied(), "{}", set.labels(idx));
         if !columns.is_empty() {
             all.push((set.labels(idx), columns));
@@ -309,7 +309,7 @@ fn readers_see_batches_as_a_whole() {
                 let mut lasts: BTreeMap<String, Vec<(i64, f64)>> = BTreeMap::new();
                 for idx in 0..set.len() {
                     let last = set.last(idx, ALL).unwrap().unwrap();
-                    lasts.entry(set.labels(idx).value("w").to_owned()).or_default().push(last);
+                    lasts.entry(set.labels(idx).value("w").to_owned()).or_default().push((last.t, last.v));
                 }
                 for (writer, lasts) in lasts {
                     let newest = lasts[0];

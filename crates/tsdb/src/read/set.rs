@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use fk_model::Labels;
-use fk_storage::{Control, Samples, SeriesSet, StorageError, TimeRange};
+use fk_storage::{Control, Newest, Samples, SeriesSet, StorageError, TimeRange};
 
 use super::{Pinned, samples};
 
@@ -114,7 +114,7 @@ impl SeriesSet for Lone {
         Ok(())
     }
 
-    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
+    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<Newest>, StorageError> {
         match self.set().last(idx, range) {
             Err(StorageError::Corrupt { .. }) => last_of_all(self, idx, range),
             result => {
@@ -126,10 +126,10 @@ impl SeriesSet for Lone {
 }
 
 /// The newest sample, found the long way.
-fn last_of_all(set: &dyn SeriesSet, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
+fn last_of_all(set: &dyn SeriesSet, idx: usize, range: TimeRange) -> Result<Option<Newest>, StorageError> {
     let mut samples = Samples::default();
     set.read(idx, range, &mut samples)?;
-    samples.last()
+    Ok(samples.last())
 }
 
 // === impl Merged ===
@@ -228,29 +228,32 @@ impl SeriesSet for Merged {
         Ok(())
     }
 
-    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<(i64, f64)>, StorageError> {
-        let mut newest: Option<(i64, f64)> = None;
+    fn last(&self, idx: usize, range: TimeRange) -> Result<Option<Newest>, StorageError> {
+        let mut newest: Option<Newest> = None;
         // The head is the first source, and then the last block is the newest.
         let parts = self.parts_in(idx, range);
         let (head, blocks) = parts.split_at(parts.len().min(1));
         for part in head.iter().chain(blocks.iter().rev()) {
             let source = &self.sources[part.source as usize];
-            if newest.is_some_and(|(t, _)| t > source.span.maxt) {
+            if newest.as_ref().is_some_and(|newest| newest.t > source.span.maxt) {
                 continue;
             }
-            let Some((t, v)) = (match source.set.last(part.idx as usize, range) {
+            let Some(found) = (match source.set.last(part.idx as usize, range) {
                 Err(StorageError::Corrupt { .. }) => return last_of_all(self, idx, range),
                 result => result?,
             }) else {
                 continue;
             };
-            match newest {
-                Some((newest_t, _)) if newest_t > t => {}
+            match &newest {
+                Some(newest) if newest.t > found.t => {}
                 // Which one counts, reading decides.
-                Some((newest_t, newest_v)) if newest_t == t && newest_v.to_bits() != v.to_bits() => {
+                Some(newest)
+                    if newest.t == found.t
+                        && (newest.v.to_bits() != found.v.to_bits() || newest.h.is_some() || found.h.is_some()) =>
+                {
                     return last_of_all(self, idx, range);
                 }
-                _ => newest = Some((t, v)),
+                _ => newest = Some(found),
             }
         }
         self.control.count_series(usize::from(newest.is_some()));

@@ -77,13 +77,17 @@ fn newest(
         let set = storage.select(&SelectParams { range, sorted: true, limit: 0 }, matchers, control)?;
         for idx in 0..set.len() {
             control.check()?;
-            let Some((t_ms, v)) = set.last(idx, range)?.filter(|(_, v)| !fk_model::is_stale(*v)) else { continue };
+            let Some(newest) = set.last(idx, range)?.filter(|newest| !fk_model::is_stale(newest.v)) else { continue };
+            if newest.h.is_some() {
+                // The text format has no native histograms.
+                continue;
+            }
             let labels = set.labels(idx);
             if labels.metric_name().is_empty() {
                 log::warn!("ignoring nameless metric during federation: {labels}");
                 continue;
             }
-            lines.push(Line { labels, t_ms, v });
+            lines.push(Line { labels, t_ms: newest.t, v: newest.v });
         }
     }
     lines.sort_by(|a, b| a.labels.metric_name().cmp(b.labels.metric_name()).then_with(|| a.labels.cmp(&b.labels)));

@@ -121,14 +121,14 @@ fn recorded_values_are_written_byte_for_byte() {
             }
             "vector" => Some(PromValue::Vector(
                 elements()
-                    .map(|e| VectorSample { labels: labels(&e["labels"]), t_ms: point(e).0, v: point(e).1 })
+                    .map(|e| VectorSample { labels: labels(&e["labels"]), t_ms: point(e).0, v: point(e).1, h: None })
                     .collect(),
             )),
             "matrix" if elements().all(|e| e.get("histograms").is_none()) => Some(PromValue::Matrix(
                 elements()
                     .map(|e| {
                         let (t, v) = e["floats"].as_array().unwrap().iter().map(point).unzip();
-                        MatrixSeries { labels: labels(&e["labels"]), t, v }
+                        MatrixSeries { labels: labels(&e["labels"]), t, v, histograms: Vec::new() }
                     })
                     .collect(),
             )),

@@ -53,7 +53,7 @@ fn read(head: &Arc<Head>, range: TimeRange) -> BTreeMap<String, Vec<(i64, f64)>>
     for idx in 0..set.len() {
         set.read(idx, range, &mut samples).unwrap();
         let all: Vec<_> = samples.t.iter().copied().zip(samples.v.iter().copied()).collect();
-        assert_eq!(set.last(idx, range).unwrap(), all.last().copied());
+        assert_eq!(set.last(idx, range).unwrap().map(|newest| (newest.t, newest.v)), all.last().copied());
         if !all.is_empty() {
             found.insert(name_of(&set.labels(idx)), all);
         }
