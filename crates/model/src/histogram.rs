@@ -5,15 +5,25 @@
 //! ones ([`CUSTOM_BUCKETS_SCHEMA`]) are listed in `custom_values`. Buckets that are in use are described by [`Span`]s: a
 //! gap and a run of buckets each.
 
+mod arithmetic;
+mod bounds;
 mod check;
 mod classic;
 mod compact;
+mod compare;
 mod resolution;
+mod sums;
+mod text;
+mod trim;
 
 use std::sync::Arc;
 
+pub use arithmetic::{Combined, IncompatibleBuckets};
+pub use bounds::{Bucket, BucketKind, exponential_bound};
 pub use check::{HistogramError, HistogramFault, is_known_schema};
 pub use classic::{ClassicFault, ClassicHistogram, Converted};
+pub use sums::{HistogramMean, HistogramSum};
+pub use trim::{Keep, Log2};
 
 use crate::is_stale;
 

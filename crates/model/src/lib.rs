@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod name;
 pub mod regex;
 pub mod relabel;
+pub mod sum;
 pub mod target_group;
 pub mod value;
 
@@ -24,5 +25,6 @@ pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchKind, Matcher};
 pub use metadata::{Metadata, MetricType};
 pub use regex::{Regex, RegexError, SearchRegex};
+pub use sum::kahan;
 pub use target_group::TargetGroup;
 pub use value::{STALE_NAN_BITS, is_stale, stale_nan};

@@ -4,7 +4,7 @@ use super::check::{HistogramError, check_spans};
 use super::{FloatHistogram, Histogram, Span};
 
 /// Puts absolute counts of buckets into the buckets of a schema that is `steps` smaller.
-fn reduce<C: Copy + std::ops::AddAssign>(
+pub(super) fn reduce<C: Copy + std::ops::AddAssign>(
     spans: &[Span],
     counts: impl Iterator<Item = C>,
     steps: u32,
