@@ -26,7 +26,7 @@ pub(crate) struct Global {
     pub validation: NameValidation,
     /// `None`: to be inferred from the validation scheme.
     pub escaping: Option<EscapingScheme>,
-    pub always_scrape_classic_histograms: bool,
+    pub histograms: HistogramSwitches,
     pub extra_scrape_metrics: bool,
 }
 
@@ -98,7 +98,9 @@ pub(crate) fn read(
     map.put_text("scrape_interval", &scrape_interval.to_string());
     map.put_text("scrape_timeout", &scrape_timeout.to_string());
 
-    let scrape_protocols = read_protocols(reader, &mut fields, "for global config");
+    let proto_first = || ScrapeProtocol::PROTO_FIRST.to_vec();
+    let scrape_protocols =
+        read_protocols(reader, &mut fields, "for global config").or_else(|| options.proto_first.then(proto_first));
     map.put_seq("scrape_protocols", shown_protocols(scrape_protocols.as_deref().unwrap_or_default()));
     let evaluation = fields.duration_or(reader, "evaluation_interval", Duration::ZERO);
     let evaluation_interval = if evaluation == Duration::ZERO { INTERVAL } else { evaluation };
@@ -132,7 +134,10 @@ pub(crate) fn read(
     } else if node.is_empty() {
         map.put_text("metric_name_escaping_scheme", EscapingScheme::AllowUtf8.as_str());
     }
-    let always_scrape_classic_histograms = read_histogram_switches(reader, &mut fields, &mut map, false);
+    let histograms = HistogramSwitches::read(reader, &mut fields, HistogramSwitches::default());
+    map.put_bare("scrape_native_histograms", histograms.native);
+    map.put_true("convert_classic_histograms_to_nhcb", histograms.convert_classic);
+    map.put_true("always_scrape_classic_histograms", histograms.always_classic);
     let extra_scrape_metrics = fields.bool_or(reader, "extra_scrape_metrics", options.extra_scrape_metrics);
     map.put_bare("extra_scrape_metrics", extra_scrape_metrics);
     fields.finish(reader);
@@ -149,31 +154,28 @@ pub(crate) fn read(
         limits,
         validation,
         escaping,
-        always_scrape_classic_histograms,
+        histograms,
         extra_scrape_metrics,
     }
 }
 
-/// Reads the three switches of native histograms. Only the value that changes nothing is accepted for those that need
-/// native histograms; keeping the classic series, which is always done, may be on or off. Returns the latter.
-pub(crate) fn read_histogram_switches(
-    reader: &mut Reader<'_>,
-    fields: &mut Fields<'_>,
-    shown: &mut ShownMap,
-    always: bool,
-) -> bool {
-    let always = fields.bool_or(reader, "always_scrape_classic_histograms", always);
-    for name in ["scrape_native_histograms", "convert_classic_histograms_to_nhcb"] {
-        if let Some((key, node)) = fields.take_entry(name)
-            && reader.bool(node)
-        {
-            reader.unsupported(key.id, &format!("{name}: true"));
+/// What becomes of histograms, for `global` and for a job.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HistogramSwitches {
+    pub native: bool,
+    pub always_classic: bool,
+    pub convert_classic: bool,
+}
+
+impl HistogramSwitches {
+    /// Takes the switches out of `fields`; those that are absent come from `defaults`.
+    pub fn read(reader: &mut Reader<'_>, fields: &mut Fields<'_>, defaults: HistogramSwitches) -> HistogramSwitches {
+        HistogramSwitches {
+            native: fields.bool_or(reader, "scrape_native_histograms", defaults.native),
+            always_classic: fields.bool_or(reader, "always_scrape_classic_histograms", defaults.always_classic),
+            convert_classic: fields.bool_or(reader, "convert_classic_histograms_to_nhcb", defaults.convert_classic),
         }
     }
-    shown.put_bare("scrape_native_histograms", false);
-    shown.put_bare("convert_classic_histograms_to_nhcb", false);
-    shown.put_bare("always_scrape_classic_histograms", always);
-    always
 }
 
 /// Refuses a log file that is not written yet.
@@ -226,7 +228,7 @@ pub(crate) fn parse_protocol(text: &str) -> Result<ScrapeProtocol, String> {
     })
 }
 
-/// Reads `scrape_protocols`: those that can be read of those that are named. `whose` ends the errors.
+/// Reads `scrape_protocols`. `whose` ends the errors.
 pub(crate) fn read_protocols(
     reader: &mut Reader<'_>,
     fields: &mut Fields<'_>,
@@ -257,16 +259,7 @@ pub(crate) fn read_protocols(
             }
         }
     }
-    let (built, lacking): (Vec<_>, Vec<_>) = protocols.into_iter().partition(|protocol| protocol.is_built());
-    let lacking = lacking.iter().map(|protocol| protocol.as_str()).collect::<Vec<_>>().join(", ");
-    if built.is_empty() {
-        reader.unsupported(node.id, &format!("scrape_protocols: [{lacking}]"));
-        return None;
-    }
-    if !lacking.is_empty() {
-        reader.warn(format!("scrape_protocols {whose}: {lacking} cannot be read yet and will not be asked for"));
-    }
-    Some(built)
+    Some(protocols)
 }
 
 pub(crate) fn shown_protocols(protocols: &[ScrapeProtocol]) -> Vec<Shown> {

@@ -36,6 +36,8 @@ pub struct LoadOptions {
     pub env: Environment,
     /// Default of `extra_scrape_metrics` (feature `extra-scrape-metrics`).
     pub extra_scrape_metrics: bool,
+    /// Whether protobuf is asked for first where no protocols are configured (features about start timestamps).
+    pub proto_first: bool,
     /// What the expressions of rules may contain.
     pub parser: ParserOptions,
     /// Retention by the flags, for configurations without `storage.tsdb.retention`.
@@ -51,6 +53,7 @@ impl Default for LoadOptions {
             agent: false,
             env: Arc::new(|name: &str| std::env::var(name).ok()),
             extra_scrape_metrics: false,
+            proto_first: false,
             parser: ParserOptions::default(),
             retention: Retention::default(),
             exemplar_storage: false,
@@ -60,11 +63,12 @@ impl Default for LoadOptions {
 
 impl fmt::Debug for LoadOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LoadOptions { agent, env: _, extra_scrape_metrics, parser, retention, exemplar_storage } = self;
+        let LoadOptions { agent, env: _, extra_scrape_metrics, proto_first, parser, retention, exemplar_storage } = self;
         let mut shown = f.debug_struct("LoadOptions");
         shown
             .field("agent", agent)
             .field("extra_scrape_metrics", extra_scrape_metrics)
+            .field("proto_first", proto_first)
             .field("parser", parser)
             .field("retention", retention)
             .field("exemplar_storage", exemplar_storage)
@@ -449,19 +453,21 @@ remote_write: [{url: http://x}]
     }
 
     #[test]
-    fn protocols_that_cannot_be_read_are_left_out_or_refused() {
+    fn protocols_depend_on_native_histograms_where_none_are_configured() {
+        use crate::ScrapeProtocol::{self, PrometheusProto, PrometheusText0_0_4};
         let folder = fk_testkit::TempDir::new("protocols");
-        let text = "scrape_configs:\n- job_name: a\n  scrape_protocols: [PrometheusProto, PrometheusText0.0.4]\n- job_name: b\n";
-        let loaded = load(&write(&folder, &[("p.yml", text)]), &LoadOptions::default()).unwrap();
-        use crate::ScrapeProtocol::{PrometheusText0_0_4, PrometheusText1_0_0};
-        let protocols: Vec<_> = loaded.config.scrape_configs.iter().map(|job| job.scrape_protocols.clone()).collect();
-        assert_eq!(protocols, [vec![PrometheusText0_0_4], vec![PrometheusText1_0_0, PrometheusText0_0_4]]);
-        assert_eq!(loaded.warnings.len(), 1);
-        let errors = errors_of(&[("p.yml", "global: {scrape_protocols: [PrometheusProto]}")]);
-        assert!(
-            errors[0].contains("firekeeper does not support \"scrape_protocols: [PrometheusProto]\" yet"),
-            "{errors:?}"
-        );
+        let text = "scrape_configs:\n- job_name: a\n  scrape_protocols: [PrometheusProto, PrometheusText0.0.4]\n\
+                    - job_name: b\n- job_name: c\n  scrape_native_histograms: true\n";
+        let path = write(&folder, &[("p.yml", text)]);
+        let protocols = |options: &LoadOptions| -> Vec<Vec<ScrapeProtocol>> {
+            let jobs = load(&path, options).unwrap().config.scrape_configs;
+            jobs.iter().map(|job| job.scrape_protocols.clone()).collect()
+        };
+        let (own, proto_first) = (vec![PrometheusProto, PrometheusText0_0_4], ScrapeProtocol::PROTO_FIRST.to_vec());
+        let found = protocols(&LoadOptions::default());
+        assert_eq!(found, [own.clone(), ScrapeProtocol::DEFAULT.to_vec(), proto_first.clone()]);
+        let found = protocols(&LoadOptions { proto_first: true, ..LoadOptions::default() });
+        assert_eq!(found, [own, proto_first.clone(), proto_first]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use fk_model::Duration;
 use fk_model::name::NameValidation;
 
-use crate::global::{self, Global, Limits};
+use crate::global::{self, Global, HistogramSwitches, Limits};
 use crate::http;
 use crate::reader::{Fields, Reader};
 use crate::relabel;
@@ -66,15 +66,20 @@ fn read(reader: &mut Reader<'_>, node: &Node, global: &Global, base: &Path) -> (
     map.put_text("scrape_interval", &scrape_interval.to_string());
     map.put_text("scrape_timeout", &scrape_timeout.to_string());
 
-    let scrape_protocols = global::read_protocols(reader, &mut fields, &of_job)
-        .or_else(|| global.scrape_protocols.clone())
-        .unwrap_or_else(|| vec![ScrapeProtocol::PrometheusText1_0_0, ScrapeProtocol::PrometheusText0_0_4]);
-    map.put_seq("scrape_protocols", global::shown_protocols(&scrape_protocols));
+    let own_protocols = global::read_protocols(reader, &mut fields, &of_job);
     let fallback_scrape_protocol = read_fallback(reader, &mut fields, &of_job);
+    let histograms = HistogramSwitches::read(reader, &mut fields, global.histograms);
+    let scrape_protocols = own_protocols.or_else(|| global.scrape_protocols.clone()).unwrap_or_else(|| {
+        let protocols = if histograms.native { ScrapeProtocol::PROTO_FIRST.as_slice() } else { &ScrapeProtocol::DEFAULT };
+        protocols.to_vec()
+    });
+    map.put_seq("scrape_protocols", global::shown_protocols(&scrape_protocols));
     if let Some(protocol) = fallback_scrape_protocol {
         map.put_text("fallback_scrape_protocol", protocol.as_str());
     }
-    global::read_histogram_switches(reader, &mut fields, &mut map, global.always_scrape_classic_histograms);
+    map.put_bare("scrape_native_histograms", histograms.native);
+    map.put_bare("always_scrape_classic_histograms", histograms.always_classic);
+    map.put_bare("convert_classic_histograms_to_nhcb", histograms.convert_classic);
     global::refuse_file(reader, &mut fields, base, "scrape_failure_log_file");
     let metrics_path = fields.string_or(reader, "metrics_path", "/metrics");
     let scheme = fields.string_or(reader, "scheme", "http");
@@ -84,12 +89,12 @@ fn read(reader: &mut Reader<'_>, node: &Node, global: &Global, base: &Path) -> (
     map.put_bare("enable_compression", enable_compression);
     let limits = Limits::read(reader, &mut fields, global.limits);
     limits.show(&mut map);
-    for name in ["native_histogram_bucket_limit", "native_histogram_min_bucket_factor"] {
-        if let Some(value) = fields.take(name)
-            && reader.float(value) != 0.0
-        {
-            reader.warn(format!("{name} {of_job} has no effect, since native histograms are not scraped"));
-        }
+    let native_histogram_bucket_limit = fields.uint_or(reader, "native_histogram_bucket_limit", 0);
+    map.put_nonzero("native_histogram_bucket_limit", native_histogram_bucket_limit);
+    let native_histogram_min_bucket_factor =
+        fields.take("native_histogram_min_bucket_factor").map_or(0.0, |node| reader.float(node));
+    if native_histogram_min_bucket_factor != 0.0 {
+        map.put_bare("native_histogram_min_bucket_factor", native_histogram_min_bucket_factor);
     }
     let (metric_name_validation, metric_name_escaping) = read_schemes(reader, &mut fields, id, global, &mut map);
     let extra_scrape_metrics = fields.bool_or(reader, "extra_scrape_metrics", global.extra_scrape_metrics);
@@ -136,6 +141,11 @@ fn read(reader: &mut Reader<'_>, node: &Node, global: &Global, base: &Path) -> (
         label_name_length_limit: limits.label_name_length,
         label_value_length_limit: limits.label_value_length,
         keep_dropped_targets: limits.keep_dropped_targets,
+        scrape_native_histograms: histograms.native,
+        always_scrape_classic_histograms: histograms.always_classic,
+        convert_classic_histograms: histograms.convert_classic,
+        native_histogram_bucket_limit,
+        native_histogram_min_bucket_factor,
         metric_name_validation,
         metric_name_escaping,
         extra_scrape_metrics,
@@ -185,11 +195,7 @@ fn read_fallback(reader: &mut Reader<'_>, fields: &mut Fields<'_>, of_job: &str)
         return None;
     }
     match global::parse_protocol(&text) {
-        Ok(protocol) if protocol.is_built() => Some(protocol),
-        Ok(_) => {
-            reader.unsupported(node.id, &format!("fallback_scrape_protocol: {text}"));
-            None
-        }
+        Ok(protocol) => Some(protocol),
         Err(error) => {
             // Text as in Prometheus:
             reader.invalid(node.id, format!("invalid fallback_scrape_protocol {of_job}: {error}"));

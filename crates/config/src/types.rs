@@ -151,6 +151,23 @@ impl ScrapeProtocol {
         ScrapeProtocol::PrometheusText1_0_0,
     ];
 
+    /// What is asked for when nothing is configured.
+    pub const DEFAULT: [ScrapeProtocol; 4] = [
+        ScrapeProtocol::OpenMetricsText1_0_0,
+        ScrapeProtocol::OpenMetricsText0_0_1,
+        ScrapeProtocol::PrometheusText1_0_0,
+        ScrapeProtocol::PrometheusText0_0_4,
+    ];
+
+    /// The same where native histograms or start timestamps are wanted.
+    pub const PROTO_FIRST: [ScrapeProtocol; 5] = [
+        ScrapeProtocol::PrometheusProto,
+        ScrapeProtocol::OpenMetricsText1_0_0,
+        ScrapeProtocol::OpenMetricsText0_0_1,
+        ScrapeProtocol::PrometheusText1_0_0,
+        ScrapeProtocol::PrometheusText0_0_4,
+    ];
+
     /// As configuration writes it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -160,11 +177,6 @@ impl ScrapeProtocol {
             ScrapeProtocol::PrometheusText0_0_4 => "PrometheusText0.0.4",
             ScrapeProtocol::PrometheusText1_0_0 => "PrometheusText1.0.0",
         }
-    }
-
-    /// Whether the format can be read; others are refused or left out.
-    pub fn is_built(self) -> bool {
-        matches!(self, ScrapeProtocol::PrometheusText0_0_4 | ScrapeProtocol::PrometheusText1_0_0)
     }
 }
 
@@ -185,8 +197,7 @@ pub struct ScrapeConfig {
     pub scrape_interval: Duration,
     /// Timeout; at most the interval.
     pub scrape_timeout: Duration,
-    /// Formats asked for, most wanted first. Formats that are not built are refused when named; the default list
-    /// leaves them out.
+    /// Formats asked for, most wanted first.
     pub scrape_protocols: Vec<ScrapeProtocol>,
     /// Format assumed when the target names none.
     pub fallback_scrape_protocol: Option<ScrapeProtocol>,
@@ -210,6 +221,16 @@ pub struct ScrapeConfig {
     pub label_value_length_limit: u64,
     /// How many dropped targets are kept for display; 0: all.
     pub keep_dropped_targets: u64,
+    /// Whether native histograms are read as such.
+    pub scrape_native_histograms: bool,
+    /// Whether classic histograms are stored also where a native one is.
+    pub always_scrape_classic_histograms: bool,
+    /// Whether classic histograms become native ones with custom buckets.
+    pub convert_classic_histograms: bool,
+    /// Limit of the buckets of a native histogram; 0: none.
+    pub native_histogram_bucket_limit: u64,
+    /// By how much each bucket of a native histogram has to be larger than the one before; up to 1: any.
+    pub native_histogram_min_bucket_factor: f64,
     /// How strict names are.
     pub metric_name_validation: NameValidation,
     /// Which escaping of names content negotiation asks for.
@@ -393,7 +414,7 @@ impl ScrapeConfig {
             params: BTreeMap::new(),
             scrape_interval: Duration(60_000),
             scrape_timeout: Duration(10_000),
-            scrape_protocols: vec![ScrapeProtocol::PrometheusText1_0_0, ScrapeProtocol::PrometheusText0_0_4],
+            scrape_protocols: ScrapeProtocol::DEFAULT.to_vec(),
             fallback_scrape_protocol: None,
             metrics_path: "/metrics".to_owned(),
             scheme: "http".to_owned(),
@@ -405,6 +426,11 @@ impl ScrapeConfig {
             label_name_length_limit: 0,
             label_value_length_limit: 0,
             keep_dropped_targets: 0,
+            scrape_native_histograms: false,
+            always_scrape_classic_histograms: false,
+            convert_classic_histograms: false,
+            native_histogram_bucket_limit: 0,
+            native_histogram_min_bucket_factor: 0.0,
             metric_name_validation: NameValidation::Utf8,
             metric_name_escaping: EscapingScheme::AllowUtf8,
             extra_scrape_metrics: false,
