@@ -439,13 +439,15 @@ impl ScrapeLoop {
                 enable_compression: config.enable_compression,
             };
             match client.scrape(&request, &mut body).await {
-                Ok(response) => (Ok(response.content_type), body),
+                Ok(response) => (Ok((response.content_type, response.body_at)), body),
                 Err(error) => (Err((error.to_string(), error.is_body_size_limit())), body),
             }
         };
         self.fetching = true;
         ctx.spawn(fetch.into_actor(self).map(move |(fetched, body), this, ctx| {
-            this.ingest(fetched, &body, ts_ms, began);
+            let body_at = fetched.as_ref().map_or(0, |(_, body_at)| *body_at);
+            let content_type = fetched.map(|(content_type, _)| content_type);
+            this.ingest(content_type, body.get(body_at..).unwrap_or_default(), ts_ms, began);
             keep(body);
             this.fetching = false;
             this.idle.notify_waiters();

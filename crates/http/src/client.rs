@@ -15,7 +15,7 @@ use url::Url;
 use crate::body::BodyReader;
 use crate::error::reason;
 use crate::tls::{self, Material};
-use crate::{HttpError, credentials};
+use crate::{HttpError, credentials, direct};
 
 /// How many redirects are followed, as in Go.
 const REDIRECTS_MAX: usize = 10;
@@ -47,6 +47,8 @@ pub struct ScrapeResponse {
     pub content_type: String,
     /// Bytes received, before decompression and without headers.
     pub wire_bytes: usize,
+    /// Where the body begins in the buffer; it goes to the buffer's end.
+    pub body_at: usize,
 }
 
 /// A client for one `http_client_config` section. Clones share connections.
@@ -55,6 +57,7 @@ pub struct Client {
     config: Arc<HttpClientConfig>,
     unix_socket: Option<Arc<str>>,
     state: Arc<Mutex<State>>,
+    idle: Arc<direct::Idle>,
 }
 
 struct State {
@@ -83,7 +86,7 @@ impl Client {
         let material = Material::read(&config.tls).map_err(HttpError::Config)?;
         let inner = inner(config, &material, unix_socket.as_deref()).map_err(HttpError::Config)?;
         let state = Arc::new(Mutex::new(State { inner, material }));
-        Ok(Client { config: Arc::new(config.clone()), unix_socket, state })
+        Ok(Client { config: Arc::new(config.clone()), unix_socket, state, idle: Arc::default() })
     }
 
     /// The section the client was made from.
@@ -91,7 +94,8 @@ impl Client {
         &self.config
     }
 
-    /// Gets a target's body into `body`, whose contents are replaced and whose memory is used again.
+    /// Gets a target's body into `body`, whose contents are replaced and whose memory is used again. What stands before the body
+    /// there is of no meaning.
     pub async fn scrape(&self, request: &ScrapeRequest<'_>, body: &mut Vec<u8>) -> Result<ScrapeResponse, HttpError> {
         let deadline = Instant::now() + request.timeout;
         let mut headers = HeaderMap::new();
@@ -101,7 +105,15 @@ impl Client {
         set(&mut headers, USER_AGENT, request.user_agent)?;
         let seconds = request.timeout.as_secs_f64().to_string();
         set(&mut headers, HeaderName::from_static("x-prometheus-scrape-timeout-seconds"), &seconds)?;
-        let mut response = self.send(Method::GET, request.url, headers, None, deadline).await?;
+        let direct = match self.place(request.url) {
+            Some(place) => self.scrape_directly(request, place, &headers, deadline, body).await?,
+            None => Direct::Redirect(Hop::first(parse(Method::GET, request.url)?)),
+        };
+        let hop = match direct {
+            Direct::Response(response) => return Ok(response),
+            Direct::Redirect(hop) => hop,
+        };
+        let mut response = self.send(Method::GET, hop, headers, None, deadline).await?;
         if response.status() != StatusCode::OK {
             return Err(HttpError::Status(status_text(response.status())));
         }
@@ -120,7 +132,50 @@ impl Client {
                 None => break,
             }
         }
-        Ok(ScrapeResponse { content_type, wire_bytes: reader.finish()? })
+        Ok(ScrapeResponse { content_type, wire_bytes: reader.finish()?, body_at: 0 })
+    }
+
+    /// Where a URL leads, if it can be fetched without the general client.
+    fn place<'u>(&self, url: &'u str) -> Option<direct::Place<'u>> {
+        if self.unix_socket.is_some() || self.config.proxy != ProxyConfig::None {
+            return None;
+        }
+        direct::place(url)
+    }
+
+    async fn scrape_directly(
+        &self,
+        request: &ScrapeRequest<'_>,
+        place: direct::Place<'_>,
+        headers: &HeaderMap,
+        deadline: Instant,
+        body: &mut Vec<u8>,
+    ) -> Result<Direct, HttpError> {
+        let failed = |reason| HttpError::Request { method: "Get", url: request.url.to_owned(), reason };
+        let own = credentials::headers(&self.config).map_err(failed)?;
+        let where_to = (request.url, place);
+        let answer =
+            direct::get(&self.idle, where_to, &[headers, &own], deadline, request.body_size_limit, body).await?;
+        let status = StatusCode::from_u16(answer.status).map_err(|error| failed(error.to_string()))?;
+        if status.is_redirection() {
+            let at = parse(Method::GET, request.url)?;
+            if let Some(next) = self.redirect_of(status, answer.location.as_deref(), &at).map_err(failed)? {
+                let trusted = is_same_server(&at, &next);
+                return Ok(Direct::Redirect(Hop { at: next, trusted, followed: 1 }));
+            }
+        }
+        if status != StatusCode::OK {
+            return Err(HttpError::Status(status_text(status)));
+        }
+        let (mut wire_bytes, mut body_at) = (answer.body.len(), answer.body.start);
+        body.truncate(answer.body.end);
+        if answer.encoding == "gzip" {
+            let packed = body.split_off(body_at);
+            let mut reader = BodyReader::new(true, request.body_size_limit, body);
+            reader.push(&packed)?;
+            (wire_bytes, body_at) = (reader.finish()?, 0);
+        }
+        Ok(Direct::Response(ScrapeResponse { content_type: answer.content_type, wire_bytes, body_at }))
     }
 
     /// Posts JSON and expects any status of the 200s. The answer's body is not read.
@@ -134,7 +189,8 @@ impl Client {
         let mut headers = HeaderMap::new();
         set(&mut headers, USER_AGENT, user_agent)?;
         set(&mut headers, CONTENT_TYPE, "application/json")?;
-        let response = self.send(Method::POST, url, headers, Some(body), Instant::now() + timeout).await?;
+        let hop = Hop::first(parse(Method::POST, url)?);
+        let response = self.send(Method::POST, hop, headers, Some(body), Instant::now() + timeout).await?;
         let status = response.status();
         if status.is_success() { Ok(()) } else { Err(HttpError::PushStatus(status_text(status))) }
     }
@@ -151,7 +207,8 @@ impl Client {
         let mut headers = HeaderMap::new();
         set(&mut headers, USER_AGENT, user_agent)?;
         set(&mut headers, CONTENT_TYPE, "application/x-www-form-urlencoded")?;
-        let mut response = self.send(Method::POST, url, headers, Some(form.into()), deadline).await?;
+        let hop = Hop::first(parse(Method::POST, url)?);
+        let mut response = self.send(Method::POST, hop, headers, Some(form.into()), deadline).await?;
         let mut body = Vec::new();
         let mut reader = BodyReader::new(false, 0, &mut body);
         loop {
@@ -170,18 +227,17 @@ impl Client {
     async fn send(
         &self,
         mut method: Method,
-        url: &str,
+        hop: Hop,
         headers: HeaderMap,
         mut body: Option<bytes::Bytes>,
         deadline: Instant,
     ) -> Result<Response, HttpError> {
-        let verb = if method == Method::POST { "Post" } else { "Get" };
+        let verb = verb(&method);
         let failed = |url: &str, reason: String| HttpError::Request { method: verb, url: url.to_owned(), reason };
-        let mut at = Url::parse(url).map_err(|error| failed(url, error.to_string()))?;
-        let own = credentials::headers(&self.config).map_err(|reason| failed(url, reason))?;
-        let client = self.current().map_err(|reason| failed(url, reason))?;
-        let mut trusted = true;
-        for _ in 0..=REDIRECTS_MAX {
+        let Hop { mut at, mut trusted, followed } = hop;
+        let own = credentials::headers(&self.config).map_err(|reason| failed(at.as_str(), reason))?;
+        let client = self.current().map_err(|reason| failed(at.as_str(), reason))?;
+        for _ in followed..=REDIRECTS_MAX {
             let shown = without_password(&at);
             let mut request = client.request(method.clone(), at.clone()).headers(headers.clone());
             if trusted {
@@ -198,9 +254,9 @@ impl Client {
                 Some(Err(error)) => return Err(failed(&shown, reason(&error, &host_and_port(&at)))),
                 Some(Ok(response)) => response,
             };
-            let Some(next) = self.redirect_of(&response, &at).map_err(|reason| failed(&shown, reason))? else {
-                return Ok(response);
-            };
+            let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes);
+            let next = self.redirect_of(response.status(), location, &at).map_err(|reason| failed(&shown, reason))?;
+            let Some(next) = next else { return Ok(response) };
             // Once a redirect has led to somebody else, nothing that comes after gets our secrets.
             trusted = trusted && is_same_server(&at, &next);
             if method == Method::POST && !is_repeating(response.status()) {
@@ -212,15 +268,13 @@ impl Client {
     }
 
     /// Where a response sends us, if it does and we follow.
-    fn redirect_of(&self, response: &Response, at: &Url) -> Result<Option<Url>, String> {
-        let status = response.status();
+    fn redirect_of(&self, status: StatusCode, location: Option<&[u8]>, at: &Url) -> Result<Option<Url>, String> {
         let is_redirect = matches!(status.as_u16(), 301..=303) || is_repeating(status);
         if !self.config.follow_redirects || !is_redirect {
             return Ok(None);
         }
-        let location =
-            response.headers().get(LOCATION).ok_or_else(|| format!("{status} response missing Location header"))?;
-        let location = String::from_utf8_lossy(location.as_bytes());
+        let location = location.ok_or_else(|| format!("{status} response missing Location header"))?;
+        let location = String::from_utf8_lossy(location);
         let next = at.join(&location).map_err(|e| format!("failed to parse Location header {location:?}: {e}"))?;
         match next.scheme() {
             "http" | "https" => Ok(Some(next)),
@@ -270,6 +324,41 @@ fn inner(config: &HttpClientConfig, material: &Material, unix_socket: Option<&st
         builder = builder.unix_socket(std::path::Path::new(path));
     }
     builder.build().map_err(|error| error.to_string())
+}
+
+/// What came of asking a target directly.
+enum Direct {
+    Response(ScrapeResponse),
+    /// The general client goes on from here.
+    Redirect(Hop),
+}
+
+/// Where the next request goes.
+struct Hop {
+    at: Url,
+    /// Whether it may have our secrets.
+    trusted: bool,
+    /// Redirects that have led here.
+    followed: usize,
+}
+
+impl Hop {
+    fn first(at: Url) -> Hop {
+        Hop { at, trusted: true, followed: 0 }
+    }
+}
+
+fn verb(method: &Method) -> &'static str {
+    if *method == Method::POST { "Post" } else { "Get" }
+}
+
+fn parse(method: Method, url: &str) -> Result<Url, HttpError> {
+    let failed = |error: url::ParseError| HttpError::Request {
+        method: verb(&method),
+        url: url.to_owned(),
+        reason: error.to_string(),
+    };
+    Url::parse(url).map_err(failed)
 }
 
 /// `None`: the deadline passed.

@@ -72,15 +72,10 @@ pub(crate) fn reason(error: &reqwest::Error, host: &str) -> String {
         return format!("dial tcp: lookup {name}: no such host");
     }
     if error.is_connect() {
-        let text = match io_kind {
-            Some(io::ErrorKind::ConnectionRefused) => "connect: connection refused",
-            Some(io::ErrorKind::HostUnreachable) => "connect: no route to host",
-            Some(io::ErrorKind::NetworkUnreachable) => "connect: network is unreachable",
-            Some(io::ErrorKind::TimedOut) => "i/o timeout",
-            Some(io::ErrorKind::ConnectionReset) => "connection reset by peer",
-            _ => return last.to_string(),
+        return match io_kind.and_then(dial_text) {
+            Some(text) => format!("dial tcp {host}: {text}"),
+            None => last.to_string(),
         };
-        return format!("dial tcp {host}: {text}");
     }
     if is_closed || io_kind == Some(io::ErrorKind::UnexpectedEof) {
         return "EOF".to_owned();
@@ -89,4 +84,16 @@ pub(crate) fn reason(error: &reqwest::Error, host: &str) -> String {
         return format!("read tcp {host}: read: connection reset by peer");
     }
     last.to_string()
+}
+
+/// Why a connection could not be made, as Go says it.
+pub(crate) fn dial_text(kind: io::ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        io::ErrorKind::ConnectionRefused => "connect: connection refused",
+        io::ErrorKind::HostUnreachable => "connect: no route to host",
+        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable",
+        io::ErrorKind::TimedOut => "i/o timeout",
+        io::ErrorKind::ConnectionReset => "connection reset by peer",
+        _ => return None,
+    })
 }

@@ -5,11 +5,14 @@
 //! size; [`Client::post_json`] pushes to Alertmanagers. Errors read as Go's do, because users know those texts from the
 //! targets page.
 //!
+//! Targets that need nothing special are fetched by a client of our own (`direct`), everything else by reqwest.
+//!
 //! Requests speak HTTP/1.1. The futures need not be `Send` and run on any tokio runtime with I/O and time.
 
 mod body;
 mod client;
 mod credentials;
+mod direct;
 mod error;
 mod tls;
 

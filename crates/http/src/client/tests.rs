@@ -68,8 +68,11 @@ fn scrape(
         let mut request = request(&url);
         change(&mut request);
         let mut body = b"old".to_vec();
-        let result = Client::new(config).unwrap().scrape(&request, &mut body).await;
+        let mut result = Client::new(config).unwrap().scrape(&request, &mut body).await;
         let requests = server.await.unwrap();
+        if let Ok(response) = &mut result {
+            body.drain(..std::mem::take(&mut response.body_at));
+        }
         let result = result.map_err(|e| e.to_string().replace(&port.to_string(), "PORT"));
         (result, body, requests)
     })
@@ -95,7 +98,7 @@ fn with_secrets() -> HttpClientConfig {
 fn scrape_sends_the_headers_of_prometheus_and_reads_the_body() {
     let ok = answer("200 OK", "Content-Type: text/plain\r\n", b"a 1\n");
     let (result, body, requests) = scrape(&with_secrets(), |_| {}, vec![ok]);
-    assert_eq!(result, Ok(ScrapeResponse { content_type: "text/plain".to_owned(), wire_bytes: 4 }));
+    assert_eq!(result, Ok(ScrapeResponse { content_type: "text/plain".to_owned(), wire_bytes: 4, body_at: 0 }));
     assert_eq!(body, b"a 1\n");
     assert!(requests[0].starts_with("GET /metrics HTTP/1.1\r\n"), "{}", requests[0]);
     for (name, value) in [
@@ -189,8 +192,8 @@ fn redirected(config: &HttpClientConfig, to_host: &str) -> String {
         let first = tokio::spawn(serve(first, answers));
         let second = (!same).then(|| tokio::spawn(serve(second, vec![ok])));
         let mut body = Vec::new();
-        Client::new(config).unwrap().scrape(&request(&url), &mut body).await.unwrap();
-        assert_eq!(body, b"a 1\n");
+        let response = Client::new(config).unwrap().scrape(&request(&url), &mut body).await.unwrap();
+        assert_eq!(&body[response.body_at..], b"a 1\n");
         let mut requests = first.await.unwrap();
         if let Some(second) = second {
             requests.extend(second.await.unwrap());
