@@ -21,6 +21,7 @@ use fk_tsdb::Db;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::json_log;
 use crate::messages::Tick;
 use crate::messages::lifecycle::Drain;
 use crate::messages::scrape::{EndTarget, JobSpec, UpdateJob};
@@ -300,6 +301,21 @@ impl TargetStatus {
     }
 }
 
+/// Why there is no body.
+struct Failure {
+    reason: String,
+    /// It reached `body_size_limit`.
+    body_size_limit_hit: bool,
+    /// Nothing was asked for: the job has too many targets.
+    forced: bool,
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Failure {
+        Failure { reason, body_size_limit_hit: false, forced: false }
+    }
+}
+
 /// What a loop is made from.
 #[derive(Clone)]
 pub struct Params {
@@ -414,7 +430,7 @@ impl ScrapeLoop {
         self.params.metrics.late.observe(began.saturating_duration_since(slot_began).as_secs_f64());
         let limit_error = self.params.status.limit_error.lock().clone();
         if let Some(error) = limit_error {
-            self.ingest(Err((error, false)), &[], ts_ms, began);
+            self.ingest(Err(Failure { forced: true, ..Failure::from(error) }), &[], ts_ms, began);
             return;
         }
         let client = match &self.socket {
@@ -422,7 +438,7 @@ impl ScrapeLoop {
             Some(Ok(client)) => client.clone(),
             Some(Err(error)) => {
                 let error = error.clone();
-                self.ingest(Err((error, false)), &[], ts_ms, began);
+                self.ingest(Err(error.into()), &[], ts_ms, began);
                 return;
             }
         };
@@ -440,7 +456,10 @@ impl ScrapeLoop {
             };
             match client.scrape(&request, &mut body).await {
                 Ok(response) => (Ok((response.content_type, response.body_at)), body),
-                Err(error) => (Err((error.to_string(), error.is_body_size_limit())), body),
+                Err(error) => {
+                    let body_size_limit_hit = error.is_body_size_limit();
+                    (Err(Failure { body_size_limit_hit, ..Failure::from(error.to_string()) }), body)
+                }
             }
         };
         self.fetching = true;
@@ -457,11 +476,14 @@ impl ScrapeLoop {
         }));
     }
 
-    fn ingest(&mut self, fetched: Result<String, (String, bool)>, body: &[u8], ts_ms: i64, began: Instant) {
+    fn ingest(&mut self, fetched: Result<String, Failure>, body: &[u8], ts_ms: i64, began: Instant) {
         let Some(engine) = self.engine.as_mut() else { return };
+        let forced = fetched.as_ref().is_err_and(|failure| failure.forced);
         let fetched = match &fetched {
             Ok(content_type) => Fetched::Body { body, content_type },
-            Err((reason, body_size_limit_hit)) => Fetched::Failed { reason, body_size_limit_hit: *body_size_limit_hit },
+            Err(failure) => {
+                Fetched::Failed { reason: &failure.reason, body_size_limit_hit: failure.body_size_limit_hit }
+            }
         };
         let storage = &*self.params.storage;
         let outcome = SCRATCH.with_borrow_mut(|scratch| {
@@ -469,7 +491,13 @@ impl ScrapeLoop {
         });
         let url = self.params.target.url.as_str();
         if let Some(error) = &outcome.error {
-            log::debug!(component = "scrape manager", target = url, err = error.to_string().as_str(); "Scrape failed");
+            let text = error.to_string();
+            log::debug!(component = "scrape manager", target = url, err = text.as_str(); "Scrape failed");
+            // DIFFERENCE: Prometheus notes failed requests only, and not bodies that cannot be read or go beyond a limit.
+            if let Some(log) = self.params.spec.failure_log.as_ref().filter(|_| !forced) {
+                let job = self.params.spec.config.job_name.as_str();
+                log.write(json_log::error_line("scrape_loop.rs", &text, &[("job_name", job), ("target", url)]));
+            }
         }
         if let Some(warning) = &outcome.warning {
             log::debug!(component = "scrape manager", target = url, err = warning.to_string().as_str(); "format of the answer was guessed");

@@ -5,7 +5,9 @@
 //!
 //! On restart: pools live outside the actor and go on scraping; jobs are compared with the running configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ use tokio::time::Instant;
 
 use crate::actors::scrape_loop::{ScrapeMetrics, ScrapeSettings};
 use crate::actors::scrape_pool::{self, PoolState, ScrapePool};
+use crate::json_log::{self, JsonLogs};
 use crate::messages::Tick;
 use crate::messages::config::{ApplyConfig, Refusal};
 use crate::messages::discovery::TargetGroups;
@@ -37,10 +40,17 @@ struct Pool {
     address: Addr<ScrapePool>,
 }
 
-/// What outlives the actor: the pools by job name.
-#[derive(Debug, Default)]
+/// What outlives the actor: the pools by job name, and the files in which failed scrapes are noted.
+#[derive(Debug)]
 pub struct ScrapeState {
     pools: Mutex<BTreeMap<String, Pool>>,
+    failure_logs: Arc<JsonLogs>,
+}
+
+impl Default for ScrapeState {
+    fn default() -> ScrapeState {
+        ScrapeState { pools: Mutex::default(), failure_logs: JsonLogs::new() }
+    }
 }
 
 impl ScrapeState {
@@ -50,8 +60,18 @@ impl ScrapeState {
     }
 }
 
-/// Registers how much metadata the targets of each job have.
+/// Registers how much metadata the targets of each job have, and what their failure logs could not take.
 pub fn register(state: &Arc<ScrapeState>, registry: &Registry) {
+    let logs = Arc::clone(&state.failure_logs);
+    registry.collect(move |out| {
+        const NAME: &str = "firekeeper_scrape_failure_log_dropped_total";
+        out.family(
+            NAME,
+            "Failed scrapes that were not noted in their log file, because it is too slow.",
+            Kind::Counter,
+        );
+        out.sample(NAME, &[], logs.dropped() as f64);
+    });
     let state = Arc::clone(state);
     registry.collect(move |out| {
         for pool in state.pools() {
@@ -110,11 +130,20 @@ struct Delivery {
     waiting: Option<Arc<Vec<TargetGroup>>>,
 }
 
+/// A configuration that is ready to run.
+struct Prepared {
+    /// Jobs that are new or changed, still without their logs.
+    specs: Vec<JobSpec>,
+    /// The names of all jobs.
+    jobs: Vec<String>,
+    /// The log files of all jobs, opened anew.
+    log_files: Vec<(PathBuf, File)>,
+}
+
 /// The actor.
 pub struct ScrapeManager {
     params: Params,
-    /// Jobs that are new or changed, ready to run, and the names of all jobs.
-    prepared: Option<(Vec<JobSpec>, Vec<String>)>,
+    prepared: Option<Prepared>,
     deliveries: BTreeMap<String, Delivery>,
 }
 
@@ -124,11 +153,20 @@ impl ScrapeManager {
         ScrapeManager { params, prepared: None, deliveries: BTreeMap::new() }
     }
 
-    fn prepare(&self, loaded: &Loaded) -> Result<(Vec<JobSpec>, Vec<String>), Refusal> {
+    fn prepare(&self, loaded: &Loaded) -> Result<Prepared, Refusal> {
         let running: BTreeMap<String, JobSpec> =
             self.params.state.pools.lock().iter().map(|(job, pool)| (job.clone(), pool.state.spec())).collect();
         let seed = offset_seed(&self.params.settings.host_name, &loaded.config.global.external_labels);
         let (mut specs, mut reasons) = (Vec::new(), Vec::new());
+        let paths: BTreeSet<&PathBuf> =
+            loaded.config.scrape_configs.iter().filter_map(|config| config.scrape_failure_log_file.as_ref()).collect();
+        let mut log_files = Vec::new();
+        for path in paths {
+            match json_log::open(path) {
+                Ok(file) => log_files.push((path.clone(), file)),
+                Err(error) => reasons.push(error),
+            }
+        }
         for config in &loaded.config.scrape_configs {
             let old = running.get(&config.job_name);
             if old.is_some_and(|old| old.config == *config) {
@@ -142,7 +180,7 @@ impl ScrapeManager {
                 // A job that runs already keeps the places of its scrapes.
                 Ok(client) => {
                     let seed = old.map_or(seed, |old| old.seed);
-                    specs.push(JobSpec { config: Arc::clone(config), client, seed });
+                    specs.push(JobSpec { config: Arc::clone(config), client, seed, failure_log: None });
                 }
                 Err(error) => {
                     let failed = if old.is_some() {
@@ -158,10 +196,14 @@ impl ScrapeManager {
         if !reasons.is_empty() {
             return Err(Refusal(reasons));
         }
-        Ok((specs, loaded.config.scrape_configs.iter().map(|config| config.job_name.clone()).collect()))
+        let jobs = loaded.config.scrape_configs.iter().map(|config| config.job_name.clone()).collect();
+        Ok(Prepared { specs, jobs, log_files })
     }
 
-    fn commit(&mut self, specs: Vec<JobSpec>, jobs: &[String], ctx: &mut Managed<Self>) {
+    fn commit(&mut self, prepared: Prepared, ctx: &mut Managed<Self>) {
+        let Prepared { specs, jobs, log_files } = prepared;
+        let logs = Arc::clone(&self.params.state.failure_logs);
+        logs.replace(log_files);
         let mut pools = self.params.state.pools.lock();
         pools.retain(|job, pool| {
             let keep = jobs.contains(job);
@@ -172,7 +214,8 @@ impl ScrapeManager {
             keep
         });
         self.deliveries.retain(|job, _| jobs.contains(job));
-        for spec in specs {
+        for mut spec in specs {
+            spec.failure_log = spec.config.scrape_failure_log_file.as_ref().and_then(|path| logs.get(path));
             let job = spec.config.job_name.clone();
             if let Some(pool) = pools.get(&job) {
                 self.params.metrics.reloads.inc();
@@ -262,8 +305,8 @@ impl Handler<ApplyConfig> for ScrapeManager {
                     // It panicked after preparing: the configuration is in its slot by now.
                     None => self.params.slots.config.load_full().map(|loaded| self.prepare(&loaded)).transpose()?,
                 };
-                if let Some((specs, jobs)) = prepared {
-                    self.commit(specs, &jobs, ctx);
+                if let Some(prepared) = prepared {
+                    self.commit(prepared, ctx);
                 }
             }
         }
@@ -294,8 +337,11 @@ impl Handler<Drain> for ScrapeManager {
     /// Answered when every running scrape is stored.
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
         let pools = std::mem::take(&mut *self.params.state.pools.lock());
+        let logs = Arc::clone(&self.params.state.failure_logs);
         Box::pin(async move {
             join_all(pools.values().map(|pool| pool.address.send(Drain))).await;
+            // It fails only if the thread panicked.
+            let _ = tokio::task::spawn_blocking(move || logs.flush()).await;
         })
     }
 }

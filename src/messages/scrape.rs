@@ -7,6 +7,8 @@ use fk_config::ScrapeConfig;
 use fk_http::Client;
 use fk_model::TargetGroup;
 
+use crate::json_log::JsonLog;
+
 /// scrape manager -> scrape pool: tell, latest wins. All target groups of the job.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
@@ -26,6 +28,8 @@ pub struct JobSpec {
     pub client: Client,
     /// Seed of the scrape offsets, see `fk_scrape`.
     pub seed: u64,
+    /// Where its failed scrapes are noted (`scrape_failure_log_file`).
+    pub failure_log: Option<Arc<JsonLog>>,
 }
 
 /// scrape pool -> scrape loop: tell, once. The target is gone: mark its series stale when it is sure not to come back, and end.

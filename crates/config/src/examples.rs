@@ -50,7 +50,7 @@ fn the_default_configuration_loads_with_its_rules() {
 fn every_setting_of_the_default_configuration_can_be_switched_on() {
     let text = switch_on(&std::fs::read_to_string(shipped("prometheus.yml")).unwrap());
     let loaded = load_text(&text);
-    assert_eq!(loaded.config.scrape_configs.len(), 5);
+    assert_eq!(loaded.config.scrape_configs.len(), 7);
     assert!(loaded.config.storage.retention.size > 0 && loaded.config.storage.out_of_order_window.as_millis() > 0);
     let rules = switch_on(&std::fs::read_to_string(shipped("rules/example.yml")).unwrap());
     crate::load_rule_file("example.yml", &rules, Default::default(), &Default::default())

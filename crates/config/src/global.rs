@@ -28,6 +28,8 @@ pub(crate) struct Global {
     pub escaping: Option<EscapingScheme>,
     pub histograms: HistogramSwitches,
     pub extra_scrape_metrics: bool,
+    /// Empty: none.
+    pub scrape_failure_log_file: String,
 }
 
 /// The limits of a scrape, in the order in which they are shown; 0: none.
@@ -109,9 +111,9 @@ pub(crate) fn read(
     if rule_query_offset != Duration::ZERO {
         map.put_text("rule_query_offset", &rule_query_offset.to_string());
     }
-    for name in ["query_log_file", "scrape_failure_log_file"] {
-        refuse_file(reader, &mut fields, base, name);
-    }
+    refuse_file(reader, &mut fields, base, "query_log_file");
+    let scrape_failure_log_file = resolve(base, &fields.string(reader, "scrape_failure_log_file"));
+    map.put_nonempty("scrape_failure_log_file", &scrape_failure_log_file);
 
     // Validation of names comes first in Prometheus too, whatever the order in the file.
     let validation = read_validation(reader, &mut fields).unwrap_or_default();
@@ -156,6 +158,7 @@ pub(crate) fn read(
         escaping,
         histograms,
         extra_scrape_metrics,
+        scrape_failure_log_file,
     }
 }
 

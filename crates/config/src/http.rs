@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
+use crate::oauth2;
 use crate::reader::{Fields, Reader};
 use crate::section::{redact_url, resolve, shown_texts};
 use crate::shown::{SECRET, Shown, ShownMap, ShownMapExt};
@@ -74,28 +75,36 @@ pub(crate) fn read(
 }
 
 /// A secret that may be inline or in a file; with its secret-manager twin, which nothing can serve.
-struct Source {
+pub(crate) struct Source {
     inline: String,
     file: String,
 }
 
-fn read_source(reader: &mut Reader<'_>, fields: &mut Fields<'_>, base: &Path, name: &str, at_most_one: &str) -> Source {
+/// Reads such a secret. `at_most_one` is said when several are given; `None`: they may be, since none is used.
+pub(crate) fn read_source(
+    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_>,
+    base: &Path,
+    name: &str,
+    at_most_one: Option<&str>,
+) -> Source {
     let id = fields.id;
     let inline = fields.string(reader, name);
     let file = resolve(base, &fields.string(reader, &format!("{name}_file")));
     let reference = fields.string(reader, &format!("{name}_ref"));
     let given = [&inline, &file, &reference].iter().filter(|text| !text.is_empty()).count();
-    if given > 1 {
-        reader.invalid(id, at_most_one);
+    if let Some(text) = at_most_one.filter(|_| given > 1) {
+        reader.invalid(id, text);
     }
     if !reference.is_empty() {
+        // Names in a secret manager: Prometheus knows the fields too, and fails on every use of one, since it has no manager.
         reader.unsupported(id, &format!("{name}_ref"));
     }
     Source { inline, file }
 }
 
 impl Source {
-    fn get(&self) -> Option<SecretSource> {
+    pub(crate) fn get(&self) -> Option<SecretSource> {
         if !self.file.is_empty() {
             Some(SecretSource::File(PathBuf::from(&self.file)))
         } else if !self.inline.is_empty() {
@@ -106,7 +115,7 @@ impl Source {
     }
 
     /// `hidden`: the inline text is a secret.
-    fn show(&self, shown: &mut ShownMap, name: &str, hidden: bool) {
+    pub(crate) fn show(&self, shown: &mut ShownMap, name: &str, hidden: bool) {
         if !self.inline.is_empty() {
             shown.put_text(name, if hidden { SECRET } else { &self.inline });
         }
@@ -118,7 +127,7 @@ fn read_auth(reader: &mut Reader<'_>, fields: &mut Fields<'_>, base: &Path, show
     let id = fields.id;
     let basic = fields.take("basic_auth").filter(|node| !node.is_null());
     let authorization = fields.take("authorization").filter(|node| !node.is_null());
-    let oauth2 = fields.take_entry("oauth2").filter(|(_, node)| !node.is_null());
+    let oauth2 = fields.take("oauth2").filter(|node| !node.is_null());
     let bearer_token = fields.string(reader, "bearer_token");
     let bearer_token_file = resolve(base, &fields.string(reader, "bearer_token_file"));
     let bearer = !bearer_token.is_empty() || !bearer_token_file.is_empty();
@@ -136,12 +145,11 @@ fn read_auth(reader: &mut Reader<'_>, fields: &mut Fields<'_>, base: &Path, show
     if [basic.is_some(), authorization.is_some(), oauth2.is_some()].iter().filter(|given| **given).count() > 1 {
         reader.invalid(id, "at most one of basic_auth, oauth2 & authorization must be configured");
     }
-    if let Some((key, node)) = oauth2 {
-        check_oauth2(reader, node);
-        reader.unsupported(key.id, "oauth2");
-    }
 
     let mut auth = Auth::None;
+    if let Some(node) = oauth2 {
+        auth = Auth::OAuth2(Box::new(oauth2::read(reader, node, base, shown)));
+    }
     if let Some(node) = basic {
         auth = read_basic(reader, node, base, shown);
     }
@@ -158,9 +166,9 @@ fn read_basic(reader: &mut Reader<'_>, node: &Node, base: &Path, shown: &mut Sho
     let mut fields = Fields::new(reader, node, "config.BasicAuth");
     // Texts as in Prometheus:
     let rule = "at most one of basic_auth username, username_file & username_ref must be configured";
-    let username = read_source(reader, &mut fields, base, "username", rule);
+    let username = read_source(reader, &mut fields, base, "username", Some(rule));
     let rule = "at most one of basic_auth password, password_file & password_ref must be configured";
-    let password = read_source(reader, &mut fields, base, "password", rule);
+    let password = read_source(reader, &mut fields, base, "password", Some(rule));
     fields.finish(reader);
     let mut map = ShownMap::new();
     username.show(&mut map, "username", false);
@@ -175,7 +183,7 @@ fn read_authorization(reader: &mut Reader<'_>, node: &Node, base: &Path, shown: 
     let scheme = fields.string(reader, "type").trim().to_owned();
     // Texts as in Prometheus:
     let rule = "at most one of authorization credentials & credentials_file must be configured";
-    let credentials = read_source(reader, &mut fields, base, "credentials", rule);
+    let credentials = read_source(reader, &mut fields, base, "credentials", Some(rule));
     fields.finish(reader);
     if scheme.eq_ignore_ascii_case("basic") {
         reader.invalid(node.id, "authorization type cannot be set to \"basic\", use \"basic_auth\" instead");
@@ -191,50 +199,26 @@ fn header_auth(scheme: String, credentials: &Source, shown: &mut ShownMap) -> Au
     Auth::Header { scheme, credentials: credentials.get() }
 }
 
-/// Checks an `oauth2` section, which is refused in any case: a mistake in it should not be told as a lack of ours only.
-fn check_oauth2(reader: &mut Reader<'_>, node: &Node) {
-    const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-    let mut fields = Fields::new(reader, node, "config.plain");
-    let mut given = |reader: &mut Reader<'_>, name: &str| {
-        [name.to_owned(), format!("{name}_file"), format!("{name}_ref")]
-            .iter()
-            .filter(|name| !fields.string(reader, name).is_empty())
-            .count()
-    };
-    let secrets = given(reader, "client_secret");
-    let keys = given(reader, "client_certificate_key");
-    // Texts as in Prometheus:
-    if fields.string(reader, "client_id").is_empty() {
-        reader.invalid(node.id, "oauth2 client_id must be configured");
-    }
-    if fields.string(reader, "token_url").is_empty() {
-        reader.invalid(node.id, "oauth2 token_url must be configured");
-    }
-    if secrets > 1 {
-        reader.invalid(
-            node.id,
-            "at most one of oauth2 client_secret, client_secret_file & client_secret_ref must be configured",
-        );
-    }
-    let grant_type = fields.string(reader, "grant_type");
-    if grant_type == JWT_BEARER && keys > 1 {
-        let names = "client_certificate_key, client_certificate_key_file & client_certificate_key_ref";
-        reader.invalid(
-            node.id,
-            format!("at most one of oauth2 {names} must be configured using grant-type={JWT_BEARER}"),
-        );
-    }
-}
-
 /// Reads a `tls_config` section.
 pub(crate) fn read_tls(reader: &mut Reader<'_>, node: &Node, base: &Path, shown: &mut ShownMap) -> TlsConfig {
     let mut fields = Fields::new(reader, node, "config.plain");
     // Texts as in Prometheus:
-    let ca = read_source(reader, &mut fields, base, "ca", "at most one of ca, ca_file & ca_ref must be configured");
-    let cert =
-        read_source(reader, &mut fields, base, "cert", "at most one of cert, cert_file & cert_ref must be configured");
-    let key =
-        read_source(reader, &mut fields, base, "key", "at most one of key, key_file & key_ref must be configured");
+    let ca =
+        read_source(reader, &mut fields, base, "ca", Some("at most one of ca, ca_file & ca_ref must be configured"));
+    let cert = read_source(
+        reader,
+        &mut fields,
+        base,
+        "cert",
+        Some("at most one of cert, cert_file & cert_ref must be configured"),
+    );
+    let key = read_source(
+        reader,
+        &mut fields,
+        base,
+        "key",
+        Some("at most one of key, key_file & key_ref must be configured"),
+    );
     let server_name = fields.string(reader, "server_name");
     let insecure_skip_verify = fields.bool_or(reader, "insecure_skip_verify", false);
     let (min_shown, min_version) = read_tls_version(reader, &mut fields, "min_version");
@@ -293,6 +277,11 @@ fn read_tls_version(
     let version = match text.as_str() {
         "TLS12" => Some(TlsVersion::Tls12),
         "TLS13" => Some(TlsVersion::Tls13),
+        // The library speaks nothing older than 1.2, which is within these bounds, and is what servers agree on that can.
+        "TLS10" | "TLS11" if name == "min_version" => {
+            reader.warn(format!("{name}: {text} is taken as TLS12, the lowest version that is spoken"));
+            None
+        }
         "TLS10" | "TLS11" => {
             reader.unsupported(node.id, &format!("{name}: {text}"));
             None
@@ -306,7 +295,8 @@ fn read_tls_version(
     (Some(text), version)
 }
 
-fn read_proxy(reader: &mut Reader<'_>, fields: &mut Fields<'_>, shown: &mut ShownMap) -> ProxyConfig {
+/// Takes the fields of a proxy out of `fields`.
+pub(crate) fn read_proxy(reader: &mut Reader<'_>, fields: &mut Fields<'_>, shown: &mut ShownMap) -> ProxyConfig {
     let id = fields.id;
     let url_node = fields.take("proxy_url").filter(|node| !node.is_null());
     let url = url_node.map(|node| reader.string(node)).unwrap_or_default();
@@ -343,9 +333,6 @@ fn read_proxy(reader: &mut Reader<'_>, fields: &mut Fields<'_>, shown: &mut Show
     } else if url.is_empty() && !no_proxy.is_empty() {
         reader.invalid(id, "if no_proxy is configured, proxy_url must also be configured");
     }
-    if from_environment && !connect_headers.is_empty() {
-        reader.unsupported(id, "proxy_connect_header with proxy_from_environment");
-    }
     shown.put_nonempty("proxy_url", &redact_url(&url));
     shown.put_nonempty("no_proxy", &no_proxy);
     shown.put_true("proxy_from_environment", from_environment);
@@ -356,7 +343,7 @@ fn read_proxy(reader: &mut Reader<'_>, fields: &mut Fields<'_>, shown: &mut Show
     headers_shown.sort_by(|a, b| a.0.cmp(&b.0));
     shown.put_map("proxy_connect_header", headers_shown);
     if from_environment {
-        ProxyConfig::Environment
+        ProxyConfig::Environment { connect_headers }
     } else if url.is_empty() {
         ProxyConfig::None
     } else {

@@ -19,6 +19,7 @@ pub mod glob;
 mod global;
 mod http;
 mod load;
+mod oauth2;
 mod reader;
 mod relabel;
 pub mod rule_file;

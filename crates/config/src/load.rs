@@ -63,7 +63,8 @@ impl Default for LoadOptions {
 
 impl fmt::Debug for LoadOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LoadOptions { agent, env: _, extra_scrape_metrics, proto_first, parser, retention, exemplar_storage } = self;
+        let LoadOptions { agent, env: _, extra_scrape_metrics, proto_first, parser, retention, exemplar_storage } =
+            self;
         let mut shown = f.debug_struct("LoadOptions");
         shown
             .field("agent", agent)

@@ -1,7 +1,7 @@
 //! One scrape job.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fk_model::Duration;
 use fk_model::name::NameValidation;
@@ -10,7 +10,7 @@ use crate::global::{self, Global, HistogramSwitches, Limits};
 use crate::http;
 use crate::reader::{Fields, Reader};
 use crate::relabel;
-use crate::section::{shown_texts, validation_name};
+use crate::section::{resolve, shown_texts, validation_name};
 use crate::shown::{self, Shown, ShownMap, ShownMapExt};
 use crate::targets;
 use crate::types::{EscapingScheme, ScrapeConfig, ScrapeProtocol};
@@ -70,7 +70,8 @@ fn read(reader: &mut Reader<'_>, node: &Node, global: &Global, base: &Path) -> (
     let fallback_scrape_protocol = read_fallback(reader, &mut fields, &of_job);
     let histograms = HistogramSwitches::read(reader, &mut fields, global.histograms);
     let scrape_protocols = own_protocols.or_else(|| global.scrape_protocols.clone()).unwrap_or_else(|| {
-        let protocols = if histograms.native { ScrapeProtocol::PROTO_FIRST.as_slice() } else { &ScrapeProtocol::DEFAULT };
+        let protocols =
+            if histograms.native { ScrapeProtocol::PROTO_FIRST.as_slice() } else { &ScrapeProtocol::DEFAULT };
         protocols.to_vec()
     });
     map.put_seq("scrape_protocols", global::shown_protocols(&scrape_protocols));
@@ -80,7 +81,9 @@ fn read(reader: &mut Reader<'_>, node: &Node, global: &Global, base: &Path) -> (
     map.put_bare("scrape_native_histograms", histograms.native);
     map.put_bare("always_scrape_classic_histograms", histograms.always_classic);
     map.put_bare("convert_classic_histograms_to_nhcb", histograms.convert_classic);
-    global::refuse_file(reader, &mut fields, base, "scrape_failure_log_file");
+    let own_log_file = resolve(base, &fields.string(reader, "scrape_failure_log_file"));
+    let log_file = if own_log_file.is_empty() { &global.scrape_failure_log_file } else { &own_log_file };
+    map.put_nonempty("scrape_failure_log_file", log_file);
     let metrics_path = fields.string_or(reader, "metrics_path", "/metrics");
     let scheme = fields.string_or(reader, "scheme", "http");
     let enable_compression = fields.bool_or(reader, "enable_compression", true);
@@ -131,6 +134,7 @@ fn read(reader: &mut Reader<'_>, node: &Node, global: &Global, base: &Path) -> (
         scrape_timeout,
         scrape_protocols,
         fallback_scrape_protocol,
+        scrape_failure_log_file: Some(PathBuf::from(log_file)).filter(|path| !path.as_os_str().is_empty()),
         metrics_path,
         scheme,
         enable_compression,

@@ -201,6 +201,8 @@ pub struct ScrapeConfig {
     pub scrape_protocols: Vec<ScrapeProtocol>,
     /// Format assumed when the target names none.
     pub fallback_scrape_protocol: Option<ScrapeProtocol>,
+    /// Where failed scrapes are noted, if anywhere.
+    pub scrape_failure_log_file: Option<PathBuf>,
     /// Request path.
     pub metrics_path: String,
     /// `http` or `https`.
@@ -354,6 +356,63 @@ pub enum Auth {
         /// What follows the scheme.
         credentials: Option<SecretSource>,
     },
+    /// `oauth2`
+    OAuth2(Box<OAuth2Config>),
+}
+
+/// `oauth2`: a token is asked for at another server and sent as credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OAuth2Config {
+    /// Who asks.
+    pub client_id: String,
+    /// How it proves who it is.
+    pub grant: OAuth2Grant,
+    /// What the token is for.
+    pub scopes: Vec<String>,
+    /// Where tokens are given out.
+    pub token_url: String,
+    /// Further parameters of the request for a token.
+    pub endpoint_params: BTreeMap<String, String>,
+    /// TLS towards the token's server.
+    pub tls: TlsConfig,
+    /// Proxy towards the token's server.
+    pub proxy: ProxyConfig,
+}
+
+/// `oauth2.grant_type` with what it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OAuth2Grant {
+    /// With a shared secret (RFC 6749, section 4.4).
+    ClientCredentials {
+        /// The secret. Without one every request fails, as in Prometheus.
+        secret: Option<SecretSource>,
+    },
+    /// With a signed assertion (RFC 7523, section 2.1).
+    JwtBearer {
+        /// The private RSA key, PEM. Without one every request fails, as in Prometheus.
+        key: Option<SecretSource>,
+        /// Header `kid`; empty: none.
+        key_id: String,
+        /// How the assertion is signed.
+        algorithm: SignatureAlgorithm,
+        /// Claim `iss`.
+        issuer: String,
+        /// Claim `aud`.
+        audience: String,
+        /// Further claims; they replace those of the same name.
+        claims: BTreeMap<String, serde_json::Value>,
+    },
+}
+
+/// `oauth2.signature_algorithm`: PKCS #1 v1.5 with SHA-2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureAlgorithm {
+    /// With SHA-256.
+    Rs256,
+    /// With SHA-384.
+    Rs384,
+    /// With SHA-512.
+    Rs512,
 }
 
 /// `tls_config`
@@ -375,7 +434,7 @@ pub struct TlsConfig {
     pub max_version: Option<TlsVersion>,
 }
 
-/// TLS versions that can be used. Older ones are refused by name.
+/// TLS versions that can be used. An older one is refused by name as the highest, and means 1.2 as the lowest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// TLS 1.2
@@ -391,7 +450,10 @@ pub enum ProxyConfig {
     #[default]
     None,
     /// From `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`.
-    Environment,
+    Environment {
+        /// Headers of CONNECT requests: name, then values.
+        connect_headers: Vec<(String, Vec<Secret>)>,
+    },
     /// This one.
     Url {
         /// The proxy.
@@ -416,6 +478,7 @@ impl ScrapeConfig {
             scrape_timeout: Duration(10_000),
             scrape_protocols: ScrapeProtocol::DEFAULT.to_vec(),
             fallback_scrape_protocol: None,
+            scrape_failure_log_file: None,
             metrics_path: "/metrics".to_owned(),
             scheme: "http".to_owned(),
             enable_compression: true,

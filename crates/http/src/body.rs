@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 
 use flate2::write::MultiGzDecoder;
+use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder};
+use zstd::stream::zio::Writer as ZstdWriter;
 
 use crate::HttpError;
 
@@ -15,10 +17,35 @@ pub const RATIO_FREE_BYTES: usize = 16 << 20;
 /// Beyond that a body may be so many times as large as what was received. Expositions come to 10 to 50.
 pub const RATIO_MAX: usize = 200;
 
+/// The window of a zstd frame as a power of two: 8 MiB, the most that RFC 9659 allows in HTTP. It bounds the decoder's memory.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// How a body is packed, by its `Content-Encoding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ContentEncoding {
+    /// Not at all, or in a way that nobody asked for; then it is read as it is.
+    Identity,
+    Gzip,
+    /// Never asked for, but some proxies pack whatever passes.
+    Zstd,
+}
+
+impl ContentEncoding {
+    /// Of a header's value.
+    pub(crate) fn of(value: &str) -> ContentEncoding {
+        match value {
+            "gzip" => ContentEncoding::Gzip,
+            "zstd" => ContentEncoding::Zstd,
+            _ => ContentEncoding::Identity,
+        }
+    }
+}
+
 /// Takes a body piece by piece as it is received.
 pub(crate) enum BodyReader<'b> {
     Plain(Sink<'b>),
     Gzip(Box<MultiGzDecoder<Sink<'b>>>),
+    Zstd(Box<ZstdWriter<Sink<'b>, ZstdDecoder<'static>>>),
 }
 
 /// Where the decompressed bytes go.
@@ -34,16 +61,30 @@ pub(crate) struct Sink<'b> {
 
 impl<'b> BodyReader<'b> {
     /// A reader that replaces the contents of `out`.
-    pub(crate) fn new(gzip: bool, size_limit: u64, out: &'b mut Vec<u8>) -> BodyReader<'b> {
+    pub(crate) fn new(
+        encoding: ContentEncoding,
+        size_limit: u64,
+        out: &'b mut Vec<u8>,
+    ) -> Result<BodyReader<'b>, HttpError> {
         out.clear();
         let sink = Sink { out, size_limit, wire_bytes: 0, hit: None };
-        if gzip { BodyReader::Gzip(Box::new(MultiGzDecoder::new(sink))) } else { BodyReader::Plain(sink) }
+        Ok(match encoding {
+            ContentEncoding::Identity => BodyReader::Plain(sink),
+            ContentEncoding::Gzip => BodyReader::Gzip(Box::new(MultiGzDecoder::new(sink))),
+            ContentEncoding::Zstd => {
+                let failed = |error: io::Error| HttpError::Body(format!("zstd: {error}"));
+                let mut decoder = ZstdDecoder::new().map_err(failed)?;
+                decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX)).map_err(failed)?;
+                BodyReader::Zstd(Box::new(ZstdWriter::new(sink, decoder)))
+            }
+        })
     }
 
     fn sink(&mut self) -> &mut Sink<'b> {
         match self {
             BodyReader::Plain(sink) => sink,
             BodyReader::Gzip(decoder) => decoder.get_mut(),
+            BodyReader::Zstd(decoder) => decoder.writer_mut(),
         }
     }
 
@@ -53,6 +94,7 @@ impl<'b> BodyReader<'b> {
         let result = match self {
             BodyReader::Plain(sink) => sink.write_all(piece),
             BodyReader::Gzip(decoder) => decoder.write_all(piece),
+            BodyReader::Zstd(decoder) => decoder.write_all(piece),
         };
         self.checked(result)
     }
@@ -60,21 +102,25 @@ impl<'b> BodyReader<'b> {
     /// The end. Returns how many bytes were received.
     pub(crate) fn finish(mut self) -> Result<usize, HttpError> {
         let wire_bytes = self.sink().wire_bytes;
-        if let BodyReader::Gzip(decoder) = &mut self {
-            let result = if wire_bytes == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { decoder.try_finish() };
-            self.checked(result)?;
-        }
+        let result = match &mut self {
+            BodyReader::Plain(_) => Ok(()),
+            _ if wire_bytes == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            BodyReader::Gzip(decoder) => decoder.try_finish(),
+            BodyReader::Zstd(decoder) => decoder.finish(),
+        };
+        self.checked(result)?;
         Ok(wire_bytes)
     }
 
     fn checked(&mut self, result: io::Result<()>) -> Result<(), HttpError> {
+        let encoding = if matches!(self, BodyReader::Zstd(_)) { "zstd" } else { "gzip" };
         match (result, self.sink().hit.take()) {
             (Ok(()), _) => Ok(()),
             (Err(_), Some(hit)) => Err(hit),
             (Err(error), None) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(HttpError::Body("unexpected EOF".to_owned()))
             }
-            (Err(error), None) => Err(HttpError::Body(format!("gzip: {error}"))),
+            (Err(error), None) => Err(HttpError::Body(format!("{encoding}: {error}"))),
         }
     }
 }
@@ -116,9 +162,15 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn read(pieces: &[&[u8]], is_gzip: bool, limit: u64) -> Result<Vec<u8>, String> {
+    use ContentEncoding::{Gzip, Identity, Zstd};
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        zstd::stream::encode_all(bytes, 3).unwrap()
+    }
+
+    fn read(pieces: &[&[u8]], encoding: ContentEncoding, limit: u64) -> Result<Vec<u8>, String> {
         let mut out = b"old".to_vec();
-        let mut reader = BodyReader::new(is_gzip, limit, &mut out);
+        let mut reader = BodyReader::new(encoding, limit, &mut out).map_err(|e| e.to_string())?;
         for piece in pieces {
             reader.push(piece).map_err(|e| e.to_string())?;
         }
@@ -129,40 +181,55 @@ mod tests {
     #[test]
     fn pieces_are_put_together() {
         let text = b"metric 1\n".repeat(1000);
-        let packed = gzip(&text);
-        assert_eq!(read(&[&text[..10], &text[10..]], false, 0).unwrap(), text);
-        assert_eq!(read(&packed.chunks(7).collect::<Vec<_>>(), true, 0).unwrap(), text);
-        let two = [packed.clone(), packed].concat();
-        assert_eq!(read(&[&two], true, 0).unwrap().len(), 2 * text.len());
-        assert_eq!(read(&[], false, 0).unwrap(), b"");
+        assert_eq!(read(&[&text[..10], &text[10..]], Identity, 0).unwrap(), text);
+        for (encoding, packed) in [(Gzip, gzip(&text)), (Zstd, zstd(&text))] {
+            assert_eq!(read(&packed.chunks(7).collect::<Vec<_>>(), encoding, 0).unwrap(), text);
+            let two = [packed.clone(), packed].concat();
+            assert_eq!(read(&[&two], encoding, 0).unwrap().len(), 2 * text.len(), "{encoding:?}");
+        }
+        assert_eq!(read(&[], Identity, 0).unwrap(), b"");
     }
 
     #[test]
     fn broken_bodies_are_refused() {
-        let packed = gzip(b"metric 1\n");
-        for len in 1..packed.len() {
-            assert!(read(&[&packed[..len]], true, 0).is_err(), "{len} of {} bytes", packed.len());
+        for (encoding, packed) in [(Gzip, gzip(b"metric 1\n")), (Zstd, zstd(b"metric 1\n"))] {
+            for len in 1..packed.len() {
+                assert!(read(&[&packed[..len]], encoding, 0).is_err(), "{len} of {} bytes", packed.len());
+            }
+            assert_eq!(read(&[], encoding, 0).unwrap_err(), "unexpected EOF");
+            let error = read(&[b"metric 1\n and more of it"], encoding, 0).unwrap_err();
+            assert!(error.starts_with(if encoding == Gzip { "gzip: " } else { "zstd: " }), "{error}");
         }
-        assert_eq!(read(&[], true, 0).unwrap_err(), "unexpected EOF");
-        assert!(read(&[b"metric 1\n and more of it"], true, 0).unwrap_err().starts_with("gzip: "));
     }
 
     #[test]
     fn body_of_exactly_the_limit_is_too_large() {
-        for is_gzip in [false, true] {
-            let body = if is_gzip { gzip(b"0123456789") } else { b"0123456789".to_vec() };
-            assert_eq!(read(&[&body], is_gzip, 10).unwrap_err(), "body size limit exceeded");
-            assert_eq!(read(&[&body], is_gzip, 11).unwrap(), b"0123456789");
+        let text = b"0123456789";
+        for (encoding, body) in [(Identity, text.to_vec()), (Gzip, gzip(text)), (Zstd, zstd(text))] {
+            assert_eq!(read(&[&body], encoding, 10).unwrap_err(), "body size limit exceeded");
+            assert_eq!(read(&[&body], encoding, 11).unwrap(), text);
         }
     }
 
     #[test]
     fn bombs_are_refused_long_before_they_are_unpacked() {
-        let packed = gzip(&vec![0; 4 * RATIO_FREE_BYTES]);
-        let mut out = Vec::new();
-        let mut reader = BodyReader::new(true, 0, &mut out);
-        assert!(matches!(reader.push(&packed), Err(HttpError::Bomb(_))));
-        drop(reader);
-        assert!(out.len() <= RATIO_FREE_BYTES + (1 << 20), "{}", out.len());
+        let zeros = vec![0; 4 * RATIO_FREE_BYTES];
+        for (encoding, packed) in [(Gzip, gzip(&zeros)), (Zstd, zstd(&zeros))] {
+            let mut out = Vec::new();
+            let mut reader = BodyReader::new(encoding, 0, &mut out).unwrap();
+            assert!(matches!(reader.push(&packed), Err(HttpError::Bomb(_))), "{encoding:?}");
+            drop(reader);
+            assert!(out.len() <= RATIO_FREE_BYTES + (1 << 20), "{}", out.len());
+        }
+    }
+
+    #[test]
+    fn zstd_frames_with_a_huge_window_are_refused() {
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(27).unwrap();
+        encoder.write_all(b"metric 1\n").unwrap();
+        let packed = encoder.finish().unwrap();
+        let error = read(&[&packed], Zstd, 0).unwrap_err();
+        assert!(error.starts_with("zstd: "), "{error}");
     }
 }

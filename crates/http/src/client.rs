@@ -4,24 +4,33 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fk_config::{HttpClientConfig, ProxyConfig};
+use fk_config::{Auth, HttpClientConfig, ProxyConfig};
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    LOCATION, USER_AGENT,
 };
-use reqwest::{Method, NoProxy, Proxy, Response, StatusCode, redirect};
+use reqwest::{Method, Response, StatusCode, redirect};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::body::BodyReader;
+use crate::body::{BodyReader, ContentEncoding};
 use crate::error::reason;
+use crate::oauth2::TokenSource;
 use crate::tls::{self, Material};
-use crate::{HttpError, credentials, direct};
+use crate::{HttpError, credentials, direct, host_and_port, proxy, status_text};
 
 /// How many redirects are followed, as in Go.
 const REDIRECTS_MAX: usize = 10;
 
 /// How long a connection is kept without a request: longer than most scrape intervals.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// After so long without a frame an HTTP/2 connection is asked whether it is alive, and given so long to answer.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(60);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The largest header of an HTTP/2 response, bytes.
+const HTTP2_HEADER_BYTES_MAX: u32 = 256 << 10;
 
 /// A fetch of a target.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +67,7 @@ pub struct Client {
     unix_socket: Option<Arc<str>>,
     state: Arc<Mutex<State>>,
     idle: Arc<direct::Idle>,
+    tokens: Option<Arc<TokenSource>>,
 }
 
 struct State {
@@ -86,7 +96,11 @@ impl Client {
         let material = Material::read(&config.tls).map_err(HttpError::Config)?;
         let inner = inner(config, &material, unix_socket.as_deref()).map_err(HttpError::Config)?;
         let state = Arc::new(Mutex::new(State { inner, material }));
-        Ok(Client { config: Arc::new(config.clone()), unix_socket, state, idle: Arc::default() })
+        let tokens = match &config.auth {
+            Auth::OAuth2(section) => Some(Arc::new(TokenSource::new(section).map_err(HttpError::Config)?)),
+            _ => None,
+        };
+        Ok(Client { config: Arc::new(config.clone()), unix_socket, state, idle: Arc::default(), tokens })
     }
 
     /// The section the client was made from.
@@ -122,8 +136,8 @@ impl Client {
             value.map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
         };
         let content_type = header(&response, CONTENT_TYPE);
-        let is_gzip = header(&response, CONTENT_ENCODING) == "gzip";
-        let mut reader = BodyReader::new(is_gzip, request.body_size_limit, body);
+        let encoding = ContentEncoding::of(&header(&response, CONTENT_ENCODING));
+        let mut reader = BodyReader::new(encoding, request.body_size_limit, body)?;
         loop {
             let piece = tokio::time::timeout_at(deadline, response.chunk()).await;
             let piece = piece.map_err(|_elapsed| HttpError::BodyTimeout)?;
@@ -152,7 +166,7 @@ impl Client {
         body: &mut Vec<u8>,
     ) -> Result<Direct, HttpError> {
         let failed = |reason| HttpError::Request { method: "Get", url: request.url.to_owned(), reason };
-        let own = credentials::headers(&self.config).map_err(failed)?;
+        let own = self.own_headers(headers, deadline).await.map_err(failed)?;
         let where_to = (request.url, place);
         let answer =
             direct::get(&self.idle, where_to, &[headers, &own], deadline, request.body_size_limit, body).await?;
@@ -169,9 +183,10 @@ impl Client {
         }
         let (mut wire_bytes, mut body_at) = (answer.body.len(), answer.body.start);
         body.truncate(answer.body.end);
-        if answer.encoding == "gzip" {
+        let encoding = ContentEncoding::of(&answer.encoding);
+        if encoding != ContentEncoding::Identity {
             let packed = body.split_off(body_at);
-            let mut reader = BodyReader::new(true, request.body_size_limit, body);
+            let mut reader = BodyReader::new(encoding, request.body_size_limit, body)?;
             reader.push(&packed)?;
             (wire_bytes, body_at) = (reader.finish()?, 0);
         }
@@ -210,7 +225,7 @@ impl Client {
         let hop = Hop::first(parse(Method::POST, url)?);
         let mut response = self.send(Method::POST, hop, headers, Some(form.into()), deadline).await?;
         let mut body = Vec::new();
-        let mut reader = BodyReader::new(false, 0, &mut body);
+        let mut reader = BodyReader::new(ContentEncoding::Identity, 0, &mut body)?;
         loop {
             let piece = tokio::time::timeout_at(deadline, response.chunk()).await;
             let piece = piece.map_err(|_elapsed| HttpError::BodyTimeout)?;
@@ -221,6 +236,16 @@ impl Client {
         }
         reader.finish()?;
         Ok(body)
+    }
+
+    /// The headers that the section adds to the request with these headers: files are read and tokens asked for now.
+    async fn own_headers(&self, headers: &HeaderMap, deadline: Instant) -> Result<HeaderMap, String> {
+        let mut own = credentials::headers(&self.config)?;
+        if let Some(tokens) = &self.tokens {
+            let agent = headers.get(USER_AGENT).cloned().unwrap_or(HeaderValue::from_static(""));
+            own.insert(AUTHORIZATION, tokens.header(&agent, deadline).await?);
+        }
+        Ok(own)
     }
 
     /// Sends a request and follows redirects up to the header of the last response.
@@ -235,7 +260,10 @@ impl Client {
         let verb = verb(&method);
         let failed = |url: &str, reason: String| HttpError::Request { method: verb, url: url.to_owned(), reason };
         let Hop { mut at, mut trusted, followed } = hop;
-        let own = credentials::headers(&self.config).map_err(|reason| failed(at.as_str(), reason))?;
+        let own = match trusted {
+            true => self.own_headers(&headers, deadline).await.map_err(|reason| failed(at.as_str(), reason))?,
+            false => HeaderMap::new(),
+        };
         let client = self.current().map_err(|reason| failed(at.as_str(), reason))?;
         for _ in followed..=REDIRECTS_MAX {
             let shown = without_password(&at);
@@ -299,26 +327,21 @@ impl Client {
 
 fn inner(config: &HttpClientConfig, material: &Material, unix_socket: Option<&str>) -> Result<reqwest::Client, String> {
     let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::client_config(&config.tls, material)?)
-        .http1_only()
+        .tls_backend_preconfigured(tls::client_config(&config.tls, material, config.enable_http2)?)
         .redirect(redirect::Policy::none())
+        .no_proxy()
         .pool_idle_timeout(IDLE_TIMEOUT);
-    match &config.proxy {
-        ProxyConfig::None => builder = builder.no_proxy(),
-        // The default of the builder.
-        ProxyConfig::Environment => {}
-        ProxyConfig::Url { url, no_proxy, connect_headers } => {
-            let mut headers = HeaderMap::new();
-            for (name, values) in connect_headers {
-                let name: HeaderName = name.parse().map_err(|_| format!("invalid proxy header name {name:?}"))?;
-                for value in values {
-                    let value = HeaderValue::from_str(value.expose());
-                    headers.append(name.clone(), value.map_err(|_| format!("invalid value of proxy header {name}"))?);
-                }
-            }
-            let proxy = Proxy::all(url).map_err(|error| format!("invalid proxy_url: {error}"))?;
-            builder = builder.no_proxy().proxy(proxy.no_proxy(NoProxy::from_string(no_proxy)).headers(headers));
-        }
+    builder = if config.enable_http2 {
+        // Dead connections are noticed by a ping, as in Prometheus.
+        builder
+            .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
+            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
+            .http2_max_header_list_size(HTTP2_HEADER_BYTES_MAX)
+    } else {
+        builder.http1_only()
+    };
+    if let Some(proxy) = proxy::proxy(&config.proxy)? {
+        builder = builder.proxy(proxy);
     }
     if let Some(path) = unix_socket {
         builder = builder.unix_socket(std::path::Path::new(path));
@@ -385,10 +408,6 @@ fn is_same_server(at: &Url, next: &Url) -> bool {
     at.host() == next.host() && (same_port || upgraded)
 }
 
-fn host_and_port(url: &Url) -> String {
-    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
-}
-
 /// As Go shows it in errors.
 fn without_password(url: &Url) -> String {
     let mut shown = url.clone();
@@ -399,12 +418,5 @@ fn without_password(url: &Url) -> String {
     shown.into()
 }
 
-fn status_text(status: StatusCode) -> String {
-    match status.canonical_reason() {
-        Some(reason) => format!("{} {reason}", status.as_u16()),
-        None => status.as_u16().to_string(),
-    }
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

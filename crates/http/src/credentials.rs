@@ -22,6 +22,8 @@ pub(crate) fn headers(config: &HttpClientConfig) -> Result<HeaderMap, String> {
             let credentials = credentials.map_err(|e| format!("unable to read authorization credentials: {e}"))?;
             headers.insert(AUTHORIZATION, sensitive(&format!("{scheme} {credentials}"), "authorization")?);
         }
+        // Its token has to be asked for first: `crate::oauth2`.
+        Auth::OAuth2(_) => {}
     }
     for (name, values) in &config.headers {
         let header: HeaderName = name.parse().map_err(|_| format!("invalid header name {name:?}"))?;
@@ -46,7 +48,8 @@ fn sensitive(text: &str, what: &str) -> Result<Value, String> {
     Ok(value)
 }
 
-fn secret(source: &SecretSource) -> Result<String, String> {
+/// A secret as it is now.
+pub(crate) fn secret(source: &SecretSource) -> Result<String, String> {
     match source {
         SecretSource::Inline(secret) => Ok(secret.expose().to_owned()),
         SecretSource::File(path) => {
@@ -60,14 +63,26 @@ fn read_trimmed(path: &Path) -> std::io::Result<String> {
 }
 
 /// Base64 with padding (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    encode(bytes, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", true)
+}
+
+/// Base64 for URLs, without padding (RFC 4648, section 5).
+pub(crate) fn base64_url(bytes: &[u8]) -> String {
+    encode(bytes, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", false)
+}
+
+fn encode(bytes: &[u8], alphabet: &[u8; 64], padded: bool) -> String {
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
         let word = chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for place in 0..4 {
             let index = (word >> (18 - 6 * place) & 63) as usize;
-            out.push(if place <= chunk.len() { char::from(ALPHABET[index]) } else { '=' });
+            if place <= chunk.len() {
+                out.push(char::from(alphabet[index]));
+            } else if padded {
+                out.push('=');
+            }
         }
     }
     out
@@ -85,6 +100,7 @@ mod tests {
         {
             assert_eq!(base64(text.as_bytes()), expected);
         }
+        assert_eq!(base64_url("\u{ff}>?".as_bytes()), "w78-Pw");
     }
 
     #[test]

@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::BODY_BYTES_MAX;
 use crate::HttpError;
+use crate::body::ContentEncoding;
 use crate::error::dial_text;
 
 /// How long a connection is kept without a request: longer than most scrape intervals.
@@ -256,7 +257,7 @@ async fn exchange(
     };
     let mut body = Body { buffer, start: head.len, limit: BODY_BYTES_MAX, stream: &mut stream };
     if answer.status == 200 {
-        let packed = !matches!(answer.encoding.as_str(), "" | "identity");
+        let packed = ContentEncoding::of(&answer.encoding) != ContentEncoding::Identity;
         // Exactly the limit is too much already, as in Prometheus.
         let limited = size_limit > 0 && !packed && size_limit <= BODY_BYTES_MAX as u64;
         if limited {

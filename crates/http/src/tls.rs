@@ -42,8 +42,8 @@ pub(crate) fn has_files(config: &TlsConfig) -> bool {
     [&config.ca, &config.cert, &config.key].into_iter().any(|source| matches!(source, Some(SecretSource::File(_))))
 }
 
-/// The configuration for connections.
-pub(crate) fn client_config(config: &TlsConfig, material: &Material) -> Result<ClientConfig, String> {
+/// The configuration for connections. `http2`: whether that may be agreed on in the handshake (ALPN).
+pub(crate) fn client_config(config: &TlsConfig, material: &Material, http2: bool) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let lowest = config.min_version.unwrap_or(TlsVersion::Tls12);
     let highest = config.max_version.unwrap_or(TlsVersion::Tls13);
@@ -57,15 +57,19 @@ pub(crate) fn client_config(config: &TlsConfig, material: &Material) -> Result<C
         .map_err(|error| format!("tls_config: {error}"))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier(config, material, provider)?));
-    match (&material.cert, &material.key) {
+    let mut client = match (&material.cert, &material.key) {
         (Some(cert), Some(key)) => {
             let chain = certificates(cert).map_err(|error| format!("unable to use specified client cert: {error}"))?;
             let key = PrivateKeyDer::from_pem_slice(key)
                 .map_err(|error| format!("unable to use specified client key: {error}"))?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| format!("unable to use client cert: {error}"))
+            builder.with_client_auth_cert(chain, key).map_err(|error| format!("unable to use client cert: {error}"))?
         }
-        _ => Ok(builder.with_no_client_auth()),
+        _ => builder.with_no_client_auth(),
+    };
+    if http2 {
+        client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     }
+    Ok(client)
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -3,14 +3,14 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use fk_config::{Auth, HeaderValue as Configured, Secret, SecretSource, TlsConfig};
+use fk_config::{Auth, HeaderValue as Configured, ProxyConfig, Secret, SecretSource, TlsConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
 /// Answers one request per entry of `answers`, each on its own connection, and returns the requests' headers and bodies.
-async fn serve(listener: TcpListener, answers: Vec<Vec<u8>>) -> Vec<String> {
+pub(crate) async fn serve(listener: TcpListener, answers: Vec<Vec<u8>>) -> Vec<String> {
     let mut requests = Vec::new();
     for answer in answers {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -34,16 +34,16 @@ async fn read_request(stream: &mut TcpStream) -> String {
     }
 }
 
-fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
-fn run<T>(test: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
 }
 
-fn request(url: &str) -> ScrapeRequest<'_> {
+pub(crate) fn request(url: &str) -> ScrapeRequest<'_> {
     ScrapeRequest {
         url,
         accept: "text/plain",
@@ -78,7 +78,7 @@ fn scrape(
     })
 }
 
-fn header<'r>(request: &'r str, name: &str) -> Vec<&'r str> {
+pub(crate) fn header<'r>(request: &'r str, name: &str) -> Vec<&'r str> {
     let prefix = format!("{}: ", name.to_lowercase());
     request.lines().filter(|line| line.to_lowercase().starts_with(&prefix)).map(|line| &line[prefix.len()..]).collect()
 }
@@ -251,6 +251,7 @@ fn proxies_are_asked_unless_the_host_is_exempt() {
         let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy_url = format!("http://{}", proxy.local_addr().unwrap());
         let server = tokio::spawn(serve(proxy, vec![answer("200 OK", "", b"a 1\n")]));
+        // Whoever lists hosts exempts this machine with them.
         let config = |no_proxy: &str| HttpClientConfig {
             proxy: ProxyConfig::Url {
                 url: proxy_url.clone(),
@@ -422,4 +423,67 @@ fn changed_certificate_files_are_read_again() {
     std::fs::remove_file(&file).unwrap();
     let error = run(async { client.scrape(&request("https://a/"), &mut Vec::new()).await }).unwrap_err();
     assert!(error.to_string().contains("unable to load specified CA cert"), "{error}");
+}
+
+/// A TLS server that agrees to HTTP/2 and answers every request on one connection. Returns its port; the thread gives the
+/// protocol that was agreed on and how many requests came.
+fn http2_server() -> (u16, std::thread::JoinHandle<(String, usize)>) {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let read = |text: &str| text.as_bytes().to_vec();
+    let certificate = read(include_str!("../../testdata/server.pem"));
+    let key = read(include_str!("../../testdata/server.key"));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let chain = vec![CertificateDer::from_pem_slice(&certificate).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(&key).unwrap();
+    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    listener.set_nonblocking(true).unwrap();
+    let server = std::thread::spawn(move || {
+        run(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            let (tcp, _) = listener.accept().await.unwrap();
+            let mut stream = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(tcp).await.unwrap();
+            let agreed = String::from_utf8_lossy(stream.get_ref().1.alpn_protocol().unwrap_or_default()).into_owned();
+            if agreed != "h2" {
+                let mut request = [0; 4096];
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                stream.write_all(&answer("200 OK", "", b"a 1\n")).await.unwrap();
+                stream.shutdown().await.unwrap();
+                return (agreed, 1);
+            }
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let mut count = 0;
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                assert_eq!(request.headers()["accept"], "text/plain");
+                count += 1;
+                let mut body = respond.send_response(Default::default(), false).unwrap();
+                body.send_data(bytes::Bytes::from_static(b"a 1\n"), true).unwrap();
+            }
+            (agreed, count)
+        })
+    });
+    (port, server)
+}
+
+#[test]
+fn http2_is_spoken_where_a_tls_server_agrees_and_the_section_allows_it() {
+    for (enable_http2, wanted) in [(true, ("h2".to_owned(), 2)), (false, (String::new(), 1))] {
+        let (port, server) = http2_server();
+        let tls = TlsConfig { insecure_skip_verify: true, ..TlsConfig::default() };
+        let client = Client::new(&HttpClientConfig { tls, enable_http2, ..HttpClientConfig::default() }).unwrap();
+        let url = format!("https://127.0.0.1:{port}/metrics");
+        run(async {
+            for _ in 0..wanted.1 {
+                let mut body = Vec::new();
+                client.scrape(&request(&url), &mut body).await.unwrap();
+                assert_eq!(body, b"a 1\n");
+            }
+        });
+        drop(client);
+        assert_eq!(server.join().unwrap(), wanted);
+    }
 }
