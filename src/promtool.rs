@@ -1,9 +1,10 @@
 //! The program as `promtool`: called by that name, or as `firekeeper promtool ...`. Flags, exit codes and connections; what the
 //! commands do is in `fk_promtool`.
 //!
-//! Of the commands of Prometheus' promtool those of `tsdb` are built. Any other is refused by name. `test promql` is ours.
+//! Of the commands of Prometheus' promtool those of `tsdb`, `check metrics` and `check service-discovery` are built. Any other
+//! is refused by name. `test promql` is ours.
 
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fk_http::Client;
 use fk_promtool::rules::{MatrixSeries, RangeQuery, parse_matrix};
-use fk_promtool::{ToolError, analyze, bench, dump, list, openmetrics, rules, scripts};
+use fk_promtool::{ToolError, analyze, bench, check_sd, dump, lint, list, openmetrics, rules, scripts};
 use fk_storage::TimeRange;
 use fk_vfs::{OsVfs, Vfs};
 use url::Url;
@@ -20,7 +21,16 @@ use url::Url;
 use crate::cli::{self, PROMETHEUS_VERSION};
 
 /// Commands of Prometheus' promtool that are not built.
-const NOT_BUILT: &[&str] = &["check", "query", "debug", "push", "promql"];
+const NOT_BUILT: &[&str] = &["query", "debug", "push", "promql"];
+
+/// Commands of its `check` that are not built.
+const CHECKS_NOT_BUILT: &[&str] = &["config", "web-config", "healthy", "ready", "rules"];
+
+/// Exit code if there is nothing but lint problems.
+const LINT_EXIT_CODE: i32 = 3;
+
+/// The largest exposition that is checked, bytes.
+const EXPOSITION_BYTES_MAX: u64 = 1 << 30;
 
 /// How long one query may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(600);
@@ -46,12 +56,47 @@ enum Command {
         #[command(subcommand)]
         command: Tsdb,
     },
+    /// Check the resources for validity.
+    #[command(subcommand_required = true)]
+    Check {
+        #[command(subcommand)]
+        command: Check,
+    },
     /// Unit testing.
     #[command(subcommand_required = true)]
     Test {
         #[command(subcommand)]
         command: Test,
     },
+}
+
+#[derive(Subcommand)]
+enum Check {
+    /// Pass Prometheus metrics over stdin to lint them for consistency and correctness, and optionally perform cardinality analysis.
+    Metrics {
+        /// Print extended information related to the cardinality of the metrics.
+        #[arg(long)]
+        extended: bool,
+        /// Linting checks to apply for metrics. Available options are: all, none. Use --lint=none to disable metrics linting.
+        #[arg(long, value_enum, default_value_t = Lint::All)]
+        lint: Lint,
+    },
+    /// Perform service discovery for the given job name and report the results, including relabeling.
+    ServiceDiscovery {
+        /// Accepted for compatibility: what is built is read at once, and nothing is waited for.
+        #[arg(long, value_parser = go_duration_ms, default_value = "30s")]
+        timeout: i64,
+        /// The prometheus config file.
+        config: PathBuf,
+        /// The job to run service discovery for.
+        job: String,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Lint {
+    All,
+    None,
 }
 
 #[derive(Subcommand)]
@@ -238,8 +283,9 @@ pub fn arguments(args: &[String]) -> Option<&[String]> {
 pub fn run(args: &[String]) -> i32 {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let refused = match &words[..] {
-        ["test", "rules", ..] => Some("test rules"),
-        [name, ..] => NOT_BUILT.iter().copied().find(|refused| refused == name),
+        ["test", "rules", ..] => Some("test rules".to_owned()),
+        ["check", name, ..] if CHECKS_NOT_BUILT.contains(name) => Some(format!("check {name}")),
+        [name, ..] => NOT_BUILT.iter().find(|refused| *refused == name).map(|name| (*name).to_owned()),
         [] => None,
     };
     if let Some(name) = refused {
@@ -268,17 +314,35 @@ pub fn run(args: &[String]) -> i32 {
     };
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let result = match command {
-        Command::Tsdb { command } => tsdb(command, &mut out).map(|()| true),
-        Command::Test { command: Test::Promql { files } } => scripts::test(&files, &mut out),
+        Command::Tsdb { command } => tsdb(command, &mut out).map(|()| 0),
+        Command::Check { command } => check(command, &mut out),
+        Command::Test { command: Test::Promql { files } } => {
+            scripts::test(&files, &mut out).map(|passed| i32::from(!passed))
+        }
     };
-    match result.and_then(|ok| Ok((ok, out.flush()?))) {
-        Ok((ok, ())) => i32::from(!ok),
+    match result.and_then(|code| Ok((code, out.flush()?))) {
+        Ok((code, ())) => code,
         // Who reads has seen enough.
         Err(ToolError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
             let _ = out.flush();
             eprintln!("{error}");
             1
+        }
+    }
+}
+
+fn check(command: Check, out: &mut dyn Write) -> fk_promtool::Result<i32> {
+    match command {
+        Check::Metrics { extended, lint } => {
+            let mut text = Vec::new();
+            std::io::stdin().lock().take(EXPOSITION_BYTES_MAX).read_to_end(&mut text)?;
+            let options = lint::Options { lint: lint == Lint::All, extended };
+            let problems = lint::check(&text, options, out, &mut std::io::stderr().lock())?;
+            Ok(if problems { LINT_EXIT_CODE } else { 0 })
+        }
+        Check::ServiceDiscovery { timeout: _, config, job } => {
+            check_sd::check(&config, &job, out, &mut std::io::stderr().lock()).map(|()| 0)
         }
     }
 }
@@ -417,6 +481,9 @@ mod tests {
             "tsdb create-blocks-from -r -q --max-block-duration=24h openmetrics --label=a=b --label=c=d in out",
             "tsdb create-blocks-from openmetrics in -q",
             "test promql a.test b.test",
+            "check metrics --extended --lint=none",
+            "check metrics --lint all",
+            "check service-discovery --timeout=5s prometheus.yml node",
             "tsdb create-blocks-from rules --url=http://x:1 --start=0 --end=2020-01-01T00:00:00Z --output-dir=o --eval-interval=30s r.yml",
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("promtool").chain(args.split(' ')));
@@ -427,6 +494,9 @@ mod tests {
             (&["tsdb", "bench"], 1),
             (&["nonsense"], 1),
             (&["check", "config", "x"], 1),
+            (&["check", "metrics", "--lint=some"], 1),
+            (&["check", "service-discovery", "/nonexistent", "x"], 1),
+            (&["check"], 1),
             (&["test", "rules", "x"], 1),
             (&["test", "promql"], 1),
             (&["test", "promql", "/nonexistent"], 1),

@@ -72,6 +72,27 @@ pub fn table(rows: &[Vec<String>], out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes rows in columns that line up, blanks behind the last column too, as Go's `tabwriter` does with terminated cells.
+pub fn padded_table<const COLUMNS: usize>(
+    rows: &[[String; COLUMNS]],
+    gap: usize,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut widths = [0; COLUMNS];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count() + gap);
+        }
+    }
+    for row in rows {
+        for (width, cell) in widths.iter().zip(row) {
+            write!(out, "{cell:width$}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,13 +1,14 @@
-//! What promtool's commands do: list, dump, analyse, import and measure data directories, and run PromQL test scripts.
+//! What promtool's commands do: list, dump, analyse, import and measure data directories, check expositions and service
+//! discovery, and run PromQL test scripts.
 //!
 //! Each command is a function of its options that writes its output, byte for byte that of Prometheus' `promtool`, to
 //! anything that can be written to. Flags, exit codes and connections are the program's. Directories are opened for
 //! reading only, and beside whoever works on them; blocks are written where the caller says.
 //!
 //! Start with the command that interests you: [`list`], [`dump`], [`analyze`], [`openmetrics`], [`rules`], [`bench`],
-//! [`scripts`].
-//! What they share is in [`gofmt`] (numbers and tables as Go prints them), [`builder`] (samples to blocks) and
-//! [`progress`].
+//! [`lint`], [`check_sd`], [`scripts`].
+//! What they share is in [`gofmt`] (numbers and tables as Go prints them), [`builder`] (samples to blocks), [`families`]
+//! (the text format as the library's tools read it) and [`progress`].
 
 use std::io;
 use std::path::PathBuf;
@@ -18,9 +19,12 @@ use fk_tsdb::DbError;
 pub mod analyze;
 pub mod bench;
 pub mod builder;
+pub mod check_sd;
 pub mod dump;
+pub mod families;
 pub mod gofmt;
 mod histogram;
+pub mod lint;
 pub mod list;
 pub mod openmetrics;
 pub mod progress;

@@ -22,4 +22,4 @@ pub use metadata::{MetadataHandle, MetadataMap, MetricMetadata};
 pub use scrape_loop::{
     Fetched, ScrapeCounts, ScrapeError, ScrapeLoop, ScrapeOutcome, Scratch, accept_header, cache_survives,
 };
-pub use target::{DroppedTarget, Target, TargetError, TargetSet};
+pub use target::{DroppedTarget, Target, TargetError, TargetErrorReason, TargetSet, explain};

@@ -141,8 +141,8 @@ impl TargetSet {
         let mut seen = HashSet::new();
         for group in groups {
             for (index, own) in group.targets.iter().enumerate() {
-                let discovered = discovered_labels(job, group, own);
-                match Target::new(job, discovered.clone()) {
+                let (discovered, outcome) = explain(job, group, own);
+                match outcome {
                     Ok(Some(target)) => {
                         if seen.insert(target.identity) {
                             set.active.push(Arc::new(target));
@@ -165,6 +165,16 @@ impl TargetSet {
         }
         set
     }
+}
+
+/// What becomes of one target of a group: its labels before relabelling, and the target, `None` if relabelling drops it.
+pub fn explain(
+    job: &ScrapeConfig,
+    group: &TargetGroup,
+    own: &Labels,
+) -> (Labels, Result<Option<Target>, TargetErrorReason>) {
+    let discovered = discovered_labels(job, group, own);
+    (discovered.clone(), Target::new(job, discovered))
 }
 
 /// Labels before relabelling: the target's own, then the group's, then the job's defaults, each only where there is none.
