@@ -50,12 +50,12 @@ pub(crate) struct Toc {
 }
 
 impl Toc {
-    fn read(file: &[u8]) -> Result<Toc, Fault> {
-        let at = file.len() - TOC_BYTES - CRC_BYTES;
-        let mut cursor = Cursor::new(&file[at..], at as u64);
+    /// From the last bytes of a file, which begin at `at`.
+    pub fn read(bytes: &[u8], at: u64) -> Result<Toc, Fault> {
+        let mut cursor = Cursor::new(bytes, at);
         let body = cursor.take(TOC_BYTES)?;
-        check_crc(body, cursor.u32()?, at as u64)?;
-        let mut cursor = Cursor::new(body, at as u64);
+        check_crc(body, cursor.u32()?, at)?;
+        let mut cursor = Cursor::new(body, at);
         Ok(Toc {
             symbols: cursor.u64()?,
             series: cursor.u64()?,
@@ -76,6 +76,21 @@ impl Toc {
         out.extend_from_slice(&crc.to_be_bytes());
         out
     }
+}
+
+/// The version of an index, from its first bytes.
+pub(crate) fn check_header(file: &[u8]) -> Result<u8, Fault> {
+    let mut cursor = Cursor::new(file, 0);
+    let magic = cursor.u32()?;
+    if magic != MAGIC {
+        return Err(Fault::new(0, format!("invalid magic number {magic:x}")));
+    }
+    let version = cursor.byte()?;
+    if !matches!(version, 1 | 2) {
+        // Text as in Prometheus:
+        return Err(Fault::new(4, format!("unknown index file version {version}")));
+    }
+    Ok(version)
 }
 
 /// A chunk as the index knows it.
@@ -129,17 +144,9 @@ impl Index {
         if file.len() < HEADER_BYTES + TOC_BYTES + CRC_BYTES {
             return Err(Fault::new(0, format!("file of {} bytes is too short", file.len())));
         }
-        let mut cursor = Cursor::new(file, 0);
-        let magic = cursor.u32()?;
-        if magic != MAGIC {
-            return Err(Fault::new(0, format!("invalid magic number {magic:x}")));
-        }
-        let version = cursor.byte()?;
-        if !matches!(version, 1 | 2) {
-            // Text as in Prometheus:
-            return Err(Fault::new(4, format!("unknown index file version {version}")));
-        }
-        let toc = Toc::read(file)?;
+        let version = check_header(file)?;
+        let toc_at = file.len() - TOC_BYTES - CRC_BYTES;
+        let toc = Toc::read(&file[toc_at..], toc_at as u64)?;
         let refs = if version == 1 { SymbolRefs::Offset } else { SymbolRefs::Number };
         let symbols = Symbols::open(file, toc.symbols, refs)?;
         let table = Table::open(file, toc.postings_table, version == 2)?;

@@ -10,7 +10,8 @@
 //!
 //! [`Block`] reads one, [`BlockWriter`] makes one, [`dir`] knows their names in a data directory. What passes between
 //! readers, the head, compaction and the writer is a [`SeriesStream`]: series in order of labels, each with its encoded
-//! chunks. [`BlockStream`] is a block as a stream, [`MergeStream`] several streams as one.
+//! chunks. [`BlockStream`] is a block as a stream, [`MergeStream`] several streams as one. [`Scrub`] looks whether a block is
+//! still what was written.
 //!
 //! Nothing here has a clock, a thread or a cache that grows. Files are mapped; every section's and every chunk's checksum
 //! is checked when it is used, and damage is an error of whoever asked for the damaged part.
@@ -25,6 +26,7 @@ mod index_writer;
 mod matching;
 mod merge;
 pub mod meta;
+mod scrub;
 pub mod segments;
 mod select;
 mod sequential;
@@ -38,6 +40,7 @@ pub use block_stream::BlockStream;
 pub use encode::Encoder;
 pub use merge::MergeStream;
 pub use meta::{BlockDesc, BlockMeta, BlockStats, Compaction};
+pub use scrub::Scrub;
 pub use stream::{ChunkPart, SeriesChunks, SeriesStream};
 pub use tombstones::Tombstones;
 pub use ulid::{NotAUlid, Ulid};

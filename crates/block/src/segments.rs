@@ -26,7 +26,7 @@ const MAGIC: u32 = 0x85BD_40DD;
 const VERSION: u8 = 1;
 
 /// Bytes in front of the first chunk.
-const HEADER_BYTES: usize = 8;
+pub(crate) const HEADER_BYTES: usize = 8;
 
 /// The segments of a block, mapped.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Segments {
     }
 }
 
-fn check_header(file: &[u8]) -> Result<(), Fault> {
+pub(crate) fn check_header(file: &[u8]) -> Result<(), Fault> {
     let mut cursor = Cursor::new(file, 0);
     let magic = cursor.u32()?;
     if magic != MAGIC {

@@ -5,6 +5,10 @@ use std::path::Path;
 use fk_storage::StorageError;
 use fk_vfs::{Vfs, VfsFile};
 
+/// Made durable in pieces of this size, so that the system never has more of it to write at once: who waits for a sync of
+/// another file, such as that of the log, may have to wait for all of this as well.
+const SYNC_BYTES: u64 = 16 << 20;
+
 /// Written in pieces of this size.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -15,11 +19,13 @@ pub(crate) struct Sequential {
     buffer: Vec<u8>,
     /// Bytes in front of the buffer.
     written: u64,
+    /// Bytes that are durable.
+    synced: u64,
 }
 
 impl Sequential {
     pub fn create(vfs: &dyn Vfs, path: &Path) -> Result<Sequential, StorageError> {
-        Ok(Sequential { file: vfs.create(path)?, buffer: Vec::with_capacity(BUFFER_BYTES), written: 0 })
+        Ok(Sequential { file: vfs.create(path)?, buffer: Vec::with_capacity(BUFFER_BYTES), written: 0, synced: 0 })
     }
 
     /// Bytes so far: where the next one goes.
@@ -53,6 +59,10 @@ impl Sequential {
         self.file.write_at(&self.buffer, self.written)?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        if self.written - self.synced >= SYNC_BYTES {
+            self.file.sync_data()?;
+            self.synced = self.written;
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 mod damage;
 mod real;
+mod scrub;
 
 use std::collections::BTreeMap;
 use std::path::Path;

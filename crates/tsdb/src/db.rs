@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
@@ -24,6 +24,7 @@ use fk_storage::{
 
 use crate::chunks_head::ChunkFiles;
 use crate::compact::SUPERSEDED_PAUSE_MS;
+use crate::compact::pace::Throttle;
 use crate::compact::uploads::Uploads;
 use crate::exemplars::Exemplars;
 use crate::head::{DeletedFromHead, DeletionLogs, Head, HeadOptions, HeadStats, HeadStatus, LogEntry, Spilled};
@@ -34,6 +35,7 @@ use crate::memory_snapshot;
 use crate::metrics::{DbMetrics, UpkeepMetrics};
 use crate::read::Reader;
 use crate::replay::{Filled, ReplayProgress, Replayed, fill};
+use crate::scrub::{ScrubMetrics, Scrubs};
 use crate::view::Views;
 use fk_block::Block;
 use fk_vfs::{self as vfs, Vfs, VfsError};
@@ -64,6 +66,9 @@ const RECORD_BUFFERS_MAX: usize = 16;
 
 /// A record buffer that has grown beyond this is not kept.
 const RECORD_BYTES_KEPT: usize = 4 << 20;
+
+/// Bytes per second of an image of the head, unless the storage is being closed.
+const IMAGE_BYTES_PER_S: u64 = 128 << 20;
 
 /// Syncs whose durations are remembered: those of about ten minutes, as the summaries of Prometheus do.
 const SYNC_DURATIONS_MAX: usize = 600;
@@ -110,6 +115,10 @@ pub struct Db {
     pub(crate) upkeep_metrics: UpkeepMetrics,
     pub(crate) quarantined: Mutex<Vec<Quarantined>>,
     pub(crate) space: Space,
+    pub(crate) scrubs: Mutex<Scrubs>,
+    pub(crate) scrub_metrics: ScrubMetrics,
+    /// Syncs under way: maintenance writes when there is none.
+    pub(crate) syncing: AtomicUsize,
     /// Whether senders of pushed samples get their answer after a sync only.
     durable_pushes: bool,
     wal_compression: &'static str,
@@ -155,7 +164,9 @@ impl Db {
             false => None,
         };
         let now = options.now.unwrap_or_else(Now::of_machine);
+        let space = Space::new(Arc::clone(&options.vfs), &options.path);
         blocks::remove_leftovers(vfs, &options.path).map_err(DbError::Blocks)?;
+        let scrubs = Scrubs::load(vfs, &options.path);
         let mut upkeep = new_upkeep(&options);
         let upkeep_metrics = UpkeepMetrics::default();
         let (views, quarantined) = open_blocks(&options, &mut upkeep, &upkeep_metrics, now)?;
@@ -199,7 +210,10 @@ impl Db {
             exemplars,
             wal,
             wbl,
-            space: Space::new(Arc::clone(&options.vfs), &options.path),
+            space,
+            scrubs: Mutex::new(scrubs),
+            scrub_metrics: ScrubMetrics::default(),
+            syncing: AtomicUsize::new(0),
             durable_pushes: options.durable_pushes,
             wal_compression: match options.wal.compression {
                 Compression::None => "none",
@@ -232,7 +246,9 @@ impl Db {
     pub fn sync(&self) -> Result<(), StorageError> {
         self.space.check();
         let start = Instant::now();
+        self.syncing.fetch_add(1, Ordering::Relaxed);
         let result = self.wal.sync().map_err(StorageError::from).and(self.wbl.sync());
+        self.syncing.fetch_sub(1, Ordering::Relaxed);
         let seconds = start.elapsed().as_secs_f64();
         let mut syncs = self.syncs.lock();
         syncs.count += 1;
@@ -268,8 +284,9 @@ impl Db {
     /// Writes an image of the head if one is due, so that the next start is quick; says whether one was written.
     /// `steady_ms` is the time of a clock that never jumps. To be called every second or so, and not while the head is
     /// being truncated.
-    pub fn maintain_image(&self, steady_ms: i64) -> Result<bool, StorageError> {
-        Ok(self.images.maintain(&self.image_source(), steady_ms)?)
+    pub fn maintain_image(&self, steady_ms: i64, control: &Control) -> Result<bool, StorageError> {
+        let mut throttle = Throttle::new(IMAGE_BYTES_PER_S, control).yielding_to(&self.syncing);
+        Ok(self.images.maintain(&self.image_source(), steady_ms, &mut |bytes| throttle.spent(bytes))?)
     }
 
     #[cfg(test)]
@@ -278,7 +295,7 @@ impl Db {
     }
 
     /// Writes an image of the head whether it is due or not.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn write_image(&self) -> Result<(), StorageError> {
         Ok(self.images.write(&self.image_source())?)
     }

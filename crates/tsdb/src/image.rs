@@ -26,6 +26,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use fk_block::Pace;
 use fk_model::Labels;
 use fk_storage::{Exemplar, StorageError};
 use fk_vfs::{self as vfs, Vfs, VfsError, VfsFile};
@@ -372,8 +373,8 @@ impl Images {
     }
 
     /// Writes an image if one is due; `steady_ms` is the time of a clock that never jumps. Says whether one was written.
-    /// Not at the same time as a truncation of the head.
-    pub fn maintain(&self, source: &Source<'_>, steady_ms: i64) -> Result<bool> {
+    /// Not at the same time as a truncation of the head. `pace` is told what was written, and may wait or end it.
+    pub fn maintain(&self, source: &Source<'_>, steady_ms: i64, pace: &mut Pace<'_>) -> Result<bool> {
         let mut state = self.state.lock();
         let logged = source.wal.stats().bytes;
         let (tail, idle) = (state.tail(logged), state.is_idle(logged, steady_ms));
@@ -387,7 +388,7 @@ impl Images {
         if !cut_off && !is_worth_it(tail, state.bytes, idle) {
             return Ok(false);
         }
-        self.write_locked(&mut state, source)?;
+        self.write_locked(&mut state, source, pace)?;
         Ok(true)
     }
 
@@ -398,17 +399,17 @@ impl Images {
         if state.tail(source.wal.stats().bytes) < CLOSE_TAIL_BYTES {
             return Ok(false);
         }
-        self.write_locked(&mut state, source)?;
+        self.write_locked(&mut state, source, &mut |_| Ok(()))?;
         Ok(true)
     }
 
     /// Writes an image now.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn write(&self, source: &Source<'_>) -> Result<()> {
-        self.write_locked(&mut self.state.lock(), source)
+        self.write_locked(&mut self.state.lock(), source, &mut |_| Ok(()))
     }
 
-    fn write_locked(&self, state: &mut State, source: &Source<'_>) -> Result<()> {
+    fn write_locked(&self, state: &mut State, source: &Source<'_>, pace: &mut Pace<'_>) -> Result<()> {
         let began = Instant::now();
         let logged = source.wal.stats().bytes;
         // Whatever comes of it, the next try comes after as much log again.
@@ -417,7 +418,7 @@ impl Images {
         vfs::create_dir_all(&*self.vfs, &dir)?;
         let number = data_files(&*self.vfs, &dir)?.last().map_or(1, |last| last.wrapping_add(1));
         let data = data_path(&dir, number);
-        match self.write_data(&data, state.bytes, source, number) {
+        match self.write_data(&data, state.bytes, source, number, pace) {
             Ok(manifest) => {
                 let bytes = manifest.parts.iter().map(|p| p.len).sum();
                 vfs::write_file_atomic(&*self.vfs, &dir.join(MANIFEST), &manifest.encode())?;
@@ -435,7 +436,14 @@ impl Images {
         }
     }
 
-    fn write_data(&self, path: &Path, bytes_expected: u64, source: &Source<'_>, number: u32) -> Result<Manifest> {
+    fn write_data(
+        &self,
+        path: &Path,
+        bytes_expected: u64,
+        source: &Source<'_>,
+        number: u32,
+        pace: &mut Pace<'_>,
+    ) -> Result<Manifest> {
         if self.vfs.free_bytes(vfs::parent(path))? < bytes_expected.saturating_add(FREE_BYTES_MIN) {
             return Err(ImageError::Unusable("there is too little free space for one"));
         }
@@ -444,7 +452,7 @@ impl Images {
         let saving = head.save_begin();
         exemplars.wait_for_appends();
         let file = self.vfs.create(path)?;
-        let mut out = Output { file: &*file, buffer: Vec::with_capacity(WRITE_BYTES), written: 0 };
+        let mut out = Output { file: &*file, buffer: Vec::with_capacity(WRITE_BYTES), written: 0, pace };
         let (mut parts, mut in_files) = (Vec::new(), Files::new());
         for part in Part::all() {
             let (offset, mut crc, mut items) = (out.len(), 0, 0);
@@ -531,13 +539,14 @@ fn is_worth_it(tail: u64, image: u64, idle: bool) -> bool {
 }
 
 /// Writes a file front to back in large pieces.
-struct Output<'a> {
+struct Output<'a, 'p> {
     file: &'a dyn VfsFile,
     buffer: Vec<u8>,
     written: u64,
+    pace: &'a mut Pace<'p>,
 }
 
-impl Output<'_> {
+impl Output<'_, '_> {
     fn len(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
@@ -553,8 +562,9 @@ impl Output<'_> {
     fn flush(&mut self) -> Result<()> {
         self.file.write_at(&self.buffer, self.written)?;
         self.written += self.buffer.len() as u64;
+        let written = self.buffer.len() as u64;
         self.buffer.clear();
-        Ok(())
+        Ok((self.pace)(written)?)
     }
 }
 
@@ -577,5 +587,7 @@ fn image_bytes(vfs: &dyn Vfs, dir: &Path) -> u64 {
     len.map_or(0, |m| m.len)
 }
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,8 @@
 //!
 //! Invariant: nothing here knows actors; time comes in as sample times.
 
+#![expect(unexpected_cfgs, reason = "`fuzzing` is set by cargo-fuzz alone")]
+
 pub mod chunks_head;
 pub mod compact;
 pub mod db;
@@ -20,7 +22,11 @@ pub mod read;
 pub mod readonly;
 mod replay;
 pub mod retention;
+pub mod scrub;
 pub mod view;
+
+#[cfg(fuzzing)]
+pub use image::fuzzing;
 
 pub use db::{Db, DbError, DbOptions, OptionError, Retention, TsdbConfig};
 pub use head::{Head, HeadStats, HeadStatus, HeadStream};

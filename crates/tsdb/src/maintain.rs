@@ -20,6 +20,7 @@ use crate::db::blocks::{self, Suspects};
 use crate::db::{Db, DbOptions, Retention};
 use crate::metrics::UpkeepMetrics;
 use crate::retention::{self, Candidate, Cause, ClockGuard, Policy};
+use crate::scrub::Scrubbed;
 use crate::view::Views;
 
 /// What replaces a block has been there for so long before the block is removed, ms: longer than a disk takes to put a name
@@ -345,6 +346,7 @@ impl Db {
             pieces.note("looking for blocks", self.reload(upkeep, now, true));
             let settings = self.config.read().retention;
             let head_bytes = self.head_bytes_on_disk();
+            self.space.take_ballast(head_bytes.saturating_add(self.blocks_size_bytes()));
             let retained = upkeep.retain(&self.options, settings, &self.views, &self.upkeep_metrics, head_bytes, now);
             pieces.note("retention", retained);
             done.removed += upkeep.remove_doomed(&*self.options.vfs, now);
@@ -353,9 +355,13 @@ impl Db {
         self.do_one_piece(upkeep, now, control, &mut done, &mut pieces);
         // Without an image the next start takes longer, that is all.
         if !done.more
-            && let Err(e) = self.maintain_image(now.steady_ms)
+            && let Err(e) = self.maintain_image(now.steady_ms, control)
+            && !matches!(e, StorageError::Stopped(_))
         {
             log::warn!("{e}");
+        }
+        if !done.more {
+            self.scrub(now);
         }
         if done.head_blocks + done.compactions > 0 {
             // New blocks may push old ones out.
@@ -416,6 +422,24 @@ impl Db {
                 done.more = true;
             }
         }
+    }
+
+    /// Reads on in the blocks. Nothing else depends on it, and it is tried again.
+    fn scrub(&self, now: Now) {
+        let view = self.views.pin();
+        let step = self.scrubs.lock().step(&self.options.vfs, &self.path, &view.blocks, &self.scrub_metrics, now);
+        if let Err(e) = step {
+            log::warn!("reading through the blocks: {e}");
+        }
+    }
+
+    /// What reading through the blocks has found of those that readers see, by their names. Blocks that were not read yet
+    /// are left out.
+    pub fn scrubbed(&self) -> Vec<(String, Scrubbed)> {
+        let blocks = Arc::clone(&self.views.pin().blocks);
+        let scrubs = self.scrubs.lock();
+        let known = |block: &Block| Some((block.ulid().to_string(), scrubs.known().get(&block.ulid())?.clone()));
+        blocks.iter().filter_map(known).collect()
     }
 
     /// Looks through the directory now: finds blocks that were put there, forgets those that are gone.

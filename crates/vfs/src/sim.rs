@@ -83,6 +83,15 @@ struct Inode {
     durable: Vec<u8>,
     current: Vec<u8>,
     pending: Vec<Change>,
+    /// Reserved by [`VfsFile::allocate`]: counts as used, as far as it is more than the length.
+    allocated: u64,
+}
+
+impl Inode {
+    /// Bytes that it takes on the disk.
+    fn used(&self) -> u64 {
+        self.allocated.max(self.current.len() as u64)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -199,7 +208,7 @@ impl SimVfs {
             s.current.insert(dir.clone(), Node::Dir);
             s.durable.insert(dir, Node::Dir);
         }
-        s.inodes.push(Inode { durable: bytes.to_vec(), current: bytes.to_vec(), pending: Vec::new() });
+        s.inodes.push(Inode { durable: bytes.to_vec(), current: bytes.to_vec(), ..Inode::default() });
         let node = Node::File(s.inodes.len() - 1);
         s.current.insert(path.to_owned(), node);
         s.durable.insert(path.to_owned(), node);
@@ -388,7 +397,7 @@ impl State {
                 Node::Dir => None,
             })
             .collect();
-        capacity.saturating_sub(files.iter().map(|i| self.inodes[*i].current.len() as u64).sum())
+        capacity.saturating_sub(files.iter().map(|i| self.inodes[*i].used()).sum())
     }
 }
 
@@ -592,7 +601,7 @@ impl VfsFile for SimFile {
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         self.change("write", |s| {
             let planned = s.plan.filter(|p| s.operations > p.first && s.operations - 1 - p.first < p.count);
-            let growth = (offset + buf.len() as u64).saturating_sub(s.inodes[self.inode].current.len() as u64);
+            let growth = (offset + buf.len() as u64).saturating_sub(s.inodes[self.inode].used());
             let missing = growth.saturating_sub(s.free()) as usize;
             let written = match planned.map(|p| p.fault) {
                 Some(Fault::NoSpace) => 0,
@@ -612,6 +621,7 @@ impl VfsFile for SimFile {
         self.change("truncate", |s| {
             let change = Change::Truncate { len };
             change.apply(&mut s.inodes[self.inode].current);
+            s.inodes[self.inode].allocated = 0;
             s.inodes[self.inode].pending.push(change);
             Ok(())
         })
@@ -639,8 +649,13 @@ impl VfsFile for SimFile {
 
     fn allocate(&self, len: u64) -> Result<()> {
         self.change("allocate", |s| {
-            let growth = len.saturating_sub(s.inodes[self.inode].current.len() as u64);
-            if growth > s.free() { Err(Errno::NOSPC.into()) } else { Ok(()) }
+            let growth = len.saturating_sub(s.inodes[self.inode].used());
+            if growth > s.free() {
+                return Err(Errno::NOSPC.into());
+            }
+            let inode = &mut s.inodes[self.inode];
+            inode.allocated = inode.allocated.max(len);
+            Ok(())
         })
     }
 }
@@ -760,6 +775,11 @@ mod tests {
         assert_eq!(vfs.get(Path::new("/a")).expect("file"), b"12345");
         assert!(file.allocate(6).expect_err("full").is_no_space());
         file.truncate(1).expect("truncate");
+        file.allocate(4).expect("room");
+        assert_eq!((vfs.free_bytes(Path::new("/")).expect("free"), file.len().expect("length")), (1, 1));
+        file.write_at(b"xyz", 1).expect("reserved");
+        assert_eq!(vfs.free_bytes(Path::new("/")).expect("free"), 1);
+        file.truncate(1).expect("the reserve is given back as well");
         file.write_at(b"xy", 1).expect("there is room again");
         vfs.set_capacity(None);
         vfs.inject(vfs.operations(), 1, Fault::ShortWrite);

@@ -54,6 +54,9 @@ const SCRATCHES_MAX: usize = 16;
 /// A scratch buffer that has grown beyond this is not kept.
 const SCRATCH_BYTES_KEPT: usize = 4 << 20;
 
+/// Space that is reserved at a time: what the log takes in a while, and no more than what a small disk can spare.
+const RESERVE_BYTES: u64 = 4 << 20;
+
 /// Segments whose lost end could not be cut off after a failed sync, to be tried again.
 const UNTRIMMED_MAX: usize = 8;
 
@@ -64,8 +67,8 @@ pub struct WalOptions {
     pub segment_bytes: u64,
     /// How records are compressed.
     pub compression: Compression,
-    /// Whether the disk space of a segment is reserved when it begins, so that a disk filled by others does not stop the
-    /// log at once.
+    /// Whether disk space is reserved ahead of what is written, some megabytes at a time, so that a disk filled by others
+    /// does not stop the log at once.
     pub reserve: bool,
 }
 
@@ -170,6 +173,8 @@ struct State {
     file: Arc<dyn VfsFile>,
     /// Length of what was logged to the segment. The next write goes there, over whatever a failed one has left.
     len: u64,
+    /// Up to where the segment's space is reserved.
+    reserved_len: u64,
     /// Length of what is known to be durable.
     synced_len: u64,
     tail: Vec<u8>,
@@ -266,7 +271,7 @@ impl Wal {
             Some(last) => last.checked_add(1).ok_or(WalError::SegmentsUsedUp)?,
             None => 0,
         };
-        let file = create_segment(&*vfs, dir, segment, &options)?;
+        let file = create_segment(&*vfs, dir, segment)?;
         vfs.sync_dir(dir)?;
         // Also when the directory is not new: an earlier start may have made it and failed before this.
         vfs.sync_dir(vfs::parent(dir))?;
@@ -274,6 +279,7 @@ impl Wal {
             segment,
             file,
             len: 0,
+            reserved_len: 0,
             synced_len: 0,
             tail: Vec::new(),
             logged_total: 0,
@@ -460,8 +466,13 @@ impl Wal {
         };
         let state = &mut *guard;
         let new_bytes = (state.tail.len() - start) as u64;
+        if self.options.reserve && state.len + new_bytes > state.reserved_len {
+            state.reserve(new_bytes, self.options.segment_bytes);
+        }
         if let Err(e) = state.file.write_at(&state.tail[start..], state.len) {
             state.tail.truncate(start);
+            // Cutting gives the reserve back as well.
+            state.reserved_len = state.len;
             // What was written of it must go: the next write may be shorter and would leave its end behind.
             if let Err(truncate) = state.file.truncate(state.len) {
                 log::error!("write-ahead log: {truncate}, after: {e}; going on in a new segment");
@@ -544,7 +555,7 @@ impl Wal {
             return Ok(());
         }
         let next = segment.checked_add(1).ok_or(WalError::SegmentsUsedUp)?;
-        let file = create_segment(&*self.vfs, &self.dir, next, &self.options)?;
+        let file = create_segment(&*self.vfs, &self.dir, next)?;
         self.vfs.sync_dir(&self.dir)?;
         if self.options.reserve
             && let Err(e) = state.file.truncate(state.len)
@@ -554,6 +565,7 @@ impl Wal {
         state.segment = next;
         state.file = file;
         state.len = 0;
+        state.reserved_len = 0;
         state.synced_len = 0;
         Ok(())
     }
@@ -581,7 +593,7 @@ impl Wal {
         let mut bytes = Vec::with_capacity(state.tail.len());
         page::lay_out_again(&state.tail, (state.synced_len % PAGE_BYTES as u64) as usize, &mut bytes);
         // An earlier attempt may have left the file. It is emptied, and with it goes what the disk did not take.
-        let file = create_segment(&*self.vfs, &self.dir, next, &self.options)?;
+        let file = create_segment(&*self.vfs, &self.dir, next)?;
         file.write_at(&bytes, 0)?;
         file.sync_data()?;
         self.vfs.sync_dir(&self.dir)?;
@@ -593,6 +605,7 @@ impl Wal {
         state.untrimmed.push((old, state.synced_len));
         state.segment = next;
         state.len = bytes.len() as u64;
+        state.reserved_len = state.len;
         state.synced_len = state.len;
         state.tail.clear();
         state.synced_total = state.logged_total;
@@ -601,6 +614,18 @@ impl Wal {
 }
 
 impl State {
+    /// Reserves space for `bytes` more and those after them, not beyond the segment's end. Where there is none to be had
+    /// the write itself says so; some file systems cannot reserve at all.
+    fn reserve(&mut self, bytes: u64, segment_bytes: u64) {
+        let needed = self.len + bytes;
+        let up_to = (needed + RESERVE_BYTES).min(segment_bytes).max(needed);
+        if let Err(e) = self.file.allocate(up_to) {
+            log::debug!("write-ahead log: no space reserved: {e}");
+        }
+        // Also after a failure: it is tried again some megabytes later.
+        self.reserved_len = up_to;
+    }
+
     fn writable(&self) -> Result<()> {
         match &self.health {
             Health::Writable => Ok(()),
@@ -622,12 +647,6 @@ fn trim(state: &mut State) {
     });
 }
 
-fn create_segment(vfs: &dyn Vfs, dir: &Path, segment: u32, options: &WalOptions) -> Result<Arc<dyn VfsFile>> {
-    let file = vfs.create(&segment_path(dir, segment))?;
-    if options.reserve
-        && let Err(e) = file.allocate(options.segment_bytes)
-    {
-        log::warn!("write-ahead log: no space reserved: {e}");
-    }
-    Ok(Arc::from(file))
+fn create_segment(vfs: &dyn Vfs, dir: &Path, segment: u32) -> Result<Arc<dyn VfsFile>> {
+    Ok(Arc::from(vfs.create(&segment_path(dir, segment))?))
 }

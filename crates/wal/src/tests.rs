@@ -102,6 +102,27 @@ fn records_come_back_in_order() {
 }
 
 #[test]
+fn reserved_space_is_written_to_when_the_disk_is_full() {
+    let vfs = sim(1);
+    let free = || vfs.free_bytes(dir()).expect("free");
+    vfs.set_capacity(Some(20 << 20));
+    let options = WalOptions { segment_bytes: 10 << 20, compression: Compression::None, reserve: true };
+    let wal = Wal::open(vfs.clone(), dir(), options).expect("open");
+    wal.log(&[&encode(0, 1)]).expect("log");
+    assert!(free() < (16 << 20) && free() > (15 << 20), "some megabytes are reserved: {} free", free());
+    // Somebody else takes the rest.
+    vfs.set_capacity(Some((20 << 20) - free()));
+    for n in 1..100 {
+        wal.log(&[&encode(n, 1)]).expect("there is room in the reserve");
+    }
+    assert_eq!(free(), 0);
+    vfs.set_capacity(Some(20 << 20));
+    wal.close().expect("close");
+    assert_eq!((20 << 20) - free(), wal.size_bytes().expect("size"), "what was not needed is given back");
+    assert_eq!(read(&*vfs, dir()).0, all_to(100));
+}
+
+#[test]
 fn records_survive_every_position_at_a_page_border() {
     // The record before fills a page up to `room` bytes before its end.
     for room in (0..40).chain([page::PAGE_BYTES - 30]) {

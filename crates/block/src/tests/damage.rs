@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn small_block(vfs: &Arc<SimVfs>) -> (Block, Model) {
+pub(super) fn small_block(vfs: &Arc<SimVfs>) -> (Block, Model) {
     let model = Model::from([
         (labels(&[("__name__", "up"), ("job", "a")]), (0..9).map(|t| (t * 10, t as f64)).collect()),
         (labels(&[("__name__", "up"), ("job", "b")]), vec![(5, 1.5), (77, f64::INFINITY)]),

@@ -15,12 +15,6 @@ use crate::retention::FUTURE_MS_MAX;
 /// How often a block has to fail a compaction before something is done about it.
 const SIGHTINGS: u32 = 2;
 
-/// Compactions of blocks stop while less than this is free, or than a twentieth of the disk if that is less.
-const FREE_BYTES_MIN: u64 = 1 << 30;
-
-/// See [`FREE_BYTES_MIN`]: one of so many.
-const FREE_PART_MIN: u64 = 20;
-
 /// What replaces a block has been there for so long before the block is removed, ms.
 const REMOVAL_PAUSE_MS: i64 = 1000;
 
@@ -113,10 +107,8 @@ impl Db {
     /// Whether the disk has room for what the blocks become, with a reserve for everything else.
     fn has_room(&self, upkeep: &mut Upkeep, sources: &[Block]) -> Result<bool, StorageError> {
         let needed: u64 = sources.iter().map(|block| block.size_bytes()).sum();
-        let vfs = &*self.options.vfs;
-        let (free, total) = (vfs.free_bytes(&self.path)?, vfs.total_bytes(&self.path)?);
-        let reserve = FREE_BYTES_MIN.min(total / FREE_PART_MIN);
-        let fits = free >= needed.saturating_add(reserve);
+        let space = self.space.look()?;
+        let fits = space.has_room_for(needed);
         if !fits {
             self.upkeep_metrics.skipped.fetch_add(1, Ordering::Relaxed);
         }
@@ -125,7 +117,11 @@ impl Db {
             match fits {
                 true => log::info!("there is room for compactions again"),
                 false => {
-                    log::warn!("no compaction of {needed} bytes: {free} bytes are free, {reserve} of them a reserve")
+                    log::warn!(
+                        "no compaction of {needed} bytes: {} bytes are free, {} of them a reserve",
+                        space.free_bytes,
+                        space.soft_floor_bytes
+                    )
                 }
             }
         }

@@ -139,7 +139,7 @@ impl Db {
         control: &Control,
     ) -> Result<Option<Block>, StorageError> {
         let metrics = &self.upkeep_metrics;
-        let (began, mut throttle) = (Instant::now(), Throttle::new(bytes_per_s, control));
+        let (began, mut throttle) = (Instant::now(), Throttle::new(bytes_per_s, control).yielding_to(&self.syncing));
         metrics.populating.store(1, Ordering::Relaxed);
         let writer = BlockWriter {
             segment_bytes_max: self.options.chunk_segment_bytes,

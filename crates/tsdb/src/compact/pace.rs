@@ -1,11 +1,22 @@
 //! How fast maintenance writes: beside ingestion and queries, not instead of them.
+//!
+//! The disk is shared with the log, whose syncs pushes wait for. A priority of its own for the disk would be of use with few
+//! schedulers only, and there the thread's niceness counts as well. So maintenance writes at a limited rate, and holds its
+//! breath while a sync of the log is under way.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fk_storage::{Control, StorageError};
 
 /// A pause is slept in pieces of this length, so that it ends soon after it is cancelled.
 const PIECE: Duration = Duration::from_millis(50);
+
+/// How often it is looked whether a sync has ended.
+const YIELD: Duration = Duration::from_millis(2);
+
+/// Longest pause for syncs between two megabytes, so that a disk that is never at rest does not stop maintenance.
+const YIELD_MAX: Duration = Duration::from_millis(100);
 
 /// What was not used of the allowance is kept for so long: a pause of somebody else is caught up with, not an idle hour.
 const CREDIT: Duration = Duration::from_millis(250);
@@ -18,17 +29,25 @@ pub struct Throttle<'c> {
     bytes_per_s: u64,
     /// When the next bytes may be written.
     next: Instant,
+    /// How many more urgent operations of the disk are under way.
+    urgent: Option<&'c AtomicUsize>,
 }
 
 impl<'c> Throttle<'c> {
     /// From now on.
     pub fn new(bytes_per_s: u64, control: &'c Control) -> Throttle<'c> {
-        Throttle { control, bytes_per_s, next: Instant::now() }
+        Throttle { control, bytes_per_s, next: Instant::now(), urgent: None }
+    }
+
+    /// Also pauses while `urgent` is not zero.
+    pub fn yielding_to(self, urgent: &'c AtomicUsize) -> Throttle<'c> {
+        Throttle { urgent: Some(urgent), ..self }
     }
 
     /// `bytes` were written: waits until as many may be written at this pace.
     pub fn spent(&mut self, bytes: u64) -> Result<(), StorageError> {
         self.control.check()?;
+        self.yield_to_urgent();
         if self.bytes_per_s == 0 {
             return Ok(());
         }
@@ -41,6 +60,14 @@ impl<'c> Throttle<'c> {
             self.control.check()?;
         }
         Ok(())
+    }
+
+    fn yield_to_urgent(&self) {
+        let Some(urgent) = self.urgent else { return };
+        let began = Instant::now();
+        while urgent.load(Ordering::Relaxed) > 0 && began.elapsed() < YIELD_MAX {
+            std::thread::sleep(YIELD);
+        }
     }
 }
 
@@ -61,6 +88,20 @@ mod tests {
         let began = Instant::now();
         free.spent(u64::MAX).expect("not cancelled");
         assert!(began.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn what_is_urgent_is_waited_for_and_not_for_ever() {
+        let (control, urgent) = (Control::new(), AtomicUsize::new(1));
+        let mut throttle = Throttle::new(0, &control).yielding_to(&urgent);
+        let mut spend = || {
+            let began = Instant::now();
+            throttle.spent(1).expect("not cancelled");
+            began.elapsed()
+        };
+        assert!(spend() >= YIELD_MAX);
+        urgent.store(0, Ordering::Relaxed);
+        assert!(spend() < YIELD_MAX);
     }
 
     #[test]

@@ -3,10 +3,14 @@
 //!
 //! The floors are shares of the file system, so that a small one is of use as well, and never more than a fixed number of
 //! bytes. Reading goes on; appending begins again by itself.
+//!
+//! Others may fill the disk beyond the floor. For that there is *ballast*: a file without contents that has blocks reserved.
+//! When nearly nothing is left it goes, and what maintenance writes to get room has these blocks. It is in proportion to what
+//! is in the directory, as that is. Prometheus passes over a file it does not know.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -20,6 +24,19 @@ const HARD_FLOOR_PART: u64 = 50;
 /// With less room nothing is written that needs more room before it gives some back.
 const SOFT_FLOOR_BYTES: u64 = 1 << 30;
 const SOFT_FLOOR_PART: u64 = 20;
+
+/// The file of the ballast within the data directory.
+const BALLAST: &str = "firekeeper_ballast";
+
+/// The ballast: this part of the bytes in the data directory, and at most so many.
+const BALLAST_PART: u64 = 16;
+const BALLAST_BYTES_MAX: u64 = 64 << 20;
+
+/// It grows by this at least, so that it is not changed all the time; less is not kept at all.
+const BALLAST_STEP: u64 = 1 << 20;
+
+/// The ballast goes when less than this part of the hard floor is left.
+const RELEASE_PART: u64 = 4;
 
 /// Appending begins again with a quarter more than the floor, so that it does not begin and end with each sample.
 const RETURN_PART: u64 = 4;
@@ -58,11 +75,60 @@ pub(crate) struct Space {
     /// Whether nothing is appended; why is in `reason`.
     refusing: AtomicBool,
     reason: Mutex<Option<String>>,
+    /// Bytes of the ballast.
+    ballast: AtomicU64,
 }
 
 impl Space {
+    /// For a directory that is locked. If the disk is full the ballast of an earlier run goes at once.
     pub fn new(vfs: Arc<dyn Vfs>, dir: &Path) -> Space {
-        Space { vfs, dir: dir.to_owned(), refusing: AtomicBool::new(false), reason: Mutex::new(None) }
+        let (refusing, reason, ballast) = (AtomicBool::new(false), Mutex::new(None), AtomicU64::new(0));
+        let space = Space { vfs, dir: dir.to_owned(), refusing, reason, ballast };
+        if let Ok(room) = space.look() {
+            space.release(room);
+        }
+        space
+    }
+
+    /// Bytes of the ballast.
+    pub fn ballast_bytes(&self) -> u64 {
+        self.ballast.load(Ordering::Relaxed)
+    }
+
+    /// Takes as much ballast as becomes a directory of `data_bytes`, if there is plenty of room.
+    pub fn take_ballast(&self, data_bytes: u64) {
+        let target = (data_bytes / BALLAST_PART).min(BALLAST_BYTES_MAX) / BALLAST_STEP * BALLAST_STEP;
+        let held = self.ballast_bytes();
+        if target <= held || !self.look().is_ok_and(|space| space.has_room_for(target - held)) {
+            return;
+        }
+        let path = self.dir.join(BALLAST);
+        // Blocks that an earlier run has reserved are in the file already: reserving them again changes nothing.
+        let file = match self.vfs.open_rw(&path) {
+            Err(e) if e.is_not_found() => self.vfs.create(&path),
+            file => file,
+        };
+        match file.and_then(|file| file.allocate(target)) {
+            Ok(()) => self.ballast.store(target, Ordering::Relaxed),
+            // Not every file system can.
+            Err(e) => log::debug!("no ballast: {e}"),
+        }
+    }
+
+    /// Gives the ballast up if there is nearly no room.
+    fn release(&self, space: DiskSpace) {
+        if space.free_bytes >= space.hard_floor_bytes / RELEASE_PART {
+            return;
+        }
+        match self.vfs.remove_file(&self.dir.join(BALLAST)) {
+            Ok(()) => {
+                self.ballast.store(0, Ordering::Relaxed);
+                let free = space.free_bytes;
+                log::warn!("{}: {free} bytes are free, so the reserve for maintenance is used", self.dir.display());
+            }
+            Err(e) if e.is_not_found() => {}
+            Err(e) => log::error!("{e}"),
+        }
     }
 
     /// The room there is.
@@ -73,6 +139,7 @@ impl Space {
     /// Looks again whether there is room enough to append. If the disk does not tell, it stays as it is.
     pub fn check(&self) {
         let Ok(space) = self.look() else { return };
+        self.release(space);
         let refusing = self.refusing.load(Ordering::Acquire);
         let floor = space.hard_floor_bytes;
         let low = match refusing {
@@ -135,6 +202,39 @@ mod tests {
         assert_eq!(space(0, 50 << 20), (1 << 10, 2560));
         let space = DiskSpace::new(100, 1000);
         assert!(space.has_room_for(50) && !space.has_room_for(51) && !space.has_room_for(u64::MAX));
+    }
+
+    #[test]
+    fn ballast_is_taken_with_plenty_of_room_and_given_up_without() {
+        const MIB: u64 = 1 << 20;
+        let vfs = SimVfs::new(1);
+        vfs.create_dir(Path::new("/data")).unwrap();
+        vfs.set_capacity(Some(10_000 * MIB));
+        let open = || Space::new(Arc::new(vfs.clone()), Path::new("/data"));
+        let free_mib = || vfs.free_bytes(Path::new("/")).unwrap() / MIB;
+        let space = open();
+        space.take_ballast(15 * MIB);
+        assert_eq!((space.ballast_bytes(), vfs.files().len()), (0, 0), "too little to keep");
+        space.take_ballast(100 * MIB);
+        assert_eq!((space.ballast_bytes() / MIB, free_mib()), (6, 9994));
+        space.take_ballast(50 * MIB);
+        assert_eq!(free_mib(), 9994, "it does not shrink with the data");
+        space.take_ballast(100_000 * MIB);
+        assert_eq!((space.ballast_bytes() / MIB, free_mib()), (64, 9936));
+        // After a restart the same file counts.
+        let space = open();
+        space.take_ballast(100_000 * MIB);
+        assert_eq!((space.ballast_bytes() / MIB, free_mib()), (64, 9936));
+        // Somebody else fills the disk, of which nothing is left.
+        vfs.set_capacity(Some(64 * MIB));
+        let space = open();
+        assert_eq!((vfs.files().len(), free_mib()), (0, 64), "given up at the start");
+        vfs.set_capacity(Some(1000 * MIB));
+        space.take_ballast(100_000 * MIB);
+        assert_eq!(space.ballast_bytes() / MIB, 64, "and taken again with room");
+        vfs.set_capacity(Some(64 * MIB));
+        space.check();
+        assert_eq!((space.ballast_bytes(), free_mib()), (0, 64), "and while running");
     }
 
     #[test]

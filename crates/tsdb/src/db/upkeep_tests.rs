@@ -557,3 +557,42 @@ fn without_room_nothing_is_merged() {
     assert!(world.settle().expect("maintain").compactions > 0);
     world.check();
 }
+
+#[test]
+fn blocks_are_read_through_once_a_week_and_damage_is_told() {
+    const DAY: i64 = 24 * HOUR;
+    let vfs = SimVfs::new(1);
+    let mut world = World::on(&vfs);
+    world.fill(4, 0, 6, 5);
+    world.settle().expect("maintain");
+    let read = |world: &World| world.db.scrub_metrics.blocks.load(Ordering::Relaxed);
+    assert_eq!((world.db.blocks().len(), read(&world)), (2, 0), "new blocks were just written");
+    let segment = world.db.open_blocks().last().expect("a block").dir().join("chunks/000001");
+    let mut bytes = vfs.get(&segment).expect("chunks");
+    bytes[20] ^= 1;
+    vfs.put(&segment, &bytes);
+    world.wait(7 * DAY);
+    world.settle().expect("maintain");
+    assert_eq!(read(&world), 2);
+    let damaged = |world: &World| {
+        let scrubbed = world.db.scrubbed();
+        let damaged: Vec<_> = scrubbed.iter().filter(|(_, found)| !found.damage.is_empty()).collect();
+        assert!(
+            damaged.iter().all(|(block, found)| segment.to_string_lossy().contains(block) && found.damage.len() == 1)
+        );
+        (scrubbed.len(), damaged.len())
+    };
+    assert_eq!(damaged(&world), (2, 1));
+    let mut world = world.restart();
+    world.settle().expect("maintain");
+    assert_eq!((damaged(&world), read(&world)), ((2, 1), 0), "it is known and not read again");
+    world.wait(7 * DAY);
+    world.settle().expect("maintain");
+    assert_eq!((damaged(&world), read(&world)), ((2, 1), 2));
+    // Without the note all is as at the beginning.
+    vfs.put(Path::new("/data/firekeeper_scrub.json"), b"{");
+    let mut world = world.restart();
+    assert_eq!(damaged(&world), (0, 0));
+    world.settle().expect("maintain");
+    assert_eq!((damaged(&world), read(&world)), ((2, 1), 2));
+}

@@ -486,10 +486,10 @@ fn an_orderly_end_writes_an_image() {
     assert_eq!(files_of_image(&vfs), before, "there is nothing new to keep");
     // Once a checkpoint stands for the segment the image goes on from, it is of no use.
     let db = open(&vfs);
-    assert!(!db.maintain_image(0).unwrap());
+    assert!(!db.maintain_image(0, &Control::new()).unwrap());
     let last = Listing::read(&vfs, Path::new("/data/wal")).unwrap().segments.last().copied().unwrap();
     vfs.put(&fk_wal::checkpoint_path(Path::new("/data/wal"), last - 1).join("00000000"), b"");
     scrape(&db, n, 10);
-    assert!(db.maintain_image(0).unwrap());
-    assert!(!db.maintain_image(0).unwrap());
+    assert!(db.maintain_image(0, &Control::new()).unwrap());
+    assert!(!db.maintain_image(0, &Control::new()).unwrap());
 }
