@@ -326,16 +326,23 @@ pub fn decode_range(
     vs: &mut Vec<f64>,
 ) -> Result<(), ChunkError> {
     // The header is not trusted with memory: after the first sample each one takes two bits at least.
-    let plausible = count(bytes).unwrap_or(0).min(samples_max).min(1 + bytes.len() * 4);
-    ts.reserve(plausible);
-    vs.reserve(plausible);
-    scan(bytes, samples_max, |t, v| {
-        if t >= mint && t <= maxt {
-            ts.push(t);
-            vs.push(f64::from_bits(v));
+    let room = count(bytes).unwrap_or(0).min(samples_max).min(1 + bytes.len() * 4);
+    let before = ts.len();
+    ts.resize(before + room, 0);
+    vs.resize(before + room, 0.0);
+    let mut kept = 0;
+    let (t_out, v_out) = (&mut ts[before..], &mut vs[before..]);
+    let result = scan(bytes, samples_max, |t, v| {
+        // A sample that is too old is written, too, and overwritten by the next one.
+        if let (Some(t_out), Some(v_out)) = (t_out.get_mut(kept), v_out.get_mut(kept)) {
+            (*t_out, *v_out) = (t, f64::from_bits(v));
         }
+        kept += usize::from(t >= mint && t <= maxt);
         t <= maxt
-    })
+    });
+    ts.truncate(before + kept);
+    vs.truncate(before + kept);
+    result
 }
 
 /// Calls `each` with time and value bits of the first `samples_max` samples until it returns `false`.
@@ -360,9 +367,11 @@ pub(crate) fn scan(bytes: &[u8], samples_max: usize, mut each: impl FnMut(i64, u
     let mut sample = 0;
     while sample + 1 < wanted {
         sample += 1;
+        let mut word = reader.peek();
+        // Bits of `word` that are read.
+        let mut used = 0;
         if sample > 1 {
             // Two zero bits are a sample with the rhythm and the value of the one before; many series have long rows of them.
-            let word = reader.peek();
             if word >> 62 == 0 {
                 let zeros = word.leading_zeros().min(PEEK_BITS) as usize;
                 let row = (zeros / 2).min(reader.left() / 2).min(wanted - sample);
@@ -379,28 +388,36 @@ pub(crate) fn scan(bytes: &[u8], samples_max: usize, mut each: impl FnMut(i64, u
                 sample += row - 1;
                 continue;
             }
-            delta = delta.wrapping_add(dod(&mut reader, word).ok_or(truncated(sample))? as u64);
+            if word >> 63 == 0 {
+                used = 1;
+            } else {
+                delta = delta.wrapping_add(dod(&mut reader, word).ok_or(truncated(sample))? as u64);
+                word = reader.peek();
+            }
         }
         t = t.wrapping_add(delta as i64);
-        let control = reader.peek();
+        let control = word << used;
         if control >> 63 == 0 {
-            reader.at += 1;
+            reader.at += used as usize + 1;
         } else {
-            if control >> 62 == 0b11 {
-                let leading = (control >> 57) as u32 & 31;
-                width = match (control >> 51) as u32 & 63 {
-                    0 => 64,
-                    width => width,
-                };
-                reader.at += 13;
-                if leading + width > 64 {
-                    return Err(ChunkError::Invalid { what: "value width", sample });
-                }
-                trailing = 64 - leading - width;
-            } else {
-                reader.at += 2;
+            // Whether there is a new window is as good as random in many series, so it is computed with and not branched upon.
+            let renewed = control >> 62 == 0b11;
+            let (leading, bits) = ((control >> 57) as u32 & 31, (control >> 51) as u32 & 63);
+            let bits = if bits == 0 { 64 } else { bits };
+            if renewed && leading + bits > 64 {
+                return Err(ChunkError::Invalid { what: "value width", sample });
             }
-            value ^= reader.bits(width).ok_or(truncated(sample))? << trailing;
+            width = if renewed { bits } else { width };
+            trailing = if renewed { 64u32.wrapping_sub(leading + bits) } else { trailing };
+            used += if renewed { 13 } else { 2 };
+            let body = if used + width <= PEEK_BITS {
+                reader.at += (used + width) as usize;
+                word << used >> (64 - width)
+            } else {
+                reader.at += used as usize;
+                reader.bits(width).ok_or(truncated(sample))?
+            };
+            value ^= body << trailing;
         }
         if reader.at > end {
             return Err(truncated(sample));

@@ -147,6 +147,21 @@ impl Column {
         self.ok.set(step);
     }
 
+    /// Sets the values of a column without any: at each step what `f` gives, in their order.
+    #[inline]
+    pub(crate) fn fill(&mut self, mut f: impl FnMut(usize) -> Option<f64>) {
+        for (at, (word, values)) in self.ok.0.iter_mut().zip(self.v.chunks_mut(64)).enumerate() {
+            let mut bits = 0;
+            for (bit, value) in values.iter_mut().enumerate() {
+                if let Some(v) = f(at * 64 + bit) {
+                    *value = v;
+                    bits |= 1 << bit;
+                }
+            }
+            *word = bits;
+        }
+    }
+
     /// Replaces each value; the closure sees those of steps without a value, too.
     #[inline]
     pub(crate) fn map(&mut self, f: impl Fn(f64) -> f64) {

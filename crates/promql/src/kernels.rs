@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 
 use crate::column::Column;
-use crate::math::{self, Mean, kahan};
+use crate::lanes::{each_sum, each_variance};
+use crate::math::{self, Mean};
+use crate::regression::{Origin, each_line};
 use crate::windows::{Input, Pace};
 
 /// A function without further arguments.
@@ -21,7 +23,7 @@ pub(crate) fn find(name: &str) -> Option<Kernel> {
         "irate" => |input, out| last_two(input, out, true),
         "idelta" => |input, out| last_two(input, out, false),
         "deriv" => |input, out| {
-            each(input, out, |_, t, v| (v.len() > 1).then(|| linear_regression(t, v, t[0]).0));
+            each_line(input, out, Origin::First, |_, slope, _| slope);
         },
         "sum_over_time" => |input, out| {
             each_sum(input, out, |(sum, c), _| if sum.is_infinite() { sum } else { sum + c });
@@ -43,8 +45,8 @@ pub(crate) fn find(name: &str) -> Option<Kernel> {
         "ts_of_max_over_time" => |input, out| extremes(input, out, |a, b| a >= b, |at| seconds(input.t[at])),
         "ts_of_first_over_time" => |input, out| each(input, out, |_, t, _| Some(seconds(t[0]))),
         "ts_of_last_over_time" => |input, out| each(input, out, |_, t, _| Some(seconds(t[t.len() - 1]))),
-        "stddev_over_time" => |input, out| each(input, out, |_, _, v| Some(variance(v).sqrt())),
-        "stdvar_over_time" => |input, out| each(input, out, |_, _, v| Some(variance(v))),
+        "stddev_over_time" => |input, out| each_variance(input, out, f64::sqrt),
+        "stdvar_over_time" => |input, out| each_variance(input, out, |variance| variance),
         "mad_over_time" => |input, out| {
             let mut scratch = Vec::new();
             each_mut(input, out, |_, _, v| Some(median_absolute_deviation(v, &mut scratch)));
@@ -82,14 +84,7 @@ pub(crate) fn quantile_over_time(input: &Input<'_>, out: &mut Column, q: impl Fn
 
 /// `predict_linear`; seconds ahead by step.
 pub(crate) fn predict_linear(input: &Input<'_>, out: &mut Column, ahead: impl Fn(usize) -> f64) {
-    let eval = input.windows.eval;
-    each(input, out, |step, t, v| {
-        if v.len() < 2 {
-            return None;
-        }
-        let (slope, intercept) = linear_regression(t, v, eval.t(step));
-        Some(slope * ahead(step) + intercept)
-    });
+    each_line(input, out, Origin::Step, |step, slope, intercept| slope * ahead(step) + intercept);
 }
 
 /// `double_exponential_smoothing`; smoothing and trend factor by step, both checked to be between 0 and 1.
@@ -139,59 +134,10 @@ fn each_mut(input: &Input<'_>, out: &mut Column, mut f: impl FnMut(usize, &[i64]
     }
 }
 
-/// Windows that are summed side by side: each addition waits for the one before, so several sums at once cost hardly
-/// more than one.
-const LANES: usize = 4;
-
-/// Calls `f` with the compensated sum of each window and the window's values.
-fn each_sum(input: &Input<'_>, out: &mut Column, f: impl Fn((f64, f64), &[f64]) -> f64) {
-    let bounds = input.plan.bounds();
-    let inside = |step: usize| &input.v[bounds[step].0 as usize..bounds[step].1 as usize];
-    let mut pace = Pace::new(input.control);
-    let mut step = 0;
-    while step < bounds.len() {
-        let lanes = (bounds.len() - step).min(LANES);
-        let windows: [&[f64]; LANES] = std::array::from_fn(|lane| if lane < lanes { inside(step + lane) } else { &[] });
-        if !pace.goes_on(windows.iter().map(|v| v.len()).sum()) {
-            return;
-        }
-        let common = windows[..lanes].iter().map(|v| v.len()).min().unwrap_or(0);
-        let mut sums = [(0.0, 0.0); LANES];
-        if lanes == LANES {
-            let mut heads = windows.map(|v| v[..common].iter());
-            for _ in 0..common {
-                for (sum, head) in sums.iter_mut().zip(&mut heads) {
-                    let v = *head.next().expect("every window has `common` values");
-                    *sum = kahan(v, sum.0, sum.1);
-                }
-            }
-        }
-        let summed = if lanes == LANES { common } else { 0 };
-        for (lane, (v, sum)) in windows.iter().zip(sums).take(lanes).enumerate() {
-            if !v.is_empty() {
-                let sum = v[summed..].iter().fold(sum, |(sum, c), v| kahan(*v, sum, c));
-                out.set(step + lane, f(sum, v));
-            }
-        }
-        step += lanes;
-    }
-}
-
 fn mean(v: &[f64]) -> f64 {
     let mut mean = Mean::new(v[0]);
     v[1..].iter().for_each(|v| mean.add(*v));
     mean.get()
-}
-
-fn variance(v: &[f64]) -> f64 {
-    let (mut count, mut mean, mut mean_c, mut aux, mut aux_c) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for v in v {
-        count += 1.0;
-        let delta = v - (mean + mean_c);
-        (mean, mean_c) = kahan(delta / count, mean, mean_c);
-        (aux, aux_c) = kahan(delta * (v - (mean + mean_c)), aux, aux_c);
-    }
-    (aux + aux_c) / count
 }
 
 /// The best value of each window: the one that no later one of the window is `better` than. Anything is better than NaN,
@@ -242,28 +188,6 @@ fn count_pairs(v: &[f64], pred: impl Fn(f64, f64) -> bool) -> f64 {
     v.windows(2).filter(|pair| pred(pair[0], pair[1])).count() as f64
 }
 
-/// Slope per second and value at `origin` of the line through the samples (least squares, compensated sums).
-fn linear_regression(t: &[i64], v: &[f64], origin: i64) -> (f64, f64) {
-    let (mut x, mut y, mut xy, mut xx) = ((0.0, 0.0), (0.0, 0.0), (0.0, 0.0), (0.0, 0.0));
-    let constant = v.iter().all(|value| *value == v[0]);
-    if constant {
-        return if v[0].is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, v[0]) };
-    }
-    for (t, v) in t.iter().zip(v) {
-        let dx = t.saturating_sub(origin) as f64 / 1e3;
-        x = kahan(dx, x.0, x.1);
-        y = kahan(*v, y.0, y.1);
-        xy = kahan(dx * v, xy.0, xy.1);
-        xx = kahan(dx * dx, xx.0, xx.1);
-    }
-    let n = v.len() as f64;
-    let (x, y, xy, xx) = (x.0 + x.1, y.0 + y.1, xy.0 + xy.1, xx.0 + xx.1);
-    let covariance = xy - x * y / n;
-    let variance = xx - x * x / n;
-    let slope = covariance / variance;
-    (slope, y / n - slope * x / n)
-}
-
 /// Which of the three extrapolating functions.
 #[derive(Clone, Copy, Debug)]
 struct Difference {
@@ -275,8 +199,25 @@ struct Difference {
 
 /// Where a counter starts anew: indexes of samples lower than the one before. NaN is not lower than anything.
 fn resets(v: &[f64]) -> Vec<usize> {
-    (1..v.len()).filter(|i| v[*i] < v[i - 1]).collect()
+    /// Samples looked at together: mostly there is no reset among them.
+    const TOGETHER: usize = 64;
+    let mut resets = Vec::new();
+    let (before, after) = (v, v.get(1..).unwrap_or(&[]));
+    for (at, (after, before)) in after.chunks(TOGETHER).zip(before.chunks(TOGETHER)).enumerate() {
+        let is_reset = |(after, before): (&f64, &f64)| after < before;
+        if after.iter().zip(before).fold(false, |any, pair| any | is_reset(pair)) {
+            let inside = after.iter().zip(before).enumerate().filter(|(_, pair)| is_reset(*pair));
+            resets.extend(inside.map(|(i, _)| at * TOGETHER + i + 1));
+        }
+    }
+    resets
 }
+
+/// Products below may have lost digits.
+const PRODUCT_MIN: f64 = 1e-290;
+
+/// More than all roundings of two products and a quotient together.
+const PRODUCT_MARGIN: f64 = 1.0 + 1e-12;
 
 /// `rate`, `increase`, `delta` (`extrapolatedRate` in Prometheus): the difference of the last and the first value, plus
 /// what was lost by counter resets, stretched to the window's ends where the samples come close enough to them.
@@ -286,36 +227,39 @@ fn extrapolated(input: &Input<'_>, out: &mut Column, what: Difference) {
     let v = input.v;
     let range_seconds = input.windows.range_seconds();
     let stretches = input.plan.extrapolation(input.windows);
+    let bounds = input.plan.bounds();
     let resets = if what.counter { resets(v) } else { Vec::new() };
     let mut first_reset = 0;
-    for (step, &(lo, hi)) in input.plan.bounds().iter().enumerate() {
-        let (first, last) = (lo as usize, hi as usize);
-        if last < first + 2 {
-            continue;
+    out.fill(|step| {
+        let (lo, hi) = bounds[step];
+        if hi < lo + 2 {
+            return None;
         }
-        let last = last - 1;
+        let (first, last) = (lo as usize, hi as usize - 1);
         let mut result = v[last] - v[first];
-        while first_reset < resets.len() && resets[first_reset] <= first {
-            first_reset += 1;
-        }
-        for at in resets[first_reset..].iter().take_while(|at| **at <= last) {
-            result += v[at - 1];
-        }
-
-        let stretch = &stretches[step];
-        let mut factor = stretch.factor;
-        if what.counter && result > 0.0 && v[first] >= 0.0 {
-            // A counter cannot have been below zero.
-            let to_zero = stretch.sampled * (v[first] / result);
-            if to_zero < stretch.to_start {
-                factor = (stretch.sampled + to_zero + stretch.to_end) / stretch.sampled;
+        if first_reset < resets.len() {
+            while first_reset < resets.len() && resets[first_reset] <= first {
+                first_reset += 1;
+            }
+            for at in resets[first_reset..].iter().take_while(|at| **at <= last) {
+                result += v[at - 1];
             }
         }
-        if what.per_second {
-            factor /= range_seconds;
+        let stretch = &stretches[step];
+        if what.counter && result > 0.0 && v[first] >= 0.0 {
+            // A counter cannot have been below zero. Mostly it was not near zero, which two products tell without a division.
+            let height = stretch.sampled * v[first];
+            let is_far = height > stretch.to_start * result * PRODUCT_MARGIN && height > PRODUCT_MIN;
+            if !is_far {
+                let to_zero = stretch.sampled * (v[first] / result);
+                if to_zero < stretch.to_start {
+                    let factor = (stretch.sampled + to_zero + stretch.to_end) / stretch.sampled;
+                    return Some(result * if what.per_second { factor / range_seconds } else { factor });
+                }
+            }
         }
-        out.set(step, result * factor);
-    }
+        Some(result * if what.per_second { stretch.factor_per_second } else { stretch.factor })
+    });
 }
 
 /// `irate` and `idelta`: from the last two samples.
@@ -425,6 +369,7 @@ mod tests {
 
     use super::*;
     use crate::column::Grid;
+    use crate::math::kahan;
     use crate::windows::{Plan, Windows};
 
     /// Result at time `end` ms over `(end - range, end]`.
@@ -558,6 +503,16 @@ mod tests {
                 Some(if sum.is_infinite() { sum } else { sum + c })
             }
             "avg_over_time" => Some(mean(v)),
+            "stdvar_over_time" => {
+                let (mut count, mut mean, mut mean_c, mut aux, mut aux_c) = (0.0, 0.0, 0.0, 0.0, 0.0);
+                for v in v {
+                    count += 1.0;
+                    let delta = v - (mean + mean_c);
+                    (mean, mean_c) = kahan(delta / count, mean, mean_c);
+                    (aux, aux_c) = kahan(delta * (v - (mean + mean_c)), aux, aux_c);
+                }
+                Some((aux + aux_c) / count)
+            }
             "min_over_time" => Some(v[extreme(|a, b| a < b)]),
             "max_over_time" => Some(v[extreme(|a, b| a > b)]),
             "ts_of_min_over_time" => Some(seconds(t[extreme(|a, b| a <= b)])),
@@ -594,7 +549,7 @@ mod tests {
             plan.update(&windows, &t);
             for name in [
                 "rate", "increase", "delta", "sum_over_time", "avg_over_time", "min_over_time", "max_over_time",
-                "ts_of_min_over_time", "ts_of_max_over_time",
+                "ts_of_min_over_time", "ts_of_max_over_time", "stdvar_over_time",
             ] {
                 let mut out = Column::none(eval.n);
                 find(name).unwrap()(&Input { windows: &windows, t: &t, v: &v, plan: &plan, control: &Control::new() }, &mut out);

@@ -15,8 +15,11 @@ use crate::eval::{Eval, Sink};
 use crate::kernels::interpolate;
 use crate::windows::{Input, Lookback, Plan, Windows, remove_stale};
 
-/// Series that a thread takes at a time.
+/// Most series that a thread takes at a time.
 const BATCH_SERIES: usize = 64;
+
+/// Most values of a batch, unless one series has more.
+const BATCH_VALUES: usize = 1 << 16;
 
 /// Batches that a thread may be ahead of the one that consumes them.
 const BATCHES_AHEAD: usize = 2;
@@ -145,12 +148,11 @@ impl Eval<'_> {
                 floats_only(&mut scratch.samples)?;
                 let Scratch { samples, lookback: plan, .. } = scratch;
                 let newest = plan.update(refs, lookback, &samples.t);
-                for (step, newest) in newest.iter().enumerate().filter(|(_, newest)| **newest != Lookback::NONE) {
-                    let (t, v) = (samples.t[*newest as usize], samples.v[*newest as usize]);
-                    if !is_stale(v) {
-                        col.set(step, if stamps { t as f64 / 1000.0 } else { v });
-                    }
-                }
+                col.fill(|step| {
+                    let at = newest[step] as usize;
+                    let v = *samples.v.get(at).filter(|v| !is_stale(**v))?;
+                    Some(if stamps { samples.t[at] as f64 / 1000.0 } else { v })
+                });
             }
             Ok(())
         };
@@ -186,9 +188,9 @@ impl Eval<'_> {
             Ok(())
         };
         if !self.stats_per_step() {
-            return self.each_series(set, &counting, sink);
+            return self.each_series(set, &counting, grid.n, sink);
         }
-        self.each_series(set, &counting, &mut |series| {
+        self.each_series(set, &counting, grid.n, &mut |series| {
             self.count_steps(series.col.ok.iter().map(|step| (step, 1)), grid);
             sink(series)
         })
@@ -240,7 +242,7 @@ impl Eval<'_> {
             kernel(&input, &mut read.series.col);
             Ok(control.check()?)
         };
-        self.each_series(set, &work, sink)?;
+        self.each_series(set, &work, n, sink)?;
         if let Ok(Some(counts)) = per_step.into_inner() {
             self.count_steps(counts.into_iter().enumerate(), &windows.eval);
         }
@@ -271,8 +273,8 @@ impl Eval<'_> {
         Ok(())
     }
 
-    /// Runs `work` for every series and hands on those that have a value, in order.
-    fn each_series(&self, set: &dyn SeriesSet, work: Work<'_>, sink: Sink<'_>) -> Result<(), QueryError> {
+    /// Runs `work` for every series of `steps` values and hands on those that have a value, in order.
+    fn each_series(&self, set: &dyn SeriesSet, work: Work<'_>, steps: usize, sink: Sink<'_>) -> Result<(), QueryError> {
         let control = self.control();
         let threads = self.threads(set.len());
         let mut hand_on = |read: &mut Read| {
@@ -288,38 +290,39 @@ impl Eval<'_> {
             }
             return Ok(());
         }
-        let batches = set.len().div_ceil(BATCH_SERIES);
+        let batch_series = (BATCH_VALUES / steps.max(1)).clamp(1, BATCH_SERIES);
+        let batches = set.len().div_ceil(batch_series);
         std::thread::scope(|scope| {
-            let receivers: Vec<_> = (0..threads)
+            let workers: Vec<_> = (0..threads)
                 .map(|first| {
                     let (sender, receiver) = mpsc::sync_channel(BATCHES_AHEAD);
+                    // What was handed on comes back, so that its memory is used again by the thread that made it.
+                    let (giver_back, back) = mpsc::channel::<Vec<Read>>();
                     scope.spawn(move || {
                         let mut scratch = Scratch::default();
                         for batch in (first..batches).step_by(threads) {
-                            let from = batch * BATCH_SERIES;
-                            let result = (from..set.len().min(from + BATCH_SERIES))
-                                .map(|idx| {
-                                    let mut read = Read::default();
-                                    read_one(set, control, work, &mut scratch, idx, &mut read).map(|()| read)
-                                })
-                                .collect::<Result<Vec<Read>, QueryError>>();
+                            let indexes = batch * batch_series..set.len().min((batch + 1) * batch_series);
+                            let mut reads = back.try_recv().unwrap_or_default();
+                            reads.resize_with(indexes.len(), Read::default);
+                            let result = indexes
+                                .zip(&mut reads)
+                                .try_for_each(|(idx, read)| read_one(set, control, work, &mut scratch, idx, read));
                             let failed = result.is_err();
                             // The receiver is gone once an earlier batch or its consumer has failed.
-                            if sender.send(result).is_err() || failed {
+                            if sender.send(result.map(|()| reads)).is_err() || failed {
                                 return;
                             }
                         }
                     });
-                    receiver
+                    (receiver, giver_back)
                 })
                 .collect();
             for batch in 0..batches {
-                let reads = receivers[batch % threads]
-                    .recv()
-                    .map_err(|_| QueryError::execution("a query thread ended early"))??;
-                for mut read in reads {
-                    hand_on(&mut read)?;
-                }
+                let (receiver, giver_back) = &workers[batch % threads];
+                let mut reads = receiver.recv().map_err(|_| QueryError::execution("a query thread ended early"))??;
+                reads.iter_mut().try_for_each(&mut hand_on)?;
+                // The thread may have ended with its last batch.
+                let _ = giver_back.send(reads);
             }
             Ok(())
         })

@@ -63,17 +63,20 @@ impl Best {
         }
     }
 
-    /// From best to worst.
-    fn sorted(mut self) -> Vec<usize> {
+    /// From best to worst. Leaves none.
+    fn take_sorted(&mut self) -> impl Iterator<Item = usize> {
         let bottom = self.bottom;
         self.heap.sort_by(|(a, _), (b, _)| match (a.is_nan(), b.is_nan()) {
             (false, false) if bottom => a.partial_cmp(b).unwrap_or(Ordering::Equal),
             (false, false) => b.partial_cmp(a).unwrap_or(Ordering::Equal),
             (a, b) => a.cmp(&b),
         });
-        self.heap.into_iter().map(|(_, at)| at).collect()
+        self.heap.drain(..).map(|(_, at)| at)
     }
 }
+
+/// Most values in heaps at once. Steps are taken in blocks, each of which goes through the series one after another.
+const HEAPED_MAX: usize = 1 << 16;
 
 /// How many series at each step; `None` if there is none at any step. Texts as in Prometheus.
 fn counts(param: &Scalar, n: usize) -> Result<Option<Vec<usize>>, QueryError> {
@@ -110,21 +113,43 @@ impl Eval<'_> {
         let mut chosen: Vec<Bits> = held.series.iter().map(|_| Bits::none(grid.n)).collect();
         // The order of an instant vector.
         let mut order: Vec<usize> = Vec::new();
+        let bottom = aggregate.op == AggregateOp::Bottomk;
+        let mut best: Vec<Best> = Vec::new();
         for members in &groups {
             self.control().check()?;
-            for (step, k) in counts.iter().enumerate().filter(|(_, k)| **k > 0) {
-                let present = members.iter().filter(|at| held.series[**at].col.ok.get(step));
-                let picked: Vec<usize> = if aggregate.op == AggregateOp::Limitk {
-                    present.take(*k).copied().collect()
-                } else {
-                    let bottom = aggregate.op == AggregateOp::Bottomk;
-                    let mut best = Best { heap: Vec::with_capacity((*k).min(members.len())), bottom };
-                    present.for_each(|at| best.offer(*k, held.series[*at].col.v[step], *at));
-                    best.sorted()
-                };
-                picked.iter().for_each(|at| chosen[*at].set(step));
-                if grid.n == 1 {
-                    order.extend(picked);
+            if aggregate.op == AggregateOp::Limitk {
+                for (step, k) in counts.iter().enumerate() {
+                    let present = members.iter().filter(|at| held.series[**at].col.ok.get(step));
+                    for at in present.take(*k) {
+                        chosen[*at].set(step);
+                        if grid.n == 1 {
+                            order.push(*at);
+                        }
+                    }
+                }
+                continue;
+            }
+            let most = counts.iter().map(|k| (*k).min(members.len())).max().unwrap_or(0);
+            let block = (HEAPED_MAX / most.max(1)).max(1);
+            for begin in (0..grid.n).step_by(block) {
+                let counts = &counts[begin..grid.n.min(begin + block)];
+                best.resize_with(best.len().max(counts.len()), || Best { heap: Vec::new(), bottom });
+                for at in members {
+                    self.control().check()?;
+                    let col = &held.series[*at].col;
+                    for (i, (k, best)) in counts.iter().zip(&mut best).enumerate() {
+                        if *k > 0 && col.ok.get(begin + i) {
+                            best.offer(*k, col.v[begin + i], *at);
+                        }
+                    }
+                }
+                for (i, best) in best.iter_mut().enumerate().take(counts.len()) {
+                    for at in best.take_sorted() {
+                        chosen[at].set(begin + i);
+                        if grid.n == 1 {
+                            order.push(at);
+                        }
+                    }
                 }
             }
         }
@@ -186,7 +211,7 @@ mod tests {
     fn best(bottom: bool, k: usize, values: &[f64]) -> Vec<usize> {
         let mut best = Best { heap: Vec::new(), bottom };
         values.iter().enumerate().for_each(|(at, v)| best.offer(k, *v, at));
-        best.sorted()
+        best.take_sorted().collect()
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use fk_storage::{Control, Samples};
 
 use crate::column::Grid;
+use crate::regression::{Lines, Origin};
 
 /// The windows of all steps. Step `i` sees the samples of `(refs.t(i) - range_ms, refs.t(i)]`.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,7 @@ pub(crate) struct Plan {
     distinct: u64,
     valid: bool,
     extrapolation: OnceCell<Vec<Extrapolation>>,
+    lines: OnceCell<Lines>,
 }
 
 /// How far `rate` and its like extrapolate the samples of a window: all that depends on times only.
@@ -66,10 +68,12 @@ pub(crate) struct Extrapolation {
     pub(crate) to_end: f64,
     /// What the difference of the samples is multiplied with.
     pub(crate) factor: f64,
+    /// The same per second of the window.
+    pub(crate) factor_per_second: f64,
 }
 
 impl Extrapolation {
-    fn new(t: &[i64], start: i64, end: i64) -> Extrapolation {
+    fn new(t: &[i64], start: i64, end: i64, range_seconds: f64) -> Extrapolation {
         let [first, .., last] = t else { return Extrapolation::default() };
         let mut to_start = first.saturating_sub(start) as f64 / 1000.0;
         let mut to_end = end.saturating_sub(*last) as f64 / 1000.0;
@@ -83,7 +87,8 @@ impl Extrapolation {
         if to_end >= threshold {
             to_end = between / 2.0;
         }
-        Extrapolation { sampled, to_start, to_end, factor: (sampled + to_start + to_end) / sampled }
+        let factor = (sampled + to_start + to_end) / sampled;
+        Extrapolation { sampled, to_start, to_end, factor, factor_per_second: factor / range_seconds }
     }
 }
 
@@ -95,6 +100,7 @@ impl Plan {
         }
         self.valid = true;
         self.extrapolation.take();
+        self.lines.take();
         self.times.clear();
         self.times.extend_from_slice(t);
         self.bounds.clear();
@@ -122,11 +128,22 @@ impl Plan {
     /// One entry per step; those of windows with fewer than two samples mean nothing.
     pub(crate) fn extrapolation(&self, windows: &Windows) -> &[Extrapolation] {
         self.extrapolation.get_or_init(|| {
+            let range_seconds = windows.range_seconds();
             let of_step = |(step, &(lo, hi)): (usize, &Bounds)| {
-                Extrapolation::new(&self.times[lo as usize..hi as usize], windows.start(step), windows.end(step))
+                let times = &self.times[lo as usize..hi as usize];
+                Extrapolation::new(times, windows.start(step), windows.end(step), range_seconds)
             };
             self.bounds.iter().enumerate().map(of_step).collect()
         })
+    }
+
+    /// What lines through the samples of the windows owe to the times. A plan serves one function, so the origin is always the
+    /// same.
+    pub(crate) fn lines(&self, windows: &Windows, origin: Origin) -> &Lines {
+        let lines =
+            self.lines.get_or_init(|| Lines::new(origin, &self.times, &self.bounds, |step| windows.eval.t(step)));
+        debug_assert_eq!(lines.origin(), origin);
+        lines
     }
 
     pub(crate) fn total(&self) -> u64 {
@@ -215,7 +232,11 @@ impl Lookback {
 
 /// Removes staleness markers: range functions do not see them.
 pub(crate) fn remove_stale(samples: &mut Samples) {
-    let Some(first) = samples.v.iter().position(|v| fk_model::is_stale(*v)) else { return };
+    // Markers are NaN, and NaN is looked for many values at a time.
+    let has_nan = |values: &[f64]| values.iter().fold(false, |any, v| any | v.is_nan());
+    let suspect = samples.v.chunks(64).position(has_nan).map_or(samples.len(), |chunk| chunk * 64);
+    let Some(first) = samples.v[suspect..].iter().position(|v| fk_model::is_stale(*v)) else { return };
+    let first = suspect + first;
     let mut kept = first;
     for i in first..samples.len() {
         if !fk_model::is_stale(samples.v[i]) {
