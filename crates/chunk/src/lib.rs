@@ -166,7 +166,7 @@ pub fn decode_range(
         Encoding::Xor => xor::decode_range(bytes, samples_max, mint, maxt, &mut out.t, &mut out.v),
         Encoding::Xor2 => xor2::scan(bytes, samples_max, |start, t, v| {
             if t >= mint && t <= maxt {
-                push_start(out, start);
+                out.push_start(start);
                 out.push(t, v);
             }
             t <= maxt
@@ -181,9 +181,7 @@ pub fn decode_range(
         }
     };
     // Start timestamps are there for all samples or for none.
-    if !out.starts.is_empty() {
-        out.starts.resize(out.t.len(), 0);
-    }
+    out.fill_starts();
     result
 }
 
@@ -202,19 +200,11 @@ fn histograms<K: Kind>(
             continue;
         }
         let histogram = reader.float()?;
-        push_start(out, reader.start());
+        out.push_start(reader.start());
         out.histograms.push((out.t.len() as u32, histogram));
         out.push(reader.t(), reader.sum());
     }
     Ok(())
-}
-
-/// Adds the start timestamp of the sample that is pushed next. None are kept as long as none is known.
-fn push_start(out: &mut Samples, start: i64) {
-    if start != 0 || !out.starts.is_empty() {
-        out.starts.resize(out.t.len(), 0);
-        out.starts.push(start);
-    }
 }
 
 /// Calls `each` with the samples of a chunk one by one, among the first `samples_max` ones, until it returns `false`.
@@ -329,7 +319,7 @@ mod tests {
         let result = decode_range(encoding, bytes, usize::MAX, i64::MIN, i64::MAX, &mut samples);
         let mut exact = Samples::default();
         let exact_result = decode_exact(encoding, bytes, usize::MAX, &mut |sample| {
-            push_start(&mut exact, sample.start);
+            exact.push_start(sample.start);
             match sample.v {
                 SampleValue::Float(v) => exact.push(sample.t, v),
                 SampleValue::Histogram(h) => {

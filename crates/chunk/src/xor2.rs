@@ -265,6 +265,11 @@ impl Xor2Writer {
         self.count
     }
 
+    /// Memory it takes besides itself, bytes.
+    pub fn heap_bytes(&self) -> usize {
+        self.out.bytes.capacity()
+    }
+
     /// Time of the last sample, ms; 0 if there is none.
     pub fn last_time(&self) -> i64 {
         self.state.t

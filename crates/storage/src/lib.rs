@@ -327,6 +327,29 @@ impl Samples {
         self.t.push(t);
         self.v.push(v);
     }
+
+    /// Adds the start timestamp, ms, of the sample that is pushed next. None are kept as long as none is known; a row whose
+    /// last samples came without has to be finished by [`Samples::fill_starts`].
+    #[inline]
+    pub fn push_start(&mut self, start: i64) {
+        push_start(&mut self.starts, self.t.len(), start);
+    }
+
+    /// Makes start timestamps as many as samples, if there are any.
+    pub fn fill_starts(&mut self) {
+        if !self.starts.is_empty() {
+            self.starts.resize(self.t.len(), 0);
+        }
+    }
+}
+
+/// Adds the start timestamp, ms, of sample number `at` to a list that stays empty as long as none is known.
+#[inline]
+pub fn push_start(starts: &mut Vec<i64>, at: usize, start: i64) {
+    if start != 0 || !starts.is_empty() {
+        starts.resize(at, 0);
+        starts.push(start);
+    }
 }
 
 /// The series a select found. Holds what it needs alive (chunks, mapped files) until it is dropped. A series may turn

@@ -38,8 +38,9 @@ use crate::replay::{Filled, ReplayProgress, Replayed, fill};
 use crate::scrub::{ScrubMetrics, Scrubs};
 use crate::view::Views;
 use fk_block::Block;
+use fk_chunk::Encoding;
 use fk_vfs::{self as vfs, Vfs, VfsError};
-use fk_wal::record::{HISTOGRAM_KINDS, encode_histograms, encode_samples, encode_series, encode_tombstones};
+use fk_wal::record::{encode_samples, encode_series, encode_tombstones};
 use fk_wal::{Compression, Wal, WalError, WalStats};
 use space::Space;
 use wbl::Wbl;
@@ -157,6 +158,7 @@ impl Db {
             log::warn!("{warning}");
         }
         options.config.check()?;
+        options.check_encoding_of(&options.config)?;
         let vfs = &*options.vfs;
         vfs::create_dir_all(vfs, &options.path)?;
         let lock = match options.lockfile {
@@ -175,6 +177,9 @@ impl Db {
             chunk_range_ms: options.min_block_ms,
             out_of_order_window_ms: options.config.out_of_order_window_ms,
             out_of_order_cap: options.out_of_order_cap,
+            xor2: options.config.float_encoding == Encoding::Xor2,
+            histogram_starts: options.histogram_st_encoding,
+            logged_starts: options.st_storage,
         };
         let wal_dir = options.path.join(WAL_DIR);
         let exemplars = Exemplars::default();
@@ -191,7 +196,7 @@ impl Db {
         )?;
         memory_snapshot::retire(vfs, &options.path, !replayed.log.is_clean())?;
         let images = Images::new(Arc::clone(&options.vfs), &options.path, head_options, start, replayed.log.bytes);
-        let (wbl, out_of_order) = Wbl::open(Arc::clone(&options.vfs), &options.path, options.wal, &head)?;
+        let (wbl, out_of_order) = Wbl::open(Arc::clone(&options.vfs), &options.path, options.wal, options.st_storage, &head)?;
         let wal = Wal::open(Arc::clone(&options.vfs), &wal_dir, options.wal)?;
         if options.config.out_of_order_window_ms > 0 {
             wbl.ensure().map_err(DbError::OutOfOrderLog)?;
@@ -353,6 +358,7 @@ impl Db {
     /// Changes what may change while the directory is open. On an error nothing has changed.
     pub fn apply(&self, mut config: TsdbConfig) -> Result<(), OptionError> {
         config.check()?;
+        self.options.check_encoding_of(&config)?;
         for warning in config.settle() {
             log::warn!("{warning}");
         }
@@ -363,6 +369,7 @@ impl Db {
             log::error!("out-of-order log cannot be opened: {e}");
         }
         self.head.set_out_of_order_window_ms(config.out_of_order_window_ms);
+        self.head.set_xor2(config.float_encoding == Encoding::Xor2);
         self.exemplars.configure(config.exemplars_max, config.out_of_order_window_ms);
         *self.config.write() = config;
         Ok(())
@@ -383,27 +390,23 @@ impl Db {
         records.series.clear();
         records.samples.clear();
         if entry.out_of_order {
-            let result = self.wbl.log_samples(entry.samples, entry.histograms, &mut records.samples);
+            let result = self.wbl.log_samples(entry, &mut records.samples);
             self.keep(records);
             return result;
         }
         if !entry.series.is_empty() {
             encode_series(entry.series.iter().map(|(series, labels)| (*series, labels)), &mut records.series);
         }
-        if !entry.samples.is_empty() {
-            encode_samples(entry.samples, &mut records.samples);
-        }
-        let samples_end = records.samples.len();
+        let with_starts = self.options.st_storage;
         // Empty records are left out.
-        let result = if entry.histograms.is_empty() {
+        let result = if entry.histograms.is_empty() && !with_starts {
+            if !entry.samples.is_empty() {
+                encode_samples(entry.samples, &mut records.samples);
+            }
             self.wal.log(&[&records.series, &records.samples, exemplars])
         } else {
-            let mut ends = vec![samples_end];
-            for kind in HISTOGRAM_KINDS.into_iter().filter(|kind| !wbl::with_starts(*kind)) {
-                if encode_histograms(kind, entry.histograms, &mut records.samples) {
-                    ends.push(records.samples.len());
-                }
-            }
+            let mut ends = Vec::new();
+            wbl::encode_entry(entry, with_starts, &mut records.samples, &mut ends);
             let mut start = 0;
             let parts = ends.iter().map(|end| &records.samples[std::mem::replace(&mut start, *end)..*end]);
             let all: Vec<&[u8]> = [&records.series[..]].into_iter().chain(parts).chain([exemplars]).collect();
@@ -631,6 +634,8 @@ fn dir_bytes(vfs: &dyn Vfs, dir: &Path) -> u64 {
     entries.iter().map(bytes).sum()
 }
 
+#[cfg(test)]
+mod starts_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

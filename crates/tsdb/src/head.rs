@@ -62,7 +62,7 @@ mod truncate;
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use foldhash::fast::{FixedState, RandomState};
 use hashbrown::HashMap;
@@ -107,6 +107,12 @@ pub struct HeadOptions {
     pub out_of_order_window_ms: i64,
     /// Samples of an open out-of-order chunk, 1..=255.
     pub out_of_order_cap: u16,
+    /// Whether chunks of floats are XOR2 chunks, which keep start timestamps; see [`Head::set_xor2`].
+    pub xor2: bool,
+    /// Whether chunks of histograms keep start timestamps.
+    pub histogram_starts: bool,
+    /// Whether the logs keep start timestamps.
+    pub logged_starts: bool,
 }
 
 impl Default for HeadOptions {
@@ -116,6 +122,9 @@ impl Default for HeadOptions {
             chunk_range_ms: 2 * 60 * 60 * 1000,
             out_of_order_window_ms: 0,
             out_of_order_cap: OUT_OF_ORDER_CAP_DEFAULT,
+            xor2: false,
+            histogram_starts: false,
+            logged_starts: false,
         }
     }
 }
@@ -138,7 +147,10 @@ pub struct Head {
     min_valid_time: AtomicI64,
     /// The oldest time appended since a truncation began.
     min_time_appended: AtomicI64,
-    rules: CutRules,
+    /// Without the encoding of floats, which may change: see [`Head::rules`].
+    fixed_rules: CutRules,
+    xor2: AtomicBool,
+    logged_starts: bool,
     /// Made from `seed`, so that an image can keep the hashes of labels.
     hasher: FixedState,
     seed: u64,
@@ -169,8 +181,12 @@ impl Head {
 
     /// Without series; hashes of labels are those of this seed.
     fn with_seed(options: HeadOptions, files: Option<ChunkFiles>, seed: u64) -> Head {
-        let rules =
-            CutRules { samples: options.samples_per_chunk.clamp(8, 1000), range_ms: options.chunk_range_ms.max(1) };
+        let rules = CutRules {
+            samples: options.samples_per_chunk.clamp(8, 1000),
+            range_ms: options.chunk_range_ms.max(1),
+            xor2: options.xor2,
+            histogram_starts: options.histogram_starts,
+        };
         Head {
             shards: std::array::from_fn(|_| Shard::new(rules.range_ms)),
             symbols: RwLock::default(),
@@ -182,7 +198,9 @@ impl Head {
             ooo: OooState::new(options.out_of_order_window_ms, usize::from(options.out_of_order_cap)),
             min_valid_time: AtomicI64::new(i64::MIN),
             min_time_appended: AtomicI64::new(i64::MAX),
-            rules,
+            fixed_rules: rules,
+            xor2: AtomicBool::new(options.xor2),
+            logged_starts: options.logged_starts,
             hasher: FixedState::with_seed(seed),
             seed,
             scratch: Mutex::default(),
@@ -192,6 +210,17 @@ impl Head {
             pin: Mutex::default(),
             expired: Mutex::default(),
         }
+    }
+
+    /// How chunks are cut from now on.
+    fn rules(&self) -> CutRules {
+        CutRules { xor2: self.xor2.load(Ordering::Relaxed), ..self.fixed_rules }
+    }
+
+    /// Sets whether chunks of floats are XOR2 chunks. Counts from the next batch; open chunks of the other encoding end with
+    /// the next sample of their series.
+    pub fn set_xor2(&self, xor2: bool) {
+        self.xor2.store(xor2, Ordering::Relaxed);
     }
 
     /// Samples before this time, ms, are neither appended nor replayed: they are in blocks. Only ever rises.

@@ -201,8 +201,10 @@ fn take(
             }
         }
         Record::Samples(record) => {
-            let samples = record.iter().inspect(|_| replayed.samples += 1);
-            replayed.unknown_refs += session.samples(samples)?;
+            replayed.unknown_refs += match record.has_starts() {
+                true => session.samples_with_starts(record.iter_with_starts().inspect(|_| replayed.samples += 1))?,
+                false => session.samples(record.iter().inspect(|_| replayed.samples += 1))?,
+            };
         }
         Record::Tombstones(record) => {
             session.settle()?;
@@ -215,14 +217,14 @@ fn take(
             }
         }
         Record::Histograms(record) => {
-            session.settle()?;
             for entry in record.iter() {
                 replayed.samples += 1;
-                match entry.value() {
-                    Ok(h) if session.head().replay_histogram(entry.series, entry.t, &h) => {}
-                    Ok(_) => replayed.unknown_refs += 1,
-                    Err(_) => replayed.invalid_histograms += 1,
-                }
+                let Ok(h) = entry.value() else {
+                    replayed.invalid_histograms += 1;
+                    continue;
+                };
+                let known = session.histogram(entry.series, entry.t, entry.start, h)?;
+                replayed.unknown_refs += u64::from(!known);
             }
         }
         Record::Metadata(_) | Record::MmapMarkers(_) => {

@@ -88,6 +88,12 @@ pub struct DbOptions {
     /// Whether pushed samples are answered only when they survive a power cut. Otherwise up to a second of them may be lost
     /// with the power, as of scraped ones.
     pub durable_pushes: bool,
+    /// Whether start timestamps are kept in the logs (feature `st-storage`); floats have to be in XOR2 chunks then.
+    pub st_storage: bool,
+    /// Whether floats may be in XOR2 chunks (feature `xor2-encoding`).
+    pub xor2_allowed: bool,
+    /// Whether chunks of histograms keep start timestamps (feature `histograms-st-encoding`).
+    pub histogram_st_encoding: bool,
     /// What may change later, as it is at the start.
     pub config: TsdbConfig,
     /// The time at the start; `None`: that of the machine.
@@ -163,6 +169,15 @@ pub enum OptionError {
     /// An encoding that is none for floats.
     #[error("'storage.tsdb.chunk_encoding.floats' cannot be {0:?}")]
     FloatEncoding(Encoding),
+    /// Text as in Prometheus.
+    #[error("float chunk \"xor2\" is not enabled")]
+    Xor2NotAllowed,
+    /// Text as in Prometheus.
+    #[error(
+        "float chunk encoding \"xor\" is incompatible with start-timestamp storage; XOR chunks do not store start \
+         timestamps, use \"xor2\""
+    )]
+    XorWithStarts,
 }
 
 impl DbOptions {
@@ -183,6 +198,9 @@ impl DbOptions {
             compaction_bytes_per_s: COMPACTION_BYTES_PER_S_DEFAULT,
             wal: WalOptions::default(),
             durable_pushes: true,
+            st_storage: false,
+            xor2_allowed: false,
+            histogram_st_encoding: false,
             config: TsdbConfig::default(),
             now: None,
             vfs: Arc::new(OsVfs),
@@ -197,7 +215,17 @@ impl DbOptions {
         if self.chunk_segment_bytes < CHUNK_SEGMENT_BYTES_MIN {
             return Err(OptionError::ChunkSegmentSize);
         }
-        self.config.check()
+        self.config.check()?;
+        self.check_encoding_of(&self.config)
+    }
+
+    /// Whether the encoding of floats that `config` asks for goes with what is decided at the start.
+    pub fn check_encoding_of(&self, config: &TsdbConfig) -> Result<(), OptionError> {
+        match config.float_encoding {
+            Encoding::Xor2 if !self.xor2_allowed => Err(OptionError::Xor2NotAllowed),
+            Encoding::Xor if self.st_storage => Err(OptionError::XorWithStarts),
+            _ => Ok(()),
+        }
     }
 
     /// Puts right what is odd, as Prometheus does, and says what a person should know. [`Db::open`](crate::Db::open) does
@@ -260,7 +288,7 @@ impl TsdbConfig {
         if self.stale_series_threshold > 0.0 {
             return Err(OptionError::StaleSeries);
         }
-        if matches!(self.float_encoding, Encoding::Histogram | Encoding::FloatHistogram) {
+        if !self.float_encoding.is_float() {
             return Err(OptionError::FloatEncoding(self.float_encoding));
         }
         Ok(())
@@ -348,5 +376,11 @@ mod tests {
             options(|o| o.config.float_encoding = Encoding::Histogram),
             Err(OptionError::FloatEncoding(Encoding::Histogram))
         );
+        assert_eq!(options(|o| o.config.float_encoding = Encoding::Xor2), Err(OptionError::Xor2NotAllowed));
+        assert_eq!(options(|o| o.st_storage = true), Err(OptionError::XorWithStarts));
+        let with_starts = |o: &mut DbOptions| {
+            (o.st_storage, o.xor2_allowed, o.config.float_encoding) = (true, true, Encoding::Xor2);
+        };
+        assert_eq!(options(with_starts), Ok(()));
     }
 }

@@ -17,11 +17,14 @@ use parking_lot::Mutex;
 
 use fk_storage::{BatchHistogram, BatchSample, StorageError, TimeRange};
 use fk_vfs::Vfs;
-use fk_wal::record::{HISTOGRAM_KINDS, Record, Tombstone, encode_histograms, encode_samples, encode_tombstones, kind};
+use fk_wal::record::{
+    HISTOGRAM_KINDS, Record, Tombstone, encode_histograms, encode_samples, encode_samples_with_starts,
+    encode_tombstones, kind,
+};
 use fk_wal::{self as wal, ReplayError, ReplayReport, Wal, WalOptions, WalStats};
 
 use super::DbError;
-use crate::head::{Frozen, Head, OooReplayed, OooStream};
+use crate::head::{Frozen, Head, LogEntry, OooReplayed, OooStream};
 
 /// The log's directory within the data directory.
 pub(crate) const WBL_DIR: &str = "wbl";
@@ -35,6 +38,8 @@ pub(crate) struct Wbl {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
     options: WalOptions,
+    /// Whether start timestamps are logged.
+    with_starts: bool,
     log: OnceLock<Wal>,
     opening: Mutex<()>,
 }
@@ -61,12 +66,13 @@ impl Wbl {
         vfs: Arc<dyn Vfs>,
         dir: &Path,
         options: WalOptions,
+        with_starts: bool,
         head: &Head,
     ) -> Result<(Wbl, WblReplayed), DbError> {
         let dir = dir.join(WBL_DIR);
         // Out-of-order samples are few: nobody waits for this log to have reserved space.
         let options = WalOptions { reserve: false, ..options };
-        let wbl = Wbl { vfs, dir, options, log: OnceLock::new(), opening: Mutex::new(()) };
+        let wbl = Wbl { vfs, dir, options, with_starts, log: OnceLock::new(), opening: Mutex::new(()) };
         if wbl.vfs.metadata(&wbl.dir)?.is_none() {
             return Ok((wbl, WblReplayed::default()));
         }
@@ -75,7 +81,7 @@ impl Wbl {
         // What is not understood would be lost.
         if replayed.markers
             && replayed.log.unsupported.is_empty()
-            && let Err(e) = write_anew(log, head)
+            && let Err(e) = write_anew(log, with_starts, head)
         {
             // Nothing is lost for us; it is tried again at the next start.
             log::warn!("out-of-order log: markers of mapped chunks stay: {e}");
@@ -102,13 +108,12 @@ impl Wbl {
     }
 
     /// Logs samples with one write.
-    pub fn log_samples(
-        &self,
-        samples: &[BatchSample],
-        histograms: &[BatchHistogram],
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), StorageError> {
-        Ok(log_samples(self.ensure()?, samples, histograms, buffer)?)
+    pub fn log_samples(&self, entry: &LogEntry<'_>, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
+        let log = self.ensure()?;
+        buffer.clear();
+        let mut ends = Vec::new();
+        encode_entry(entry, self.with_starts, buffer, &mut ends);
+        Ok(log_records(log, buffer, &ends)?)
     }
 
     /// Logs deletions with one write.
@@ -121,7 +126,7 @@ impl Wbl {
     /// After deletions: leaves only what the head still has, for Prometheus does not know deletions in this log.
     pub fn forget_deleted(&self, head: &Head) {
         if let Some(log) = self.log.get()
-            && let Err(e) = write_anew(log, head)
+            && let Err(e) = write_anew(log, self.with_starts, head)
         {
             // For us it is deleted all the same.
             log::warn!("out-of-order log: deleted samples stay for now: {e}");
@@ -215,9 +220,9 @@ fn replay(vfs: &dyn Vfs, dir: &Path, head: &Head, repair: bool) -> Result<WblRep
     let mut on_record = |_, record: Record<'_>| {
         match record {
             Record::Samples(record) => {
-                for sample in record.iter() {
+                for (sample, start) in record.iter_with_starts() {
                     replayed.samples += 1;
-                    if !head.replay_out_of_order(sample.series, sample.t, OooReplayed::Float(sample.v)) {
+                    if !head.replay_out_of_order(sample.series, sample.t, start, OooReplayed::Float(sample.v)) {
                         replayed.unknown_refs += 1;
                     }
                 }
@@ -233,7 +238,7 @@ fn replay(vfs: &dyn Vfs, dir: &Path, head: &Head, repair: bool) -> Result<WblRep
                     replayed.samples += 1;
                     match entry.value() {
                         Ok(h) => {
-                            if !head.replay_out_of_order(entry.series, entry.t, OooReplayed::Histogram(&h)) {
+                            if !head.replay_out_of_order(entry.series, entry.t, entry.start, OooReplayed::Histogram(&h)) {
                                 replayed.unknown_refs += 1;
                             }
                         }
@@ -267,60 +272,82 @@ fn replay(vfs: &dyn Vfs, dir: &Path, head: &Head, repair: bool) -> Result<WblRep
     Ok(replayed)
 }
 
-fn log_samples(
-    log: &Wal,
-    samples: &[BatchSample],
-    histograms: &[BatchHistogram],
-    buffer: &mut Vec<u8>,
-) -> wal::Result<()> {
-    buffer.clear();
-    if !samples.is_empty() {
-        encode_samples(samples, buffer);
+/// Appends the records of the samples to `buffer`, and where each ends to `ends`: of a kind of its own per kind of sample, with
+/// start timestamps or without them.
+pub(super) fn encode_entry(entry: &LogEntry<'_>, with_starts: bool, buffer: &mut Vec<u8>, ends: &mut Vec<usize>) {
+    if !entry.samples.is_empty() {
+        match with_starts {
+            true => encode_samples_with_starts(entry.samples, entry.starts, buffer),
+            false => encode_samples(entry.samples, buffer),
+        }
+        ends.push(buffer.len());
     }
-    // One record after the other, cut apart when all of them are there.
-    let mut ends = vec![buffer.len()];
-    if !histograms.is_empty() {
-        for kind in HISTOGRAM_KINDS.into_iter().filter(|kind| !with_starts(*kind)) {
-            if encode_histograms(kind, histograms, buffer) {
+    if !entry.histograms.is_empty() {
+        for kind in HISTOGRAM_KINDS.into_iter().filter(|kind| has_starts(*kind) == with_starts) {
+            if encode_histograms(kind, entry.histograms, buffer) {
                 ends.push(buffer.len());
             }
         }
     }
+}
+
+fn log_records(log: &Wal, buffer: &[u8], ends: &[usize]) -> wal::Result<()> {
     let mut start = 0;
     let records: Vec<&[u8]> = ends.iter().map(|end| &buffer[std::mem::replace(&mut start, *end)..*end]).collect();
     log.log(&records)
 }
 
-/// Out-of-order samples are kept without start timestamps.
-pub(super) fn with_starts(record: u8) -> bool {
+fn has_starts(record: u8) -> bool {
     matches!(record, kind::HISTOGRAM_SAMPLES_WITH_STARTS | kind::FLOAT_HISTOGRAM_SAMPLES_WITH_STARTS)
 }
 
 /// Writes all samples of the head to the log, and removes what was there before. What is appended meanwhile may be in it
 /// twice.
-fn write_anew(log: &Wal, head: &Head) -> Result<(), StorageError> {
+fn write_anew(log: &Wal, with_starts: bool, head: &Head) -> Result<(), StorageError> {
     let first = log.cut()?;
-    let (mut samples, mut histograms, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
-    let mut flush = |samples: &mut Vec<BatchSample>, histograms: &mut Vec<BatchHistogram>| {
-        let result = log_samples(log, samples, histograms, &mut buffer);
-        samples.clear();
-        histograms.clear();
-        Ok::<_, StorageError>(result?)
-    };
-    head.each_out_of_order(&mut |series, t, value| {
+    let mut samples = LateSamples { with_starts, ..LateSamples::default() };
+    head.each_out_of_order(&mut |series, t, start, value| {
         match value {
-            OooReplayed::Float(v) => samples.push(BatchSample { series, t, v }),
-            OooReplayed::Histogram(h) => histograms.push(BatchHistogram { series, t, start: 0, h: h.clone() }),
+            OooReplayed::Float(v) => {
+                samples.starts.push(start);
+                samples.floats.push(BatchSample { series, t, v });
+            }
+            OooReplayed::Histogram(h) => samples.histograms.push(BatchHistogram { series, t, start, h: h.clone() }),
         }
-        match samples.len() + histograms.len() < SAMPLES_PER_RECORD {
+        match samples.floats.len() + samples.histograms.len() < SAMPLES_PER_RECORD {
             true => Ok(()),
-            false => flush(&mut samples, &mut histograms),
+            false => samples.flush(log),
         }
     })?;
-    flush(&mut samples, &mut histograms)?;
+    samples.flush(log)?;
     log.sync()?;
     log.truncate_before(first)?;
     Ok(())
+}
+
+/// Samples on their way into the log.
+#[derive(Default)]
+struct LateSamples {
+    with_starts: bool,
+    floats: Vec<BatchSample>,
+    starts: Vec<i64>,
+    histograms: Vec<BatchHistogram>,
+    buffer: Vec<u8>,
+}
+
+impl LateSamples {
+    fn flush(&mut self, log: &Wal) -> Result<(), StorageError> {
+        let LateSamples { with_starts, floats, starts, histograms, buffer } = self;
+        let entry = LogEntry { samples: floats, starts, histograms, out_of_order: true, ..LogEntry::default() };
+        let mut ends = Vec::new();
+        buffer.clear();
+        encode_entry(&entry, *with_starts, buffer, &mut ends);
+        log_records(log, buffer, &ends)?;
+        floats.clear();
+        starts.clear();
+        histograms.clear();
+        Ok(())
+    }
 }
 
 #[cfg(test)]

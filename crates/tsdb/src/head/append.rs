@@ -7,10 +7,12 @@ use hashbrown::{HashMap, HashSet};
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
 use fk_model::{Labels, is_stale};
-use fk_storage::{AppendReport, Batch, BatchHistogram, BatchSample, OutOfOrder, Rejection, SeriesRef, StorageError};
+use fk_storage::{
+    AppendReport, Batch, BatchHistogram, BatchSample, OutOfOrder, Rejection, SeriesRef, StorageError, push_start,
+};
 
-use super::histograms::Verdict;
-use super::ooo::OooValue;
+use super::histograms::{self, Verdict};
+use super::ooo::{Late, OooValue};
 use super::shard::{Gate, ShardData};
 use super::{Head, Place, SHARDS};
 
@@ -27,6 +29,8 @@ pub struct LogEntry<'a> {
     pub series: &'a [(SeriesRef, Labels)],
     /// Float samples.
     pub samples: &'a [BatchSample],
+    /// Their start timestamps, ms, 0 where not known: at most as many as samples, those missing at the end are not known.
+    pub starts: &'a [i64],
     /// Histograms.
     pub histograms: &'a [BatchHistogram],
     /// Whether this goes to the log of out-of-order samples (`wbl/`) instead of the write-ahead log.
@@ -45,9 +49,12 @@ pub(super) struct Scratch {
     /// What is to be stored.
     accepted: Vec<BatchSample>,
     accepted_places: Vec<Place>,
+    /// Start timestamps of the accepted ones, as in [`LogEntry::starts`].
+    accepted_starts: Vec<i64>,
     /// What is to be stored out of order.
     late: Vec<BatchSample>,
     late_places: Vec<Place>,
+    late_starts: Vec<i64>,
     /// The same of histograms.
     histograms: Histograms,
     /// Series in `new` because of a sample in `late`, or of a histogram.
@@ -94,13 +101,20 @@ impl Scratch {
         self.places.clear();
         self.accepted.clear();
         self.accepted_places.clear();
+        self.accepted_starts.clear();
         self.late.clear();
         self.late_places.clear();
+        self.late_starts.clear();
         self.histograms.clear();
         self.new_late.clear();
         self.new.clear();
         self.new_words.clear();
     }
+}
+
+/// The start timestamp of sample `idx` of a batch.
+fn start_of(batch: &Batch, idx: usize) -> i64 {
+    batch.starts.get(idx).copied().unwrap_or(0)
 }
 
 /// Notes a series that the log does not know yet.
@@ -185,7 +199,11 @@ impl Head {
         let mut gates: [Option<&mut Gate>; SHARDS] = gates.each_mut().map(|g| g.as_deref_mut());
         {
             let data: [_; SHARDS] = array::from_fn(|i| (touched >> i & 1 == 1).then(|| self.shards[i].data.read()));
-            self.check(scratch, batch, report, &mut gates, &data)?;
+            // Who sends no start timestamps does not pay for them.
+            match batch.starts.is_empty() || !self.keeps_float_starts() {
+                true => self.check::<false>(scratch, batch, report, &mut gates, &data)?,
+                false => self.check::<true>(scratch, batch, report, &mut gates, &data)?,
+            }
             if !batch.histograms.is_empty() {
                 self.check_histograms(scratch, batch, report, &gates, &data);
             }
@@ -202,6 +220,7 @@ impl Head {
             let entry = LogEntry {
                 series: &series,
                 samples: &scratch.accepted,
+                starts: &scratch.accepted_starts,
                 histograms: &histograms.accepted,
                 out_of_order: false,
             };
@@ -209,8 +228,8 @@ impl Head {
         }
         let mut logged = Ok(());
         if late {
-            let (samples, histograms) = (&scratch.late, &histograms.late);
-            logged = log(&LogEntry { series: &[], samples, histograms, out_of_order: true });
+            let (samples, starts, histograms) = (&scratch.late, &scratch.late_starts, &histograms.late);
+            logged = log(&LogEntry { series: &[], samples, starts, histograms, out_of_order: true });
             if logged.is_err() {
                 // What is in the write-ahead log has to be in memory as well: a start would find it there.
                 scratch.late.clear();
@@ -242,8 +261,14 @@ impl Head {
         touched
     }
 
-    /// Sorts the samples of the batch into accepted ones, late ones and rejected ones.
-    fn check(
+    /// Whether start timestamps of floats go anywhere.
+    fn keeps_float_starts(&self) -> bool {
+        self.logged_starts || self.rules().xor2
+    }
+
+    /// Sorts the samples of the batch into accepted ones, late ones and rejected ones. Without `STARTS` their start
+    /// timestamps are not looked at.
+    fn check<const STARTS: bool>(
         &self,
         scratch: &mut Scratch,
         batch: &Batch,
@@ -302,6 +327,9 @@ impl Head {
                 if !slot.is_logged() && in_batch.is_none() && scratch.new_late.insert(place) {
                     note_new(&mut scratch.new, &mut scratch.new_words, data, place);
                 }
+                if STARTS {
+                    push_start(&mut scratch.late_starts, scratch.late.len(), start_of(batch, idx));
+                }
                 scratch.late.push(*sample);
                 scratch.late_places.push(place);
                 continue;
@@ -317,10 +345,14 @@ impl Head {
             {
                 // What ends a series of histograms is a histogram, too.
                 let BatchSample { series, t, v } = *sample;
-                scratch.histograms.accepted.push(BatchHistogram { series, t, start: 0, h: open.stale(v) });
+                let start = if STARTS { start_of(batch, idx) } else { 0 };
+                scratch.histograms.accepted.push(BatchHistogram { series, t, start, h: open.stale(v) });
                 scratch.histograms.accepted_places.push(place);
                 scratch.histograms.last.insert(place, t);
                 continue;
+            }
+            if STARTS {
+                push_start(&mut scratch.accepted_starts, scratch.accepted.len(), start_of(batch, idx));
             }
             scratch.accepted.push(*sample);
             scratch.accepted_places.push(place);
@@ -409,7 +441,7 @@ impl Head {
             i64::MIN => first,
             newest => newest,
         };
-        self.min_valid_time().max(newest.saturating_sub(self.rules.range_ms / 2))
+        self.min_valid_time().max(newest.saturating_sub(self.fixed_rules.range_ms / 2))
     }
 
     fn new_labels(&self, scratch: &Scratch) -> Vec<(SeriesRef, Labels)> {
@@ -447,13 +479,27 @@ impl Head {
         // Drawn with all shards held: who reads a number not below this one finds the batch in every shard.
         let commit = self.commits.fetch_add(1, Ordering::AcqRel) + 1;
         let (mut chunks, mut stale) = (0, 0);
-        for (sample, place) in scratch.accepted.iter().zip(&scratch.accepted_places) {
-            let Some(data) = &mut shards[place.shard()] else { continue };
-            let ShardData { slots, slabs, arena, .. } = &mut **data;
-            let slot = slots.get_mut(place.slot());
-            let was_stale = slot.last().is_some_and(|(_, v)| is_stale(v));
-            stale += i64::from(is_stale(sample.v)) - i64::from(was_stale);
-            chunks += u64::from(slot.push(place.slot(), (sample.t, sample.v), commit, &self.rules, slabs, arena));
+        let rules = self.rules();
+        if rules.xor2 {
+            for (idx, (sample, place)) in scratch.accepted.iter().zip(&scratch.accepted_places).enumerate() {
+                let Some(data) = &mut shards[place.shard()] else { continue };
+                let ShardData { slots, slabs, arena, .. } = &mut **data;
+                let slot = slots.get_mut(place.slot());
+                let was_stale = slot.last().is_some_and(|(_, v)| is_stale(v));
+                stale += i64::from(is_stale(sample.v)) - i64::from(was_stale);
+                let start = scratch.accepted_starts.get(idx).copied().unwrap_or(0);
+                let sample = (start, sample.t, sample.v);
+                chunks += u64::from(slot.push_xor2(place.slot(), sample, commit, &rules, slabs, arena));
+            }
+        } else {
+            for (sample, place) in scratch.accepted.iter().zip(&scratch.accepted_places) {
+                let Some(data) = &mut shards[place.shard()] else { continue };
+                let ShardData { slots, slabs, arena, .. } = &mut **data;
+                let slot = slots.get_mut(place.slot());
+                let was_stale = slot.last().is_some_and(|(_, v)| is_stale(v));
+                stale += i64::from(is_stale(sample.v)) - i64::from(was_stale);
+                chunks += u64::from(slot.push(place.slot(), (sample.t, sample.v), commit, &rules, slabs, arena));
+            }
         }
         let mut stored_histograms = 0;
         for (sample, place) in histograms.accepted.iter().zip(&histograms.accepted_places) {
@@ -461,7 +507,8 @@ impl Head {
             let ShardData { slots, slabs, arena, .. } = &mut **data;
             let slot = slots.get_mut(place.slot());
             let was_stale = slot.last().is_some_and(|(_, v)| is_stale(v));
-            match slot.push_histogram(place.slot(), sample.t, &sample.h, commit, &self.rules, slabs, arena) {
+            let pushed = histograms::Sample { t: sample.t, start: sample.start, h: &sample.h };
+            match slot.push_histogram(place.slot(), pushed, commit, &rules, slabs, arena) {
                 Ok(begun) => {
                     stale += i64::from(sample.h.is_stale()) - i64::from(was_stale);
                     chunks += u64::from(begun);
@@ -482,9 +529,11 @@ impl Head {
         self.max_time.fetch_max(max, Ordering::AcqRel);
         let mut stored = scratch.accepted.len();
         let (mut late_min, mut late_max) = (i64::MAX, i64::MIN);
-        for (sample, place) in scratch.late.iter().zip(&scratch.late_places) {
+        for (idx, (sample, place)) in scratch.late.iter().zip(&scratch.late_places).enumerate() {
             let Some(data) = &mut shards[place.shard()] else { continue };
-            let inserted = data.ooo.insert(place.slot(), sample.t, OooValue::Float(sample.v), self.ooo.cap);
+            let start = scratch.late_starts.get(idx).copied().unwrap_or(0);
+            let late = Late { t: sample.t, start, value: OooValue::Float(sample.v) }.kept(&rules);
+            let inserted = data.ooo.insert(place.slot(), late, self.ooo.cap);
             chunks += u64::from(inserted.chunk_begun);
             if inserted.stored {
                 stored += 1;
@@ -494,7 +543,8 @@ impl Head {
         for (sample, place) in histograms.late.iter().zip(&histograms.late_places) {
             let Some(data) = &mut shards[place.shard()] else { continue };
             let value = OooValue::Histogram(sample.h.clone());
-            let inserted = data.ooo.insert(place.slot(), sample.t, value, self.ooo.cap);
+            let late = Late { t: sample.t, start: sample.start, value }.kept(&rules);
+            let inserted = data.ooo.insert(place.slot(), late, self.ooo.cap);
             chunks += u64::from(inserted.chunk_begun);
             if inserted.stored {
                 self.metrics.histograms_appended.fetch_add(1, Ordering::Relaxed);

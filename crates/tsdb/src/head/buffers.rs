@@ -2,11 +2,15 @@
 //! next class, so half-filled memory stays small (about a fifth of the open bytes). Completed chunks go to the
 //! [`super::arena`].
 //!
+//! Open chunks of histograms, and of floats with start timestamps, are larger or rarer and keep their writers: they live in lists of
+//! their own ([`OpenChunks`]), under handles above those of the buffers.
+//!
 //! A constant run in an equal rhythm needs no buffer: it lives in the slot until the first change, or until it is completed.
 
+use fk_chunk::xor2::Xor2Writer;
 use fk_chunk::{Encoding, xor};
 
-use super::histograms::OpenHistograms;
+use super::histograms::OpenHistogram;
 
 /// "No buffer".
 pub(crate) const NONE: u32 = 0;
@@ -22,6 +26,10 @@ const _: () = assert!(SLAB_PAGE_BYTES / (CLASSES[0] as usize) <= 1 << INDEX_BITS
 /// The first handle of a chunk of histograms.
 pub(crate) const HISTOGRAMS: u32 = (CLASSES.len() as u32 + 1) << CLASS_SHIFT;
 const _: () = assert!(CLASSES.len() + 1 < 1 << (32 - CLASS_SHIFT));
+/// The first handle of an XOR2 chunk; each list has half of the last class' handles.
+pub(crate) const XOR2: u32 = HISTOGRAMS + (1 << (CLASS_SHIFT - 1));
+/// Most handles of a list there can be at a time.
+const HANDLES_MAX: usize = 1 << (CLASS_SHIFT - 2);
 /// End of a list of free buffers.
 const NO_BUFFER: u16 = u16::MAX;
 
@@ -36,7 +44,9 @@ pub(crate) const OPEN_BYTES_MAX: usize = CLASSES[CLASSES.len() - 1] as usize;
 pub(crate) struct Slabs {
     classes: [Class; CLASSES.len()],
     /// Open chunks of histograms: their handles begin at [`HISTOGRAMS`], above those of all classes.
-    pub histograms: OpenHistograms,
+    pub histograms: OpenChunks<OpenHistogram>,
+    /// Open chunks of floats with start timestamps: their handles begin at [`XOR2`].
+    pub xor2: OpenChunks<Xor2Writer>,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +78,7 @@ impl Slabs {
     /// Whether so little room is left in the handles that a batch might not fit: 2 GiB of one class are in use.
     pub fn is_full(&self) -> bool {
         self.histograms.is_full()
+            || self.xor2.is_full()
             || self.classes.iter().any(|class| class.pages.len() > 1 << (CLASS_SHIFT - INDEX_BITS - 1))
     }
 
@@ -92,9 +103,11 @@ impl Slabs {
 
     /// Gives a buffer back.
     pub fn free(&mut self, handle: u32) {
+        if handle >= XOR2 {
+            return self.xor2.remove(handle - XOR2);
+        }
         if handle >= HISTOGRAMS {
-            self.histograms.remove(handle - HISTOGRAMS);
-            return;
+            return self.histograms.remove(handle - HISTOGRAMS);
         }
         let (class, page_idx, idx) = split(handle);
         let slab = &mut self.classes[class];
@@ -147,7 +160,9 @@ impl Slabs {
                 + c.pages.capacity() * size_of::<Page>()
                 + (c.with_room.capacity() + c.empty.capacity()) * 4
         };
-        self.classes.iter().map(class).sum::<usize>() + self.histograms.memory_bytes()
+        self.classes.iter().map(class).sum::<usize>()
+            + self.histograms.memory_bytes(OpenHistogram::memory_bytes)
+            + self.xor2.memory_bytes(|open| size_of::<Xor2Writer>() + open.heap_bytes())
     }
 }
 
@@ -191,6 +206,60 @@ pub(crate) fn capacity(handle: u32) -> usize {
     usize::from(CLASSES[split(handle).0])
 }
 
+/// Open chunks with writers of their own, by handle.
+#[derive(Debug)]
+pub(crate) struct OpenChunks<T> {
+    open: Vec<Option<Box<T>>>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for OpenChunks<T> {
+    fn default() -> OpenChunks<T> {
+        OpenChunks { open: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> OpenChunks<T> {
+    pub fn insert(&mut self, open: Box<T>) -> u32 {
+        match self.free.pop() {
+            Some(at) => {
+                self.open[at as usize] = Some(open);
+                at
+            }
+            None => {
+                self.open.push(Some(open));
+                self.open.len() as u32 - 1
+            }
+        }
+    }
+
+    pub fn get(&self, at: u32) -> &T {
+        self.open[at as usize].as_deref().expect("a handle that was given out")
+    }
+
+    pub fn get_mut(&mut self, at: u32) -> &mut T {
+        self.open[at as usize].as_deref_mut().expect("a handle that was given out")
+    }
+
+    fn remove(&mut self, at: u32) {
+        self.open[at as usize] = None;
+        self.free.push(at);
+        if self.free.len() == self.open.len() {
+            *self = OpenChunks::default();
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.open.len() > HANDLES_MAX
+    }
+
+    fn memory_bytes(&self, of_chunk: impl Fn(&T) -> usize) -> usize {
+        self.open.capacity() * 8
+            + self.free.capacity() * 4
+            + self.open.iter().flatten().map(|open| of_chunk(open)).sum::<usize>()
+    }
+}
+
 /// Samples at equal distances with one value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Run {
@@ -224,6 +293,17 @@ impl Run {
         state
     }
 
+    /// The XOR2 chunk of this run, to be continued.
+    pub fn to_xor2(self) -> Xor2Writer {
+        let mut writer = Xor2Writer::new();
+        let mut t = self.first;
+        for _ in 0..self.count {
+            writer.push(0, t, self.v);
+            t = t.wrapping_add(self.delta);
+        }
+        writer
+    }
+
     /// Appends the samples in `mint..=maxt` among the first `samples_max`.
     pub fn decode_range(&self, samples_max: usize, mint: i64, maxt: i64, ts: &mut Vec<i64>, vs: &mut Vec<f64>) {
         let mut t = self.first;
@@ -245,7 +325,8 @@ impl Run {
 pub(crate) enum ChunkData<'a> {
     Xor(&'a [u8]),
     Run(Run),
-    Histograms(Encoding, &'a [u8]),
+    /// Of another encoding than XOR.
+    Encoded(Encoding, &'a [u8]),
 }
 
 #[cfg(test)]

@@ -1,18 +1,17 @@
-//! Native histograms in order: open chunks, checks, replay.
+//! Native histograms in order: open chunks and checks.
 //!
 //! The open chunk of a series of histograms is larger and rarer than one of floats, so it lives in a list of its own
-//! ([`OpenHistograms`]) under a handle that the slot keeps in place of a buffer; completed it is a chunk like any other. The
+//! ([`super::buffers::OpenChunks`]) under a handle that the slot keeps in place of a buffer; completed it is a chunk like any other. The
 //! slot still knows time and sum of the last sample and how many there are, so ordering, isolation and staleness need
 //! nothing else. A series may go from floats to histograms and back: each change begins a chunk.
 
 use fk_chunk::histogram::{Float, Int, Pushed, Writer};
 use fk_chunk::{ChunkError, Encoding};
 use fk_model::{FloatHistogram, Histogram};
-use fk_storage::{BatchHistogram, HistogramValue, Rejection, SeriesRef};
+use fk_storage::{BatchHistogram, HistogramValue, Rejection};
 
 use super::append::Bounds;
 use super::shard::ShardData;
-use super::{Head, Place};
 
 /// A chunk with so many bytes takes no further histogram, unless it has less than [`CHUNK_SAMPLES_MIN`] of them; as in
 /// Prometheus.
@@ -37,6 +36,14 @@ enum AnyWriter {
     Float(Writer<Float>),
 }
 
+/// A histogram to be stored: time and start timestamp, ms, 0 if that is not known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample<'a> {
+    pub t: i64,
+    pub start: i64,
+    pub h: &'a HistogramValue,
+}
+
 /// What became of a histogram.
 pub(super) enum Pushing {
     /// It is in the chunk.
@@ -46,33 +53,43 @@ pub(super) enum Pushing {
 }
 
 impl OpenHistogram {
-    /// A chunk with one histogram, behind `previous`, if that is open and goes over into it.
-    pub fn begin(t: i64, h: &HistogramValue, previous: Option<&OpenHistogram>) -> Result<OpenHistogram, ChunkError> {
+    /// A chunk with one histogram, behind `previous`, if that is open and goes over into it. It keeps start timestamps if
+    /// `with_starts`.
+    pub fn begin(
+        with_starts: bool,
+        sample: Sample<'_>,
+        previous: Option<&OpenHistogram>,
+    ) -> Result<OpenHistogram, ChunkError> {
+        let Sample { t, start, h } = sample;
         let writer = match (h, previous.map(|p| &p.writer)) {
             (HistogramValue::Int(h), Some(AnyWriter::Int(p))) => {
-                AnyWriter::Int(Writer::begin(false, Some(p), 0, t, h)?)
+                AnyWriter::Int(Writer::begin(with_starts, Some(p), start, t, h)?)
             }
-            (HistogramValue::Int(h), _) => AnyWriter::Int(Writer::begin(false, None, 0, t, &**h)?),
+            (HistogramValue::Int(h), _) => AnyWriter::Int(Writer::begin(with_starts, None, start, t, &**h)?),
             (HistogramValue::Float(h), Some(AnyWriter::Float(p))) => {
-                AnyWriter::Float(Writer::begin(false, Some(p), 0, t, h)?)
+                AnyWriter::Float(Writer::begin(with_starts, Some(p), start, t, h)?)
             }
-            (HistogramValue::Float(h), _) => AnyWriter::Float(Writer::begin(false, None, 0, t, &**h)?),
+            (HistogramValue::Float(h), _) => AnyWriter::Float(Writer::begin(with_starts, None, start, t, &**h)?),
         };
         Ok(OpenHistogram { writer, first_time: t, end_foreseen: false })
     }
 
     /// Adds a histogram that is newer.
-    pub fn push(&mut self, t: i64, h: &HistogramValue) -> Result<Pushing, ChunkError> {
+    pub fn push(&mut self, sample: Sample<'_>) -> Result<Pushing, ChunkError> {
+        let Sample { t, start, h } = sample;
+        let with_starts = self.encoding().has_starts();
         let next = match (&mut self.writer, h) {
-            (AnyWriter::Int(writer), HistogramValue::Int(h)) => match writer.push(0, t, h)? {
+            (AnyWriter::Int(writer), HistogramValue::Int(h)) => match writer.push(start, t, h)? {
                 Pushed::Appended | Pushed::Recoded => return Ok(Pushing::Done),
                 Pushed::Cut(next) => AnyWriter::Int(*next),
             },
-            (AnyWriter::Float(writer), HistogramValue::Float(h)) => match writer.push(0, t, h)? {
+            (AnyWriter::Float(writer), HistogramValue::Float(h)) => match writer.push(start, t, h)? {
                 Pushed::Appended | Pushed::Recoded => return Ok(Pushing::Done),
                 Pushed::Cut(next) => AnyWriter::Float(*next),
             },
-            _ => return OpenHistogram::begin(t, h, None).map(|next| Pushing::Next(Box::new(next))),
+            _ => {
+                return OpenHistogram::begin(with_starts, sample, None).map(|next| Pushing::Next(Box::new(next)));
+            }
         };
         Ok(Pushing::Next(Box::new(OpenHistogram { writer: next, first_time: t, end_foreseen: false })))
     }
@@ -81,9 +98,13 @@ impl OpenHistogram {
     pub fn restore(encoding: Encoding, end_foreseen: bool, bytes: &[u8]) -> Option<OpenHistogram> {
         let first_time = encoding.first_time(bytes).ok()??;
         let writer = match encoding {
-            Encoding::Histogram => AnyWriter::Int(Writer::resume(false, bytes.to_vec()).ok()?),
-            Encoding::FloatHistogram => AnyWriter::Float(Writer::resume(false, bytes.to_vec()).ok()?),
-            _ => return None,
+            Encoding::Histogram | Encoding::HistogramSt => {
+                AnyWriter::Int(Writer::resume(encoding.has_starts(), bytes.to_vec()).ok()?)
+            }
+            Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
+                AnyWriter::Float(Writer::resume(encoding.has_starts(), bytes.to_vec()).ok()?)
+            }
+            Encoding::Xor | Encoding::Xor2 => return None,
         };
         Some(OpenHistogram { writer, first_time, end_foreseen })
     }
@@ -151,7 +172,8 @@ impl OpenHistogram {
         }
     }
 
-    fn memory_bytes(&self) -> usize {
+    /// Memory it takes, bytes.
+    pub fn memory_bytes(&self) -> usize {
         size_of::<OpenHistogram>()
             + match &self.writer {
                 AnyWriter::Int(writer) => writer.heap_bytes(),
@@ -162,55 +184,6 @@ impl OpenHistogram {
 
 fn same_sum(a: f64, b: f64) -> bool {
     a.to_bits() == b.to_bits()
-}
-
-/// The open chunks of histograms of a shard, by handle.
-#[derive(Debug, Default)]
-pub(crate) struct OpenHistograms {
-    open: Vec<Option<Box<OpenHistogram>>>,
-    free: Vec<u32>,
-}
-
-impl OpenHistograms {
-    pub fn insert(&mut self, open: Box<OpenHistogram>) -> u32 {
-        match self.free.pop() {
-            Some(at) => {
-                self.open[at as usize] = Some(open);
-                at
-            }
-            None => {
-                self.open.push(Some(open));
-                self.open.len() as u32 - 1
-            }
-        }
-    }
-
-    pub fn get(&self, at: u32) -> &OpenHistogram {
-        self.open[at as usize].as_deref().expect("a handle that was given out")
-    }
-
-    pub fn get_mut(&mut self, at: u32) -> &mut OpenHistogram {
-        self.open[at as usize].as_deref_mut().expect("a handle that was given out")
-    }
-
-    pub fn remove(&mut self, at: u32) {
-        self.open[at as usize] = None;
-        self.free.push(at);
-        if self.free.len() == self.open.len() {
-            *self = OpenHistograms::default();
-        }
-    }
-
-    /// Most handles there can be at a time.
-    pub fn is_full(&self) -> bool {
-        self.open.len() > 1 << 27
-    }
-
-    pub fn memory_bytes(&self) -> usize {
-        self.open.capacity() * 8
-            + self.free.capacity() * 4
-            + self.open.iter().flatten().map(|open| open.memory_bytes()).sum::<usize>()
-    }
 }
 
 /// What a check says about a histogram.
@@ -256,31 +229,6 @@ impl ShardData {
                 }
             }
         })
-    }
-}
-
-impl Head {
-    /// A histogram of the log, as a replay finds it; `false` if nobody knows the series.
-    pub(crate) fn replay_histogram(&self, series: SeriesRef, t: i64, h: &HistogramValue) -> bool {
-        let place = self.refs.read().get(series.0);
-        if place == Place::NONE {
-            return false;
-        }
-        if t < self.min_valid_time() {
-            return true;
-        }
-        let mut data = self.shards[place.shard()].data.write();
-        let ShardData { slots, slabs, arena, .. } = &mut *data;
-        let slot = slots.get_mut(place.slot());
-        let before = slot.last();
-        if before.is_some_and(|(last, _)| t <= last) {
-            return true;
-        }
-        match slot.push_histogram(place.slot(), t, h, 0, &self.rules, slabs, arena) {
-            Ok(begun) => self.note_replayed(t, h.is_stale(), before, begun),
-            Err(e) => log::warn!("write-ahead log: a histogram of series {} cannot be stored: {e}", series.0),
-        }
-        true
     }
 }
 

@@ -26,10 +26,11 @@ use fk_storage::{Exemplar, SeriesRef};
 use fk_wal::record::Tombstone;
 
 use super::arena::{self, Saved};
+use super::buffers::ChunkData;
 use super::histograms::OpenHistogram;
 use super::refs::SHARDS;
 use super::shard::ShardData;
-use super::slot::{HISTOGRAM_LEN, Slot, SlotState};
+use super::slot::{Slot, SlotState, WRITER_LEN};
 use super::truncate::Upkeep;
 use super::{Head, HeadOptions, LABELS_MAX, Place};
 use crate::chunks_head::ChunkFiles;
@@ -319,9 +320,10 @@ fn save_series(data: &ShardData, idx: u32, hash: u32, files: &mut Files, out: &m
     debug_assert_eq!(at, SERIES_HEADER);
     out.extend_from_slice(&header);
     put_words(words, out);
-    if let Some(histograms) = slot.open_histogram(&data.slabs) {
-        out.extend_from_slice(&[histograms.encoding().byte(), u8::from(histograms.end_foreseen)]);
-        out.extend_from_slice(&(histograms.bytes().len() as u32).to_le_bytes());
+    if let ChunkData::Encoded(encoding, bytes) = slot.open_data(&data.slabs) {
+        let end_foreseen = slot.open_histogram(&data.slabs).is_some_and(|open| open.end_foreseen);
+        out.extend_from_slice(&[encoding.byte(), u8::from(end_foreseen)]);
+        out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     }
     out.extend_from_slice(slot.open_bytes(&data.slabs));
     data.arena.save_list(slot.completed(), |chunk| match chunk {
@@ -604,18 +606,13 @@ fn restore_series(
     }
     let slot = data.create(hash, words, names, reference).ok_or(Damaged("more series than a shard can hold"))?;
     let open = XorState { t, v, delta, len, count, free_bits, leading, trailing, last_byte };
-    let mut histograms = None;
-    let bytes = match len {
-        HISTOGRAM_LEN => {
-            let encoding = Encoding::from_byte(reader.u8()?).ok_or(Damaged("a chunk of no known encoding"))?;
-            let end_foreseen = reader.u8()? != 0;
-            let len = reader.u32()? as usize;
-            let open = OpenHistogram::restore(encoding, end_foreseen, reader.take(len)?);
-            histograms = Some(open.ok_or(Damaged("an open chunk is none"))?);
-            &[]
-        }
-        len => reader.take(usize::from(len))?,
-    };
+    let (mut encoding, mut end_foreseen, mut bytes_len) = (Encoding::Xor, false, usize::from(len));
+    if len == WRITER_LEN {
+        encoding = Encoding::from_byte(reader.u8()?).ok_or(Damaged("a chunk of no known encoding"))?;
+        end_foreseen = reader.u8()? != 0;
+        bytes_len = reader.u32()? as usize;
+    }
+    let bytes = reader.take(bytes_len)?;
     // The newest chunk comes first, and is the last to be linked.
     let mut chunks = SmallVec::<[Saved<'_>; 8]>::new();
     for _ in 0..n_chunks {
@@ -626,9 +623,12 @@ fn restore_series(
         completed = data.arena.restore(slot, completed, chunk).ok_or(Damaged("a chunk is nowhere"))?;
     }
     let state = SlotState { open, next_cut, n_completed };
-    let restored = match histograms {
-        Some(open) => Slot::restore_histogram(&state, open, completed, &mut data.slabs),
-        None => Slot::restore(&state, bytes, completed, &mut data.slabs),
+    let slabs = &mut data.slabs;
+    let restored = match encoding {
+        Encoding::Xor => Slot::restore(&state, bytes, completed, slabs),
+        Encoding::Xor2 => Slot::restore_xor2(&state, bytes, completed, slabs),
+        encoding => OpenHistogram::restore(encoding, end_foreseen, bytes)
+            .and_then(|open| Slot::restore_histogram(&state, open, completed, slabs)),
     };
     let restored = restored.ok_or(Damaged("an open chunk is none"))?;
     done.series += 1;

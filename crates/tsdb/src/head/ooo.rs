@@ -28,13 +28,18 @@ use hashbrown::HashMap;
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
-use fk_block::{Encoder, SeriesChunks, SeriesStream};
-use fk_chunk::{ChunkError, Sample, SampleValue, xor};
+use fk_chunk::xor2::Xor2Writer;
+use fk_chunk::{ChunkError, Encoding, decode_range, xor};
 use fk_model::{CounterReset, FloatHistogram};
-use fk_storage::{HistogramValue, Samples, SeriesRef, StorageError, TimeRange};
+use fk_storage::{HistogramValue, Samples, SeriesRef, StorageError, TimeRange, push_start};
 
 use super::shard::{Gate, ShardData};
+use super::slot::CutRules;
 use super::{Head, Place, SHARDS};
+
+mod stream;
+
+pub use stream::OooStream;
 
 /// Most samples of an open part that can be asked for, as in Prometheus.
 pub const OUT_OF_ORDER_CAP_MAX: usize = 255;
@@ -54,7 +59,9 @@ struct OooSeries {
     mint: i64,
     maxt: i64,
     open: Vec<(i64, f64)>,
-    open_histograms: Vec<(i64, HistogramValue)>,
+    /// Start timestamps of the open floats, ms, 0 where not known: as many as these, or none at all.
+    open_starts: Vec<i64>,
+    open_histograms: Vec<LateHistogram>,
     /// In the order in which they were closed.
     chunks: Vec<Arc<OooChunk>>,
     /// So many of the chunks are being compacted.
@@ -71,10 +78,38 @@ pub(crate) struct OooChunk {
 
 #[derive(Debug)]
 enum Body {
-    /// XOR encoded.
-    Floats(Box<[u8]>),
+    /// XOR, or XOR2 if there are start timestamps.
+    Floats(Encoding, Box<[u8]>),
     /// As they came: they are shared and few.
-    Histograms(Box<[(i64, HistogramValue)]>),
+    Histograms(Box<[LateHistogram]>),
+}
+
+/// Time, and start timestamp with histogram.
+type LateHistogram = (i64, (i64, HistogramValue));
+
+/// An out-of-order sample.
+#[derive(Clone, Debug)]
+pub(crate) struct Late {
+    /// Time, ms.
+    pub t: i64,
+    /// Start timestamp, ms, 0 if not known.
+    pub start: i64,
+    /// Its value.
+    pub value: OooValue,
+}
+
+impl Late {
+    /// Without the start timestamp, if the chunks of these rules do not keep it.
+    pub fn kept(mut self, rules: &CutRules) -> Late {
+        let keeps = match self.value {
+            OooValue::Float(_) => rules.xor2,
+            OooValue::Histogram(_) => rules.histogram_starts,
+        };
+        if !keeps {
+            self.start = 0;
+        }
+        self
+    }
 }
 
 /// The value of an out-of-order sample.
@@ -99,6 +134,7 @@ impl OooSeries {
             mint: i64::MAX,
             maxt: i64::MIN,
             open: Vec::new(),
+            open_starts: Vec::new(),
             open_histograms: Vec::new(),
             chunks: Vec::new(),
             frozen: 0,
@@ -118,7 +154,7 @@ impl OooSeries {
             || self.open_histograms.binary_search_by_key(&t, |s| s.0).is_ok()
     }
 
-    fn insert(&mut self, t: i64, value: OooValue, cap: usize) -> Inserted {
+    fn insert(&mut self, Late { t, start, value }: Late, cap: usize) -> Inserted {
         if self.open_len() >= cap {
             self.close();
         }
@@ -127,8 +163,16 @@ impl OooSeries {
             return Inserted { stored: false, chunk_begun };
         }
         match value {
-            OooValue::Float(v) => insert_sorted(&mut self.open, t, v),
-            OooValue::Histogram(h) => insert_sorted(&mut self.open_histograms, t, without_hint(h)),
+            OooValue::Float(v) => {
+                let at = insert_sorted(&mut self.open, t, v);
+                if start != 0 || !self.open_starts.is_empty() {
+                    self.open_starts.resize(self.open.len() - 1, 0);
+                    self.open_starts.insert(at, start);
+                }
+            }
+            OooValue::Histogram(h) => {
+                insert_sorted(&mut self.open_histograms, t, (start, without_hint(h)));
+            }
         }
         (self.mint, self.maxt) = (self.mint.min(t), self.maxt.max(t));
         Inserted { stored: true, chunk_begun }
@@ -137,11 +181,16 @@ impl OooSeries {
     /// Makes chunks of the open part: one per kind of sample.
     fn close(&mut self) {
         if let (Some(&(mint, _)), Some(&(maxt, _))) = (self.open.first(), self.open.last()) {
-            let mut chunk = xor::XorChunk::new();
-            for (t, v) in self.open.drain(..) {
-                chunk.push(t, v);
-            }
-            self.chunks.push(Arc::new(OooChunk { mint, maxt, body: Body::Floats(chunk.bytes().into()) }));
+            let body = if self.open_starts.is_empty() {
+                let mut chunk = xor::XorChunk::new();
+                self.open.drain(..).for_each(|(t, v)| chunk.push(t, v));
+                Body::Floats(Encoding::Xor, chunk.bytes().into())
+            } else {
+                let mut chunk = Xor2Writer::new();
+                self.open.drain(..).zip(self.open_starts.drain(..)).for_each(|((t, v), start)| chunk.push(start, t, v));
+                Body::Floats(Encoding::Xor2, chunk.bytes().into())
+            };
+            self.chunks.push(Arc::new(OooChunk { mint, maxt, body }));
         }
         if let (Some(first), Some(last)) = (self.open_histograms.first(), self.open_histograms.last()) {
             let (mint, maxt) = (first.0, last.0);
@@ -153,6 +202,10 @@ impl OooSeries {
     /// Forgets the samples of a range. Chunks that have some of them are written anew; frozen ones stay frozen.
     fn delete(&mut self, range: TimeRange) -> Result<(), ChunkError> {
         let keep = |t: i64| t < range.mint || t > range.maxt;
+        if !self.open_starts.is_empty() {
+            let mut times = self.open.iter();
+            self.open_starts.retain(|_| times.next().is_some_and(|(t, _)| keep(*t)));
+        }
         self.open.retain(|(t, _)| keep(*t));
         self.open_histograms.retain(|(t, _)| keep(*t));
         let (mut kept, mut frozen) = (Vec::with_capacity(self.chunks.len()), 0);
@@ -184,12 +237,13 @@ impl OooSeries {
             size_of::<OooChunk>()
                 + 16
                 + match &c.body {
-                    Body::Floats(bytes) => bytes.len(),
+                    Body::Floats(_, bytes) => bytes.len(),
                     Body::Histograms(h) => size_of_val::<[_]>(h),
                 }
         };
         self.open.capacity() * size_of::<(i64, f64)>()
-            + self.open_histograms.capacity() * size_of::<(i64, HistogramValue)>()
+            + self.open_starts.capacity() * 8
+            + self.open_histograms.capacity() * size_of::<LateHistogram>()
             + self.chunks.capacity() * size_of::<Arc<OooChunk>>()
             + self.chunks.iter().map(chunk).sum::<usize>()
     }
@@ -217,13 +271,14 @@ fn forget_hint(h: &mut Arc<FloatHistogram>) {
     }
 }
 
-/// Most samples come in order among themselves, so the end is looked at first.
-fn insert_sorted<T>(sorted: &mut Vec<(i64, T)>, t: i64, value: T) {
+/// Most samples come in order among themselves, so the end is looked at first. Returns where the sample is.
+fn insert_sorted<T>(sorted: &mut Vec<(i64, T)>, t: i64, value: T) -> usize {
     let at = match sorted.last() {
         Some(last) if last.0 > t => sorted.partition_point(|s| s.0 < t),
         _ => sorted.len(),
     };
     sorted.insert(at, (t, value));
+    at
 }
 
 impl OooChunk {
@@ -236,10 +291,13 @@ impl OooChunk {
         let keep = |t: i64| t < range.mint || t > range.maxt;
         let mut rest = OooSeries::new();
         match &self.body {
-            Body::Floats(bytes) => {
-                let (mut t, mut v) = (Vec::new(), Vec::new());
-                xor::decode(bytes, &mut t, &mut v)?;
-                rest.open.extend(t.into_iter().zip(v).filter(|s| keep(s.0)));
+            Body::Floats(encoding, bytes) => {
+                let mut samples = Samples::default();
+                decode_range(*encoding, bytes, usize::MAX, i64::MIN, i64::MAX, &mut samples)?;
+                for (at, (&t, &v)) in samples.t.iter().zip(&samples.v).enumerate().filter(|(_, (t, _))| keep(**t)) {
+                    push_start(&mut rest.open_starts, rest.open.len(), samples.starts.get(at).copied().unwrap_or(0));
+                    rest.open.push((t, v));
+                }
             }
             Body::Histograms(all) => rest.open_histograms.extend(all.iter().filter(|s| keep(s.0)).cloned()),
         }
@@ -266,8 +324,8 @@ impl OooShard {
     }
 
     /// Stores a sample.
-    pub fn insert(&mut self, slot: u32, t: i64, value: OooValue, cap: usize) -> Inserted {
-        self.series.entry(slot).or_insert_with(OooSeries::new).insert(t, value, cap)
+    pub fn insert(&mut self, slot: u32, sample: Late, cap: usize) -> Inserted {
+        self.series.entry(slot).or_insert_with(OooSeries::new).insert(sample, cap)
     }
 
     /// What a reader of `range` may need of a series.
@@ -309,7 +367,9 @@ pub(crate) struct OooView {
     /// In the order in which they were closed.
     chunks: SmallVec<[Arc<OooChunk>; 4]>,
     open: Vec<(i64, f64)>,
-    open_histograms: Vec<(i64, HistogramValue)>,
+    /// As in [`OooSeries`].
+    open_starts: Vec<i64>,
+    open_histograms: Vec<LateHistogram>,
 }
 
 impl OooView {
@@ -324,51 +384,64 @@ impl OooView {
             ..OooView::default()
         };
         if open {
-            view.open.extend(series.open.iter().filter(|s| within(s.0)));
+            for (at, sample) in series.open.iter().enumerate().filter(|(_, s)| within(s.0)) {
+                push_start(&mut view.open_starts, view.open.len(), series.open_starts.get(at).copied().unwrap_or(0));
+                view.open.push(*sample);
+            }
             view.open_histograms.extend(series.open_histograms.iter().filter(|s| within(s.0)).cloned());
         }
         (!view.chunks.is_empty() || !view.open.is_empty() || !view.open_histograms.is_empty()).then_some(view)
     }
 
     /// All samples in the range, in order of time, each time once: what came first wins.
-    fn sorted(&self, range: TimeRange) -> Result<Vec<(i64, OooValue)>, ChunkError> {
+    fn sorted(&self, range: TimeRange) -> Result<Vec<Late>, ChunkError> {
         let mut all = Vec::new();
-        let (mut t, mut v) = (Vec::new(), Vec::new());
+        let mut floats = Samples::default();
+        let histogram = |(t, (start, h)): &LateHistogram| Late {
+            t: *t,
+            start: *start,
+            value: OooValue::Histogram(h.clone()),
+        };
         for chunk in &self.chunks {
             match &chunk.body {
-                Body::Floats(bytes) => {
-                    t.clear();
-                    v.clear();
-                    xor::decode_range(bytes, usize::MAX, range.mint, range.maxt, &mut t, &mut v)?;
-                    all.extend(t.iter().zip(&v).map(|(t, v)| (*t, OooValue::Float(*v))));
+                Body::Floats(encoding, bytes) => {
+                    floats.clear();
+                    decode_range(*encoding, bytes, usize::MAX, range.mint, range.maxt, &mut floats)?;
+                    all.extend(floats.t.iter().zip(&floats.v).enumerate().map(|(at, (t, v))| Late {
+                        t: *t,
+                        start: floats.starts.get(at).copied().unwrap_or(0),
+                        value: OooValue::Float(*v),
+                    }));
                 }
-                Body::Histograms(histograms) => {
-                    all.extend(histograms.iter().map(|(t, h)| (*t, OooValue::Histogram(h.clone()))))
-                }
+                Body::Histograms(histograms) => all.extend(histograms.iter().map(histogram)),
             }
         }
-        all.extend(self.open.iter().map(|(t, v)| (*t, OooValue::Float(*v))));
-        all.extend(self.open_histograms.iter().map(|(t, h)| (*t, OooValue::Histogram(h.clone()))));
-        all.retain(|(t, _)| (range.mint..=range.maxt).contains(t));
+        all.extend(self.open.iter().enumerate().map(|(at, (t, v))| Late {
+            t: *t,
+            start: self.open_starts.get(at).copied().unwrap_or(0),
+            value: OooValue::Float(*v),
+        }));
+        all.extend(self.open_histograms.iter().map(histogram));
+        all.retain(|s| (range.mint..=range.maxt).contains(&s.t));
         // Stable, so that of equal times the first to come stays in front.
-        all.sort_by_key(|s| s.0);
-        all.dedup_by_key(|s| s.0);
+        all.sort_by_key(|s| s.t);
+        all.dedup_by_key(|s| s.t);
         Ok(all)
     }
 
     /// Merges what there is in the range into `out`, which has the samples in order.
     pub fn merge_into(&self, range: TimeRange, out: &mut Samples) -> Result<(), ChunkError> {
         let late = self.sorted(range)?;
-        let Some(&(first, _)) = late.first() else { return Ok(()) };
-        let keep_starts = !out.starts.is_empty();
+        let Some(first) = late.first().map(|s| s.t) else { return Ok(()) };
         let in_front = out.t.partition_point(|t| *t < first);
         let rest = split_off(out, in_front);
         let mut rest = Columns { samples: &rest, at: 0, histogram: 0, moved_after: false };
-        for (t, value) in late {
+        for Late { t, start, value } in late {
             rest.move_before(t, out);
             if rest.next_t() == Some(t) {
                 continue;
             }
+            out.push_start(start);
             match value {
                 OooValue::Float(v) => out.push(t, v),
                 OooValue::Histogram(h) => {
@@ -376,9 +449,6 @@ impl OooView {
                     out.histograms.push((out.t.len() as u32, Arc::clone(&h)));
                     out.push(t, h.sum);
                 }
-            }
-            if keep_starts {
-                out.starts.push(0);
             }
             rest.moved_after = true;
         }
@@ -440,10 +510,8 @@ impl Columns<'_> {
             out.histograms.push((out.t.len() as u32, h));
             self.histogram += 1;
         }
+        out.push_start(self.samples.starts.get(at).copied().unwrap_or(0));
         out.push(self.samples.t[at], self.samples.v[at]);
-        if let Some(start) = self.samples.starts.get(at) {
-            out.starts.push(*start);
-        }
         self.at += 1;
         self.moved_after = false;
     }
@@ -522,25 +590,6 @@ impl Head {
         }
     }
 
-    /// The frozen samples within `range`, both ends included, as chunks of the usual size, merged where they overlap.
-    pub fn stream_out_of_order(self: &Arc<Head>, range: TimeRange) -> OooStream {
-        let pin = self.pin();
-        let (mut entries, mut words) = (Vec::new(), Vec::new());
-        for (i, shard) in self.shards.iter().enumerate() {
-            let data = shard.data.read();
-            for (&slot, series) in &data.ooo.series {
-                if series.frozen > 0 && series.mint <= range.maxt && series.maxt >= range.mint {
-                    entries.push((Place::new(i, slot), words.len()));
-                    words.extend_from_slice(data.words_of(slot));
-                }
-            }
-        }
-        let symbols = self.symbols.read();
-        entries.sort_by(|a, b| symbols.compare(&words[a.1..], &words[b.1..]));
-        drop(symbols);
-        OooStream { head: Arc::clone(self), range, entries, words, next: 0, _pin: pin }
-    }
-
     /// Drops what was frozen, because blocks have it. Returns how many chunks were dropped.
     pub fn drop_frozen_out_of_order(&self) -> usize {
         let mut dropped = 0;
@@ -571,7 +620,7 @@ impl Head {
     }
 
     /// An out-of-order sample of the log. Returns whether the reference is known.
-    pub fn replay_out_of_order(&self, reference: SeriesRef, t: i64, value: OooReplayed<'_>) -> bool {
+    pub fn replay_out_of_order(&self, reference: SeriesRef, t: i64, start: i64, value: OooReplayed<'_>) -> bool {
         let place = self.refs.read().get(reference.0);
         if place == Place::NONE {
             self.metrics.replay_unknown_refs.fetch_add(1, Ordering::Relaxed);
@@ -581,7 +630,8 @@ impl Head {
             OooReplayed::Float(v) => OooValue::Float(v),
             OooReplayed::Histogram(h) => OooValue::Histogram(h.clone()),
         };
-        let inserted = self.shards[place.shard()].data.write().ooo.insert(place.slot(), t, value, self.ooo.cap);
+        let late = Late { t, start, value }.kept(&self.rules());
+        let inserted = self.shards[place.shard()].data.write().ooo.insert(place.slot(), late, self.ooo.cap);
         self.metrics.chunks_created.fetch_add(u64::from(inserted.chunk_begun), Ordering::Relaxed);
         if inserted.stored {
             self.ooo.min_time.fetch_min(t, Ordering::AcqRel);
@@ -600,10 +650,11 @@ impl Head {
         }
     }
 
-    /// Calls `each` with every out-of-order sample, series by series, to write the log anew.
+    /// Calls `each` with series, time, start timestamp and value of every out-of-order sample, series by series, to write the
+    /// log anew.
     pub fn each_out_of_order(
         &self,
-        each: &mut dyn FnMut(SeriesRef, i64, OooReplayed<'_>) -> Result<(), StorageError>,
+        each: &mut dyn FnMut(SeriesRef, i64, i64, OooReplayed<'_>) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         const ALL: TimeRange = TimeRange { mint: i64::MIN, maxt: i64::MAX };
         for shard in &self.shards {
@@ -611,10 +662,10 @@ impl Head {
             for (&slot, series) in &data.ooo.series {
                 let reference = SeriesRef(data.info.get(slot).reference);
                 let Some(view) = OooView::of(series, ALL, series.chunks.len(), true) else { continue };
-                for (t, value) in view.sorted(ALL).map_err(|e| damaged(reference, e))? {
+                for Late { t, start, value } in view.sorted(ALL).map_err(|e| damaged(reference, e))? {
                     match &value {
-                        OooValue::Float(v) => each(reference, t, OooReplayed::Float(*v))?,
-                        OooValue::Histogram(h) => each(reference, t, OooReplayed::Histogram(h))?,
+                        OooValue::Float(v) => each(reference, t, start, OooReplayed::Float(*v))?,
+                        OooValue::Histogram(h) => each(reference, t, start, OooReplayed::Histogram(h))?,
                     }
                 }
             }
@@ -644,71 +695,6 @@ fn damaged(series: SeriesRef, reason: ChunkError) -> StorageError {
         offset: 0,
         reason: format!("out-of-order samples of series {}: {reason}", series.0),
     }
-}
-
-/// Frozen out-of-order samples on their way into a block. Holds no lock between two series.
-#[derive(Debug)]
-pub struct OooStream {
-    head: Arc<Head>,
-    range: TimeRange,
-    /// Place and start of the label ids, in order of labels.
-    entries: Vec<(Place, usize)>,
-    words: Vec<u32>,
-    next: usize,
-    /// Keeps the ids of strings good.
-    _pin: Arc<()>,
-}
-
-impl SeriesStream for OooStream {
-    fn next(&mut self, out: &mut SeriesChunks) -> Result<bool, StorageError> {
-        while let Some(&(place, words)) = self.entries.get(self.next) {
-            self.next += 1;
-            out.clear();
-            let (view, reference) = {
-                let data = self.head.shards[place.shard()].data.read();
-                let view = data.ooo.series.get(&place.slot()).and_then(|s| OooView::of(s, self.range, s.frozen, false));
-                (view, SeriesRef(data.info.get(place.slot()).reference))
-            };
-            let Some(view) = view else { continue };
-            let samples = view.sorted(self.range).map_err(|e| damaged(reference, e))?;
-            encode(samples, out).map_err(|e| damaged(reference, e))?;
-            if !out.chunks.is_empty() {
-                out.labels = self.head.symbols.read().labels(&self.words[words..]);
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn symbols(&self, each: &mut dyn FnMut(&str) -> Result<(), StorageError>) -> Result<(), StorageError> {
-        let symbols = self.head.symbols.read();
-        let mut texts = Vec::new();
-        for &(_, start) in &self.entries {
-            texts.extend(symbols.pairs(&self.words[start..]).flat_map(|(name, value)| [name, value]));
-            // Most repeat: the list stays about as long as there are different ones.
-            if texts.len() > 1 << 20 {
-                texts.sort_unstable();
-                texts.dedup();
-            }
-        }
-        texts.sort_unstable();
-        texts.dedup();
-        texts.into_iter().try_for_each(each)
-    }
-}
-
-/// Makes chunks of the usual size.
-fn encode(samples: Vec<(i64, OooValue)>, out: &mut SeriesChunks) -> Result<(), ChunkError> {
-    let mut encoder = Encoder::default();
-    for (t, value) in samples {
-        let v = match value {
-            OooValue::Float(v) => SampleValue::Float(v),
-            OooValue::Histogram(h) => SampleValue::Histogram(h),
-        };
-        encoder.push(&Sample { t, start: 0, v }, out)?;
-    }
-    encoder.end_chunk(out);
-    Ok(())
 }
 
 /// What the head knows about out-of-order samples as a whole.

@@ -14,16 +14,18 @@
 //! Nobody else uses the head yet, so locks are never waited for, and there are no commit numbers: everything replayed is
 //! visible from the start.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLockWriteGuard};
 
 use fk_model::is_stale;
-use fk_storage::{BatchSample, SeriesRef, StorageError};
+use fk_storage::{BatchSample, HistogramValue, SeriesRef, StorageError, push_start};
 use fk_wal::record::LabelPairs;
 
+use super::histograms;
 use super::refs::SHARDS;
 use super::shard::ShardData;
 use super::slot::CutRules;
@@ -31,6 +33,9 @@ use super::{Head, Place, check_labels};
 
 /// Samples of one load: some hundred KiB.
 const LOAD_SAMPLES: usize = 16 << 10;
+
+/// Histograms of one load: about as many bytes.
+const LOAD_HISTOGRAMS: usize = 1 << 10;
 
 /// Words of the series of one load.
 const LOAD_WORDS: usize = 64 << 10;
@@ -48,6 +53,9 @@ struct Load {
     /// Per series: [`SERIES_HEADER`] words, label ids with the schema first, ids of the label names.
     series: Vec<u32>,
     samples: Vec<Routed>,
+    /// Start timestamps of the samples, ms: at most as many as samples, none as long as none is known.
+    starts: Vec<i64>,
+    histograms: Vec<RoutedHistogram>,
     /// Answer when everything up to here is done, and take the slots as they are for the ones foreseen from here on.
     settle: bool,
 }
@@ -61,6 +69,17 @@ struct Routed {
     place: Place,
     t: i64,
     v: f64,
+}
+
+/// A histogram on its way to its shard.
+#[derive(Debug)]
+struct RoutedHistogram {
+    place: Place,
+    /// So many samples of the load come before it.
+    behind: usize,
+    t: i64,
+    start: i64,
+    h: HistogramValue,
 }
 
 /// What all threads of a replay share.
@@ -105,6 +124,16 @@ struct Done {
     stale: i64,
     min_time: i64,
     max_time: i64,
+}
+
+impl Done {
+    /// Counts a sample of this time that has changed the number of stale series so.
+    #[inline]
+    fn stored(&mut self, t: i64, stale: i64) {
+        self.stale += stale;
+        self.min_time = self.min_time.min(t);
+        self.max_time = self.max_time.max(t);
+    }
 }
 
 impl Default for Done {
@@ -213,18 +242,6 @@ impl Head {
         self.max_time.fetch_max(done.max_time, Ordering::AcqRel);
     }
 
-    /// Counts a histogram that a replay has stored behind `before`.
-    pub(super) fn note_replayed(&self, t: i64, stale: bool, before: Option<(i64, f64)>, chunk_begun: bool) {
-        let was_stale = before.is_some_and(|(_, v)| is_stale(v));
-        self.count_replayed(&Done {
-            chunks: u64::from(chunk_begun),
-            stale: i64::from(stale) - i64::from(was_stale),
-            min_time: t,
-            max_time: t,
-            ..Done::default()
-        });
-    }
-
     /// References are never given out twice, not even that of a series the log has lost.
     fn saw_reference(&self, reference: u64) {
         self.next_ref.fetch_max(reference.saturating_add(1), Ordering::Relaxed);
@@ -289,11 +306,19 @@ impl Session<'_> {
     /// and an append that raced with another may have written what was then not stored. Returns how many belong to
     /// references that are not known.
     pub fn samples(&mut self, samples: impl Iterator<Item = BatchSample>) -> Result<u64, StorageError> {
+        self.samples_with_starts(samples.map(|sample| (sample, 0)))
+    }
+
+    /// As [`Session::samples`], each with its start timestamp, ms, 0 if not known.
+    pub fn samples_with_starts(
+        &mut self,
+        samples: impl Iterator<Item = (BatchSample, i64)>,
+    ) -> Result<u64, StorageError> {
         let mut unknown = 0;
         let head = self.head;
         let refs = head.refs.read();
         let workers = self.lanes.len();
-        for sample in samples {
+        for (sample, start) in samples {
             let place = refs.get(sample.series.0);
             if place == Place::NONE {
                 head.saw_reference(sample.series.0);
@@ -301,6 +326,7 @@ impl Session<'_> {
                 continue;
             }
             let lane = &mut self.lanes[place.shard() % workers];
+            push_start(&mut lane.load.starts, lane.load.samples.len(), start);
             lane.load.samples.push(Routed { place, t: sample.t, v: sample.v });
             if lane.load.samples.len() >= LOAD_SAMPLES {
                 self.shared.check()?;
@@ -309,6 +335,31 @@ impl Session<'_> {
         }
         head.metrics.replay_unknown_refs.fetch_add(unknown, Ordering::Relaxed);
         Ok(unknown)
+    }
+
+    /// A histogram of the log, as [`Session::samples`]. Returns whether the reference is known.
+    pub fn histogram(
+        &mut self,
+        series: SeriesRef,
+        t: i64,
+        start: i64,
+        h: HistogramValue,
+    ) -> Result<bool, StorageError> {
+        let place = self.head.refs.read().get(series.0);
+        if place == Place::NONE {
+            self.head.saw_reference(series.0);
+            self.head.metrics.replay_unknown_refs.fetch_add(1, Ordering::Relaxed);
+            return Ok(false);
+        }
+        let workers = self.lanes.len();
+        let lane = &mut self.lanes[place.shard() % workers];
+        let behind = lane.load.samples.len();
+        lane.load.histograms.push(RoutedHistogram { place, behind, t, start, h });
+        if lane.load.histograms.len() >= LOAD_HISTOGRAMS {
+            self.shared.check()?;
+            lane.send()?;
+        }
+        Ok(true)
     }
 
     /// Waits until everything handed over is in the head. Then all references lead to where their series are.
@@ -372,6 +423,8 @@ impl<'a> Worker<'a> {
             }
             load.series.clear();
             load.samples.clear();
+            load.starts.clear();
+            load.histograms.clear();
             load.settle = false;
             let _ = empty.send(load);
         }
@@ -379,7 +432,7 @@ impl<'a> Worker<'a> {
     }
 
     fn work(&mut self, load: &Load) -> Result<(), StorageError> {
-        let mut shards: [_; SHARDS] =
+        let mut shards: Shards<'_> =
             std::array::from_fn(|i| (i % self.workers == self.number).then(|| self.head.shards[i].data.write()));
         let mut series = &load.series[..];
         while let Some((header, rest)) = series.split_first_chunk::<SERIES_HEADER>() {
@@ -409,25 +462,66 @@ impl<'a> Worker<'a> {
         for data in shards.iter().flatten() {
             data.check_room()?;
         }
-        let min_valid_time = self.head.min_valid_time();
-        for sample in &load.samples {
-            let shard = sample.place.shard();
-            let Some(data) = shards[shard].as_deref_mut() else { return Err(gone()) };
-            let slot = match sample.place.slot().checked_sub(self.foreseen_from[shard]) {
-                Some(foreseen) => self.real[shard][foreseen as usize],
-                None => sample.place.slot(),
-            };
+        let bounds = (self.head.min_valid_time(), self.head.rules());
+        let mut at = 0;
+        for histogram in &load.histograms {
+            self.samples(&mut shards, load, at..histogram.behind, bounds)?;
+            at = histogram.behind;
+            self.histogram(&mut shards, histogram, bounds)?;
+        }
+        self.samples(&mut shards, load, at..load.samples.len(), bounds)
+    }
+
+    /// Where a place of the session really is.
+    #[inline]
+    fn slot(&self, place: Place) -> u32 {
+        match place.slot().checked_sub(self.foreseen_from[place.shard()]) {
+            Some(foreseen) => self.real[place.shard()][foreseen as usize],
+            None => place.slot(),
+        }
+    }
+
+    fn samples(
+        &mut self,
+        shards: &mut Shards<'_>,
+        load: &Load,
+        range: Range<usize>,
+        (min_valid_time, rules): (i64, CutRules),
+    ) -> Result<(), StorageError> {
+        let start_of = |idx: usize| load.starts.get(idx).copied().unwrap_or(0);
+        for (idx, sample) in range.clone().zip(&load.samples[range]) {
+            let Some(data) = shards[sample.place.shard()].as_deref_mut() else { return Err(gone()) };
+            let slot = self.slot(sample.place);
             if sample.t >= min_valid_time {
-                data.replay_sample(slot, sample.t, sample.v, &self.head.rules, &mut self.done);
+                data.replay_sample(slot, sample, start_of(idx), &rules, &mut self.done);
             }
+        }
+        Ok(())
+    }
+
+    fn histogram(
+        &mut self,
+        shards: &mut Shards<'_>,
+        histogram: &RoutedHistogram,
+        (min_valid_time, rules): (i64, CutRules),
+    ) -> Result<(), StorageError> {
+        let Some(data) = shards[histogram.place.shard()].as_deref_mut() else { return Err(gone()) };
+        let slot = self.slot(histogram.place);
+        if histogram.t >= min_valid_time {
+            let sample = histograms::Sample { t: histogram.t, start: histogram.start, h: &histogram.h };
+            data.replay_histogram(slot, sample, &rules, &mut self.done);
         }
         Ok(())
     }
 }
 
+/// The shards of a worker.
+type Shards<'a> = [Option<RwLockWriteGuard<'a, ShardData>>; SHARDS];
+
 impl ShardData {
     #[inline]
-    fn replay_sample(&mut self, slot_idx: u32, t: i64, v: f64, rules: &CutRules, done: &mut Done) {
+    fn replay_sample(&mut self, slot_idx: u32, sample: &Routed, start: i64, rules: &CutRules, done: &mut Done) {
+        let Routed { t, v, .. } = *sample;
         let ShardData { slots, slabs, arena, .. } = self;
         let slot = slots.get_mut(slot_idx);
         let mut stale = i64::from(is_stale(v));
@@ -437,9 +531,45 @@ impl ShardData {
             }
             stale -= i64::from(is_stale(last_v));
         }
-        done.chunks += u64::from(slot.push(slot_idx, (t, v), 0, rules, slabs, arena));
-        done.stale += stale;
-        done.min_time = done.min_time.min(t);
-        done.max_time = done.max_time.max(t);
+        if is_stale(v)
+            && let Some(open) = slot.open_histogram(slabs)
+        {
+            // An append makes it a histogram before it is logged; in a log of somebody else it may be a float.
+            let h = open.stale(v);
+            return self.replay_histogram(slot_idx, histograms::Sample { t, start, h: &h }, rules, done);
+        }
+        done.chunks += u64::from(match rules.xor2 {
+            true => slot.push_xor2(slot_idx, (start, t, v), 0, rules, slabs, arena),
+            false => slot.push(slot_idx, (t, v), 0, rules, slabs, arena),
+        });
+        done.stored(t, stale);
+    }
+
+    fn replay_histogram(
+        &mut self,
+        slot_idx: u32,
+        sample: histograms::Sample<'_>,
+        rules: &CutRules,
+        done: &mut Done,
+    ) {
+        let ShardData { slots, slabs, arena, .. } = self;
+        let slot = slots.get_mut(slot_idx);
+        let mut stale = i64::from(sample.h.is_stale());
+        if let Some((last_t, last_v)) = slot.last() {
+            if sample.t <= last_t {
+                return;
+            }
+            stale -= i64::from(is_stale(last_v));
+        }
+        match slot.push_histogram(slot_idx, sample, 0, rules, slabs, arena) {
+            Ok(begun) => {
+                done.chunks += u64::from(begun);
+                done.stored(sample.t, stale);
+            }
+            Err(e) => {
+                let series = self.info.get(slot_idx).reference;
+                log::warn!("write-ahead log: a histogram of series {series} cannot be stored: {e}");
+            }
+        }
     }
 }

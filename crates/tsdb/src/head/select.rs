@@ -477,7 +477,7 @@ impl Pieces {
     fn push(&mut self, data: ChunkData<'_>, samples_max: u16) {
         let piece = match data {
             ChunkData::Run(run) => Piece::Run(run),
-            ChunkData::Histograms(encoding, bytes) => {
+            ChunkData::Encoded(encoding, bytes) => {
                 let start = self.bytes.len();
                 self.bytes.extend_from_slice(bytes);
                 Piece::Bytes(encoding, start, self.bytes.len())
@@ -574,6 +574,8 @@ impl Pieces {
                 damage = damage.or(Some(StorageError::Corrupt { path: "head".to_owned(), offset: 0, reason }));
             }
         }
+        // A run has none.
+        out.fill_starts();
         damage.map_or(Ok(()), Err)
     }
 }

@@ -17,8 +17,10 @@ use fk_chunk::{ChunkError, Encoding};
 use fk_storage::HistogramValue;
 
 use super::arena::{Arena, NewChunk};
-use super::buffers::{self, ChunkData, HISTOGRAMS, NONE, OPEN_BYTES_MAX, Run, Slabs};
-use super::histograms::{CHUNK_BYTES, OpenHistogram, Pushing};
+use super::buffers::{self, ChunkData, HISTOGRAMS, NONE, OPEN_BYTES_MAX, Run, Slabs, XOR2};
+use super::histograms::{self, CHUNK_BYTES, OpenHistogram, Pushing};
+
+mod xor2_chunk;
 
 /// How chunks are cut.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,10 @@ pub(crate) struct CutRules {
     pub samples: u16,
     /// No chunk crosses a multiple of this many ms.
     pub range_ms: i64,
+    /// Chunks of floats are XOR2 chunks, which keep start timestamps.
+    pub xor2: bool,
+    /// Chunks of histograms keep start timestamps.
+    pub histogram_starts: bool,
 }
 
 /// A chunk with more bytes takes no further sample (`maxBytesPerXORChunk` in Prometheus), so none is larger than 1 KiB.
@@ -36,8 +42,10 @@ const _: () = assert!(CHUNK_BYTES_MAX + xor::SAMPLE_BYTES_MAX <= OPEN_BYTES_MAX)
 /// `count_before`: the commit completed a chunk, so what was before cannot be told from the count alone.
 const COUNT_LOST: u16 = u16::MAX;
 
-/// In the place of a length: the open chunk is one of histograms.
-pub(super) const HISTOGRAM_LEN: u16 = u16::MAX;
+/// In the place of a length: the open chunk has a writer of its own. As a length it is too long, so no float is written into
+/// a buffer that is none.
+pub(super) const WRITER_LEN: u16 = u16::MAX;
+const _: () = assert!(WRITER_LEN as usize > CHUNK_BYTES_MAX);
 
 /// The series has been written to the log.
 const LOGGED: u8 = 1;
@@ -142,9 +150,10 @@ impl Slot {
     pub fn open_data<'a>(&self, slabs: &'a Slabs) -> ChunkData<'a> {
         match self.buffer {
             NONE => ChunkData::Run(self.run()),
+            handle if handle >= XOR2 => ChunkData::Encoded(Encoding::Xor2, slabs.xor2.get(handle - XOR2).bytes()),
             handle if handle >= HISTOGRAMS => {
                 let open = slabs.histograms.get(handle - HISTOGRAMS);
-                ChunkData::Histograms(open.encoding(), open.bytes())
+                ChunkData::Encoded(open.encoding(), open.bytes())
             }
             buffer => ChunkData::Xor(&slabs.get(buffer)[..usize::from(self.open.len)]),
         }
@@ -152,12 +161,12 @@ impl Slot {
 
     /// The open chunk, if it is one of histograms.
     pub fn open_histogram<'a>(&self, slabs: &'a Slabs) -> Option<&'a OpenHistogram> {
-        (self.buffer >= HISTOGRAMS).then(|| slabs.histograms.get(self.buffer - HISTOGRAMS))
+        self.is_histogram().then(|| slabs.histograms.get(self.buffer - HISTOGRAMS))
     }
 
     /// Whether the newest sample is a histogram.
     pub fn is_histogram(&self) -> bool {
-        self.buffer >= HISTOGRAMS
+        (HISTOGRAMS..XOR2).contains(&self.buffer)
     }
 
     /// The newest completed chunk that the head still has.
@@ -199,10 +208,9 @@ impl Slot {
 
     /// The bytes of the open chunk, as far as they are used; none for a run.
     pub fn open_bytes<'a>(&self, slabs: &'a Slabs) -> &'a [u8] {
-        match self.buffer {
-            NONE => &[],
-            handle if handle >= HISTOGRAMS => slabs.histograms.get(handle - HISTOGRAMS).bytes(),
-            buffer => &slabs.get(buffer)[..usize::from(self.open.len)],
+        match self.open_data(slabs) {
+            ChunkData::Run(_) => &[],
+            ChunkData::Xor(bytes) | ChunkData::Encoded(_, bytes) => bytes,
         }
     }
 
@@ -239,8 +247,13 @@ impl Slot {
             return None;
         }
         let buffer = slabs.histograms.insert(Box::new(open)) + HISTOGRAMS;
+        Some(Slot::with_writer(state, buffer, completed))
+    }
+
+    /// The slot of a logged series whose open chunk has a writer of its own under the handle `buffer`.
+    fn with_writer(state: &SlotState, buffer: u32, completed: u32) -> Slot {
         let SlotState { open, next_cut, n_completed } = *state;
-        Some(Slot { open, next_cut, buffer, completed, n_completed, flags: LOGGED, ..Slot::default() })
+        Slot { open, next_cut, buffer, completed, n_completed, flags: LOGGED, ..Slot::default() }
     }
 
     /// Time of the first sample of the open chunk.
@@ -248,7 +261,10 @@ impl Slot {
         match self.open_data(slabs) {
             ChunkData::Run(run) => run.first,
             ChunkData::Xor(bytes) => xor::first_time(bytes).expect("an open chunk has a sample"),
-            ChunkData::Histograms(..) => slabs.histograms.get(self.buffer - HISTOGRAMS).first_time(),
+            ChunkData::Encoded(Encoding::Xor2, bytes) => {
+                Encoding::Xor2.first_time(bytes).ok().flatten().expect("an open chunk has a sample")
+            }
+            ChunkData::Encoded(..) => slabs.histograms.get(self.buffer - HISTOGRAMS).first_time(),
         }
     }
 
@@ -287,7 +303,7 @@ impl Slot {
             || u32::from(count) >= u32::from(rules.samples) * 2
             || usize::from(self.open.len) > CHUNK_BYTES_MAX
         {
-            self.complete(idx, slabs, arena);
+            self.complete(idx, rules, slabs, arena);
             self.begin((t, v), rules);
             return true;
         }
@@ -327,27 +343,29 @@ impl Slot {
     }
 
     /// As [`Slot::push`], of a histogram. On an error nothing has happened.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a shard, borrowed one by one")]
     pub fn push_histogram(
         &mut self,
         idx: u32,
-        t: i64,
-        h: &HistogramValue,
+        sample: histograms::Sample<'_>,
         commit: u64,
         rules: &CutRules,
         slabs: &mut Slabs,
         arena: &mut Arena,
     ) -> Result<bool, ChunkError> {
-        let v = match h {
+        let t = sample.t;
+        let v = match sample.h {
             HistogramValue::Int(h) => h.sum,
             HistogramValue::Float(h) => h.sum,
         };
+        let with_starts = rules.histogram_starts;
         let next = match self.open_histogram(slabs) {
-            Some(open) if t >= self.next_cut || open.is_full() => Box::new(OpenHistogram::begin(t, h, Some(open))?),
-            None => Box::new(OpenHistogram::begin(t, h, None)?),
+            Some(open) if t >= self.next_cut || open.is_full() || open.encoding().has_starts() != with_starts => {
+                Box::new(OpenHistogram::begin(with_starts, sample, Some(open))?)
+            }
+            None => Box::new(OpenHistogram::begin(with_starts, sample, None)?),
             Some(_) => {
                 let open = slabs.histograms.get_mut(self.buffer - HISTOGRAMS);
-                match open.push(t, h)? {
+                match open.push(sample)? {
                     Pushing::Next(next) => next,
                     Pushing::Done => {
                         let bytes = open.bytes().len();
@@ -365,11 +383,11 @@ impl Slot {
         };
         self.join(commit);
         if self.open.count > 0 {
-            self.complete(idx, slabs, arena);
+            self.complete(idx, rules, slabs, arena);
         }
         self.begin((t, v), rules);
         // So that a float does not go into this chunk.
-        self.open.len = HISTOGRAM_LEN;
+        self.open.len = WRITER_LEN;
         self.buffer = slabs.histograms.insert(next) + HISTOGRAMS;
         Ok(true)
     }
@@ -390,7 +408,7 @@ impl Slot {
     }
 
     #[cold]
-    fn complete(&mut self, idx: u32, slabs: &mut Slabs, arena: &mut Arena) {
+    fn complete(&mut self, idx: u32, rules: &CutRules, slabs: &mut Slabs, arena: &mut Arena) {
         let mut chunk = NewChunk {
             slot: idx,
             older: self.completed,
@@ -402,6 +420,14 @@ impl Slot {
             (chunk.encoding, chunk.first_time) = (open.encoding(), open.first_time());
             self.completed = arena.push(chunk, open.bytes());
             slabs.free(self.buffer);
+        } else if self.buffer >= XOR2 {
+            (chunk.encoding, chunk.first_time) = (Encoding::Xor2, self.open_first_time(slabs));
+            self.completed = arena.push(chunk, self.open_bytes(slabs));
+            slabs.free(self.buffer);
+        } else if self.buffer == NONE && rules.xor2 {
+            let run = self.run();
+            (chunk.encoding, chunk.first_time) = (Encoding::Xor2, run.first);
+            self.completed = arena.push(chunk, run.to_xor2().bytes());
         } else if self.buffer == NONE {
             let run = self.run();
             let mut bytes = [0; OPEN_BYTES_MAX];
@@ -433,7 +459,7 @@ mod tests {
     use super::super::arena::{self, ChunkBytes, Completed};
     use super::*;
 
-    const RULES: CutRules = CutRules { samples: 120, range_ms: 7_200_000 };
+    const RULES: CutRules = CutRules { samples: 120, range_ms: 7_200_000, xor2: false, histogram_starts: false };
 
     fn staged<'a>(chunk: &Completed<'a>) -> &'a [u8] {
         let ChunkBytes::Staged(_, bytes) = chunk.bytes else { panic!("nothing has been moved") };

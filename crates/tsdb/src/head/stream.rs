@@ -204,13 +204,17 @@ impl HeadStream {
                 let start = self.bytes.len();
                 let mut encoding = Encoding::Xor;
                 match slot.open_data(&data.slabs) {
-                    ChunkData::Histograms(of, bytes) => {
+                    ChunkData::Encoded(of, bytes) => {
                         encoding = of;
                         self.bytes.extend_from_slice(bytes);
                     }
                     ChunkData::Xor(bytes) => {
                         self.bytes.extend_from_slice(bytes);
                         xor::set_count(&mut self.bytes[start..], slot.open_count());
+                    }
+                    ChunkData::Run(run) if self.head.rules().xor2 => {
+                        encoding = Encoding::Xor2;
+                        self.bytes.extend_from_slice(run.to_xor2().bytes());
                     }
                     ChunkData::Run(run) => {
                         let mut buf = [0; OPEN_BYTES_MAX];

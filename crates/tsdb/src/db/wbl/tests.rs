@@ -182,7 +182,9 @@ fn markers_of_prometheus_go_and_samples_stay() {
     // And a late histogram: we do not take any from Prometheus' chunks, so it has to be in the log we write.
     let h = HistogramValue::Float(Arc::new(FloatHistogram { sum: 4.5, ..FloatHistogram::default() }));
     let late = BatchHistogram { series: SeriesRef(1), t: 902 * MINUTE, start: 0, h };
-    log_samples(&log, &[], &[late], &mut Vec::new()).unwrap();
+    let mut records = Vec::new();
+    encode_entry(&LogEntry { histograms: &[late], ..LogEntry::default() }, false, &mut records, &mut Vec::new());
+    log.log(&[&records]).unwrap();
     before[0].1.insert(2, (902, 4.5f64.to_bits()));
     log.close().unwrap();
     drop(log);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use fk_block::{SeriesChunks, SeriesStream};
 use fk_model::Labels;
 use fk_storage::{AppendReport, Batch, Control, OutOfOrder, Rejection, SelectParams, SeriesSet};
 
@@ -271,13 +272,14 @@ fn a_set_keeps_what_compaction_drops() {
 fn histograms_come_late_as_well() {
     let histogram = |sum| HistogramValue::Float(Arc::new(FloatHistogram { sum, ..FloatHistogram::default() }));
     let mut shard = OooShard::default();
+    let late = |t, start, value| Late { t, start, value };
     for t in [50, 10, 30] {
-        assert!(shard.insert(7, t, OooValue::Histogram(histogram(t as f64)), 4).stored);
+        assert!(shard.insert(7, late(t, 0, OooValue::Histogram(histogram(t as f64))), 4).stored);
     }
-    assert!(shard.insert(7, 20, OooValue::Float(20.0), 4).stored);
-    assert!(!shard.insert(7, 20, OooValue::Float(21.0), 5).stored, "a float of that time is there");
-    assert!(shard.insert(7, 40, OooValue::Float(40.0), 4).chunk_begun);
-    assert!(!shard.insert(7, 40, OooValue::Histogram(histogram(0.0)), 4).stored);
+    assert!(shard.insert(7, late(20, 11, OooValue::Float(20.0)), 4).stored);
+    assert!(!shard.insert(7, late(20, 0, OooValue::Float(21.0)), 5).stored, "a float of that time is there");
+    assert!(shard.insert(7, late(40, 0, OooValue::Float(40.0)), 4).chunk_begun);
+    assert!(!shard.insert(7, late(40, 0, OooValue::Histogram(histogram(0.0))), 4).stored);
     let mut out = Samples {
         t: vec![5, 30, 60],
         v: vec![5.0, 0.0, 60.0],
@@ -287,7 +289,7 @@ fn histograms_come_late_as_well() {
     shard.view(7, ALL).unwrap().merge_into(ALL, &mut out).unwrap();
     assert_eq!(out.t, [5, 10, 20, 30, 40, 50, 60]);
     assert_eq!(out.v, [5.0, 10.0, 20.0, 0.0, 40.0, 50.0, 60.0]);
-    assert_eq!(out.starts, [1, 0, 0, 2, 0, 0, 3]);
+    assert_eq!(out.starts, [1, 0, 11, 2, 0, 0, 3]);
     assert_eq!(out.histograms.iter().map(|(i, h)| (*i, h.sum)).collect::<Vec<_>>(), [(1, 10.0), (3, 0.0), (5, 50.0)]);
     shard.delete(7, TimeRange { mint: 10, maxt: 30 }).unwrap();
     let mut out = Samples::default();
