@@ -1,5 +1,5 @@
 //! Compaction: the head becomes blocks ([`head`]), blocks become longer blocks ([`blocks`]), and the log is cut behind them
-//! ([`log`]). Which blocks are merged says [`plan`].
+//! ([`log`]); series that have ended may go to blocks of their own before ([`stale`]). Which blocks are merged says [`plan`].
 //!
 //! All of it runs in [`Db::maintain`](crate::Db::maintain), one at a time, and follows one order: what is new is durable, then
 //! visible, then what it replaces goes. So a crash at any moment leaves too much and never too little, and the next start
@@ -10,6 +10,7 @@ mod head;
 mod log;
 pub mod pace;
 pub mod plan;
+mod stale;
 pub mod uploads;
 
 pub(crate) use head::new_block;

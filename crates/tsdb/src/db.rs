@@ -196,7 +196,8 @@ impl Db {
         )?;
         memory_snapshot::retire(vfs, &options.path, !replayed.log.is_clean())?;
         let images = Images::new(Arc::clone(&options.vfs), &options.path, head_options, start, replayed.log.bytes);
-        let (wbl, out_of_order) = Wbl::open(Arc::clone(&options.vfs), &options.path, options.wal, options.st_storage, &head)?;
+        let (wbl, out_of_order) =
+            Wbl::open(Arc::clone(&options.vfs), &options.path, options.wal, options.st_storage, &head)?;
         let wal = Wal::open(Arc::clone(&options.vfs), &wal_dir, options.wal)?;
         if options.config.out_of_order_window_ms > 0 {
             wbl.ensure().map_err(DbError::OutOfOrderLog)?;
@@ -634,6 +635,8 @@ fn dir_bytes(vfs: &dyn Vfs, dir: &Path) -> u64 {
     entries.iter().map(bytes).sum()
 }
 
+#[cfg(test)]
+mod stale_tests;
 #[cfg(test)]
 mod starts_tests;
 #[cfg(test)]

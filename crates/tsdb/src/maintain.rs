@@ -121,6 +121,10 @@ pub(crate) struct Upkeep {
     pub superseded: Option<(u32, Vec<u32>, i64)>,
     /// Out-of-order samples are to be written to blocks, since in-order ones were.
     pub compact_out_of_order: bool,
+    /// When the head was last compacted, on the steady clock.
+    pub head_compacted_ms: Option<i64>,
+    /// When the share of stale series was last looked at, on the steady clock.
+    stale_looked_ms: Option<i64>,
     /// The delay of head compactions, ms, and since when one waits.
     pub delay_ms: i64,
     pub delay_began_ms: Option<i64>,
@@ -182,6 +186,8 @@ impl Upkeep {
             log_mint: i64::MIN,
             superseded: None,
             compact_out_of_order: false,
+            head_compacted_ms: None,
+            stale_looked_ms: None,
             delay_ms,
             delay_began_ms: None,
             uploads,
@@ -413,6 +419,20 @@ impl Db {
                 done.more = true;
             }
             return;
+        }
+        if upkeep.head.is_over(now)
+            && upkeep.stale_looked_ms.is_none_or(|then| now.steady_ms - then >= self.options.reload_interval_ms)
+        {
+            upkeep.stale_looked_ms = Some(now.steady_ms);
+            if self.stale_series_are_due(upkeep, now) {
+                let result = self.compact_stale_series(now, control);
+                upkeep.head.note(now, &result);
+                if let Some(blocks) = pieces.note("compaction of stale series", result) {
+                    done.head_blocks += blocks;
+                    done.more = true;
+                }
+                return;
+            }
         }
         if upkeep.blocks.is_over(now) {
             let result = self.compact_blocks_once(upkeep, now, control);

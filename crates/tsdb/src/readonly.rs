@@ -11,6 +11,7 @@ use fk_model::Matcher;
 use fk_storage::{Control, Queryable, SelectParams, SeriesSet, StorageError, TimeRange};
 use fk_vfs::Vfs;
 
+use crate::compact::plan::is_partial;
 use crate::db::{DbError, WAL_DIR, wbl};
 use crate::head::{Head, HeadOptions};
 use crate::read::Reader;
@@ -51,7 +52,10 @@ impl ReadOnlyDb {
         // What is in blocks written from the head is still in the log for a while.
         let head_mint = blocks
             .iter()
-            .filter(|block| !block.meta().compaction.from_out_of_order())
+            .filter(|block| {
+                let origin = &block.meta().compaction;
+                !origin.from_out_of_order() && !is_partial(origin)
+            })
             .map(|block| block.times().1)
             .max()
             .unwrap_or(i64::MIN);

@@ -13,7 +13,7 @@ use crate::chunks_head::ChunkFiles;
 use crate::db::exemplars::ReplayedExemplars;
 use crate::db::{DbError, WblReplayed};
 use crate::exemplars::Exemplars;
-use crate::head::{Head, HeadOptions, SeriesReplay, Session};
+use crate::head::{Head, HeadOptions, SeriesReplay, Session, stale};
 use crate::image;
 
 /// How far the replay is, in segments of the log (`/api/v1/status/walreplay`).
@@ -155,7 +155,7 @@ fn read(
                 progress(at);
                 spill(head);
             }
-            take(session, &mut replayed, &mut newest, &record)
+            take(session, &mut replayed, &mut newest, position, &record)
         };
         match repair {
             true => wal::recover_from(vfs, dir, start, &mut on_record).map(|(report, _)| report),
@@ -187,6 +187,7 @@ fn take(
     session: &mut Session<'_>,
     replayed: &mut Replayed,
     exemplars: &mut ReplayedExemplars,
+    position: Position,
     record: &Record<'_>,
 ) -> Result<(), StorageError> {
     match record {
@@ -209,7 +210,12 @@ fn take(
         Record::Tombstones(record) => {
             session.settle()?;
             let head = session.head();
-            replayed.unknown_refs += record.iter().filter(|t| !head.replay_tombstone(t)).count() as u64;
+            let (gone, deleted): (Vec<_>, Vec<_>) = record.iter().partition(stale::is_gone);
+            replayed.unknown_refs += deleted.iter().filter(|t| !head.replay_tombstone(t)).count() as u64;
+            let gone: Vec<_> = gone.iter().map(|tombstone| tombstone.series).collect();
+            // What follows a checkpoint says nothing more of series that the checkpoint says are gone.
+            let segment = if let SegmentId::Log(segment) = position.segment { segment } else { 0 };
+            replayed.unknown_refs += head.replay_gone(&gone, segment) as u64;
         }
         Record::Exemplars(record) => {
             for entry in record.iter() {

@@ -18,12 +18,12 @@ use crate::db::Db;
 use crate::maintain::{Now, READERS_WAIT, Upkeep};
 use crate::metrics::UpkeepMetrics;
 
-/// How long readers may hold up the end of a compaction of out-of-order samples. After that the samples stay in the head, and
-/// the next compaction writes them again; merging drops the second ones.
-const OUT_OF_ORDER_WAIT: Duration = Duration::from_secs(60);
+/// How long readers may hold up the end of a compaction of out-of-order samples or of stale series. After that the samples
+/// stay in the head, and the next compaction writes them again; merging drops the second ones.
+pub(super) const OLDER_READERS_WAIT: Duration = Duration::from_secs(60);
 
-/// Blocks that one compaction of out-of-order samples makes: 100 days of two hours. The rest stays for the next one.
-const OUT_OF_ORDER_BLOCKS_MAX: usize = 1200;
+/// Blocks that one compaction of out-of-order samples or of stale series makes: 100 days of two hours.
+pub(super) const RANGES_MAX: usize = 1200;
 
 impl Db {
     /// The in-order times of the head that are not in blocks yet.
@@ -57,6 +57,7 @@ impl Db {
         control: &Control,
     ) -> Result<usize, StorageError> {
         let Some((mint, _)) = self.head_span() else { return Ok(0) };
+        upkeep.head_compacted_ms = Some(now.steady_ms);
         let range = self.options.min_block_ms;
         let end = mint.div_euclid(range).saturating_mul(range).saturating_add(range);
         let mut stream = self.head.stream(TimeRange { mint, maxt: end - 1 })?;
@@ -102,7 +103,7 @@ impl Db {
         origin.add_hint(HINT_OUT_OF_ORDER);
         let (mut start, mut made) = (mint.div_euclid(range).saturating_mul(range), Vec::new());
         while start <= maxt {
-            if made.len() == OUT_OF_ORDER_BLOCKS_MAX {
+            if made.len() == RANGES_MAX {
                 return Err(StorageError::Unsupported("out-of-order samples in more than 1200 block ranges"));
             }
             let end = start.saturating_add(range);
@@ -120,7 +121,7 @@ impl Db {
         let began = Instant::now();
         while !self.views.wait_for_readers(READERS_WAIT) {
             control.check()?;
-            if began.elapsed() > OUT_OF_ORDER_WAIT {
+            if began.elapsed() > OLDER_READERS_WAIT {
                 log::warn!("out-of-order samples stay in the head as well, since a query takes long");
                 return Ok(written);
             }
@@ -170,9 +171,9 @@ impl Db {
 }
 
 /// Counts the chunks that leave the head.
-struct Observed<'s> {
-    stream: &'s mut dyn SeriesStream,
-    metrics: &'s UpkeepMetrics,
+pub(super) struct Observed<'s> {
+    pub stream: &'s mut dyn SeriesStream,
+    pub metrics: &'s UpkeepMetrics,
 }
 
 impl SeriesStream for Observed<'_> {

@@ -160,9 +160,6 @@ pub enum OptionError {
     /// Not between 0 and 1.
     #[error("'storage.tsdb.stale_series_compaction_threshold' must be between 0 and 1")]
     StaleSeriesThreshold,
-    /// Writing series out early because they are stale is not built.
-    #[error("'storage.tsdb.stale_series_compaction_threshold' is not supported yet")]
-    StaleSeries,
     /// Not between 0 and 100.
     #[error("'storage.tsdb.retention.percentage' must be between 0 and 100")]
     RetentionPercentage,
@@ -285,9 +282,6 @@ impl TsdbConfig {
         if !(0.0..=1.0).contains(&self.stale_series_threshold) {
             return Err(OptionError::StaleSeriesThreshold);
         }
-        if self.stale_series_threshold > 0.0 {
-            return Err(OptionError::StaleSeries);
-        }
         if !self.float_encoding.is_float() {
             return Err(OptionError::FloatEncoding(self.float_encoding));
         }
@@ -371,7 +365,7 @@ mod tests {
         assert_eq!(options(|o| o.wal.segment_bytes = (256 << 20) + 1), Err(OptionError::WalSegmentSize));
         assert_eq!(options(|o| o.chunk_segment_bytes = (1 << 20) - 1), Err(OptionError::ChunkSegmentSize));
         assert_eq!(options(|o| o.config.retention.percent = 101.0), Err(OptionError::RetentionPercentage));
-        assert_eq!(options(|o| o.config.stale_series_threshold = 0.5), Err(OptionError::StaleSeries));
+        assert_eq!(options(|o| o.config.stale_series_threshold = 1.5), Err(OptionError::StaleSeriesThreshold));
         assert_eq!(
             options(|o| o.config.float_encoding = Encoding::Histogram),
             Err(OptionError::FloatEncoding(Encoding::Histogram))

@@ -189,7 +189,9 @@ fn live(features: Features) -> SimVfs {
         }
         for _ in 0..50 {
             steady_ms += 2000;
-            if !db.maintain(Now { wall_ms: t, steady_ms }, &Control::new()).expect("maintain").more && steady_ms % 6000 == 0 {
+            if !db.maintain(Now { wall_ms: t, steady_ms }, &Control::new()).expect("maintain").more
+                && steady_ms % 6000 == 0
+            {
                 break;
             }
         }

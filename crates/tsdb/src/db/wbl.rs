@@ -238,7 +238,8 @@ fn replay(vfs: &dyn Vfs, dir: &Path, head: &Head, repair: bool) -> Result<WblRep
                     replayed.samples += 1;
                     match entry.value() {
                         Ok(h) => {
-                            if !head.replay_out_of_order(entry.series, entry.t, entry.start, OooReplayed::Histogram(&h)) {
+                            if !head.replay_out_of_order(entry.series, entry.t, entry.start, OooReplayed::Histogram(&h))
+                            {
                                 replayed.unknown_refs += 1;
                             }
                         }

@@ -397,11 +397,8 @@ impl OooView {
     fn sorted(&self, range: TimeRange) -> Result<Vec<Late>, ChunkError> {
         let mut all = Vec::new();
         let mut floats = Samples::default();
-        let histogram = |(t, (start, h)): &LateHistogram| Late {
-            t: *t,
-            start: *start,
-            value: OooValue::Histogram(h.clone()),
-        };
+        let histogram =
+            |(t, (start, h)): &LateHistogram| Late { t: *t, start: *start, value: OooValue::Histogram(h.clone()) };
         for chunk in &self.chunks {
             match &chunk.body {
                 Body::Floats(encoding, bytes) => {

@@ -545,13 +545,7 @@ impl ShardData {
         done.stored(t, stale);
     }
 
-    fn replay_histogram(
-        &mut self,
-        slot_idx: u32,
-        sample: histograms::Sample<'_>,
-        rules: &CutRules,
-        done: &mut Done,
-    ) {
+    fn replay_histogram(&mut self, slot_idx: u32, sample: histograms::Sample<'_>, rules: &CutRules, done: &mut Done) {
         let ShardData { slots, slabs, arena, .. } = self;
         let slot = slots.get_mut(slot_idx);
         let mut stale = i64::from(sample.h.is_stale());

@@ -93,13 +93,25 @@ enum PartPlace {
     File(FilePlace),
 }
 
+/// Whether a series is in a stream: shard, its data, and slot.
+pub(super) type Selection<'a> = dyn Fn(usize, &ShardData, u32) -> bool + 'a;
+
 impl Head {
     /// The samples within `range`, as series in order of labels with their chunks.
     pub fn stream(self: &Arc<Head>, range: TimeRange) -> Result<HeadStream, StorageError> {
+        self.stream_where(range, &|_, _, _| true)
+    }
+
+    /// As [`Head::stream`], of the series that are `wanted`.
+    pub(super) fn stream_where(
+        self: &Arc<Head>,
+        range: TimeRange,
+        wanted: &Selection<'_>,
+    ) -> Result<HeadStream, StorageError> {
         let pin = self.pin();
         self.wait_for_appends();
-        let ranks = Ranks::new(self, range);
-        let cursors: Vec<_> = (0..SHARDS).map(|shard| Cursor::new(self, shard, range, &ranks)).collect();
+        let ranks = Ranks::new(self, range, wanted);
+        let cursors: Vec<_> = (0..SHARDS).map(|shard| Cursor::new(self, shard, range, wanted, &ranks)).collect();
         let mut stream = HeadStream {
             head: Arc::clone(self),
             range,
@@ -301,7 +313,7 @@ impl ShardData {
 }
 
 impl Cursor {
-    fn new(head: &Head, shard: usize, range: TimeRange, ranks: &Ranks) -> Cursor {
+    fn new(head: &Head, shard: usize, range: TimeRange, wanted: &Selection<'_>, ranks: &Ranks) -> Cursor {
         // Label ids of all series, one after another.
         let mut words = Vec::new();
         // First name and value as ranks, start of the words, slot, reference.
@@ -310,7 +322,7 @@ impl Cursor {
         loop {
             let data = head.shards[shard].data.read();
             let end = (at + SLOTS_GROUP).min(data.slots.len() as u32);
-            for slot in (at..end).filter(|slot| data.is_in(*slot, range)) {
+            for slot in (at..end).filter(|slot| data.is_in(*slot, range) && wanted(shard, &data, *slot)) {
                 let of_series = data.words_of(slot);
                 if let Some(key) = ranks.key(of_series) {
                     series.push((key, words.len() as u32, slot, data.info.get(slot).reference));
@@ -358,14 +370,16 @@ impl Cursor {
 
 impl Ranks {
     /// Of the strings of series that may have samples in `range`.
-    fn new(head: &Head, range: TimeRange) -> Ranks {
+    fn new(head: &Head, range: TimeRange, wanted: &Selection<'_>) -> Ranks {
         let mut used = Marks::default();
-        for shard in &head.shards {
+        for (number, shard) in head.shards.iter().enumerate() {
             let mut at = 0;
             loop {
                 let data = shard.data.read();
                 let end = (at + SLOTS_GROUP).min(data.slots.len() as u32);
-                (at..end).filter(|slot| data.is_in(*slot, range)).for_each(|slot| used.add_words(data.words_of(slot)));
+                (at..end)
+                    .filter(|slot| data.is_in(*slot, range) && wanted(number, &data, *slot))
+                    .for_each(|slot| used.add_words(data.words_of(slot)));
                 at = end;
                 if at >= data.slots.len() as u32 {
                     break;

@@ -29,10 +29,10 @@ use super::symbols::{Condemned, Marks, SymbolId};
 use super::{Head, Place};
 
 /// Slots looked at while a shard's lock is held.
-const SLOTS_GROUP: u32 = 1024;
+pub(super) const SLOTS_GROUP: u32 = 1024;
 
 /// Series removed while gate and lock of a shard are held.
-const REMOVE_GROUP: usize = 512;
+pub(super) const REMOVE_GROUP: usize = 512;
 
 /// Strings looked at while new ones have to wait.
 const STRINGS_GROUP: u32 = 4096;
@@ -58,10 +58,20 @@ pub(crate) struct Upkeep {
 }
 
 /// A series to be removed.
-struct Doomed {
-    slot: u32,
-    reference: u64,
+pub(super) struct Doomed {
+    pub slot: u32,
+    pub reference: u64,
     hash: u32,
+}
+
+impl Doomed {
+    pub fn new(slot: u32, reference: u64) -> Doomed {
+        Doomed { slot, reference, hash: 0 }
+    }
+
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
 }
 
 impl Head {
@@ -80,7 +90,7 @@ impl Head {
         }
         let mut oldest = i64::MAX;
         for idx in 0..self.shards.len() {
-            oldest = oldest.min(self.truncate_shard(idx, mint, segment, &mut done));
+            oldest = oldest.min(self.truncate_shard(idx, mint, segment, &mut done)?);
         }
         self.truncate_tombstones(mint);
         self.raise_min_time(mint, oldest);
@@ -141,7 +151,7 @@ impl Head {
     }
 
     /// Returns the time of the oldest sample that is left, `i64::MAX` if there is none. It may be a little too old.
-    fn truncate_shard(&self, idx: usize, mint: i64, segment: u32, done: &mut Truncated) -> i64 {
+    fn truncate_shard(&self, idx: usize, mint: i64, segment: u32, done: &mut Truncated) -> Result<i64, StorageError> {
         let shard = &self.shards[idx];
         let (mut at, mut oldest, mut doomed) = (0, i64::MAX, Vec::new());
         loop {
@@ -157,7 +167,7 @@ impl Head {
                 match first_time {
                     Some(t) => oldest = oldest.min(t),
                     None if data.slots.get(slot).last_time().is_none() && data.slots.get_mut(slot).take_fresh() => {}
-                    None => doomed.push(Doomed { slot, reference, hash: 0 }),
+                    None => doomed.push(Doomed::new(slot, reference)),
                 }
                 data.tidy_words(slot);
             }
@@ -167,7 +177,8 @@ impl Head {
             }
         }
         for group in doomed.chunks_mut(REMOVE_GROUP) {
-            self.remove(idx, group, mint, segment, done);
+            let is_old = |data: &ShardData, series: &Doomed| data.is_old(series.slot, mint);
+            self.remove(idx, group, &is_old, &|_| Ok(segment), done)?;
         }
         let n_slots = {
             let mut data = shard.data.write();
@@ -176,11 +187,19 @@ impl Head {
         };
         // A gate may not wait for data that somebody has, so this is asked for in the order of the locks.
         shard.gate.lock().shrink(n_slots);
-        oldest
+        Ok(oldest)
     }
 
-    /// Removes series of a shard, unless they have got samples meanwhile.
-    fn remove(&self, idx: usize, doomed: &mut [Doomed], mint: i64, segment: u32, done: &mut Truncated) {
+    /// Removes those series of a shard that `goes` says, asked with the gate held. `log` is told before they go, and returns the last
+    /// segment of the log that may mention them; on its error they stay. `doomed` ascends by slot.
+    pub(super) fn remove(
+        &self,
+        idx: usize,
+        doomed: &mut [Doomed],
+        goes: &dyn Fn(&ShardData, &Doomed) -> bool,
+        log: &dyn Fn(&[SeriesRef]) -> Result<u32, StorageError>,
+        done: &mut Truncated,
+    ) -> Result<(), StorageError> {
         let shard = &self.shards[idx];
         let (mut schemas, mut pairs) = (HashMap::new(), Vec::new());
         {
@@ -194,13 +213,19 @@ impl Head {
             }
         }
         let _gate = shard.gate.lock();
+        // No append changes anything until the gate is given back.
+        let going: Vec<&Doomed> = {
+            let data = shard.data.read();
+            doomed.iter().filter(|series| goes(&data, series)).collect()
+        };
+        let segment = match going.is_empty() {
+            true => return Ok(()),
+            false => log(&going.iter().map(|series| SeriesRef(series.reference)).collect::<Vec<_>>())?,
+        };
         let mut data = shard.data.write();
-        let mut gone: Vec<(u32, u32)> = Vec::with_capacity(doomed.len());
+        let mut gone: Vec<(u32, u32)> = Vec::with_capacity(going.len());
         let mut distinct: HashSet<(SymbolId, SymbolId)> = HashSet::new();
-        for series in doomed.iter() {
-            if !data.is_old(series.slot, mint) {
-                continue;
-            }
+        for series in &going {
             let words = data.words_of(series.slot);
             let names = schemas.get(&words[0]).into_iter().flatten().copied();
             distinct.extend(names.zip(words[1..].iter().copied()));
@@ -217,19 +242,18 @@ impl Head {
         done.series += gone.len();
         let mut refs = self.refs.write();
         let mut expired = self.expired.lock();
-        for series in doomed.iter() {
-            if gone.binary_search_by_key(&series.slot, |g| g.0).is_ok() {
-                refs.remove(series.reference, Place::new(idx, series.slot), |reference| {
-                    expired.insert(reference, segment);
-                });
-            }
+        for series in &going {
+            refs.remove(series.reference, Place::new(idx, series.slot), |reference| {
+                expired.insert(reference, segment);
+            });
         }
         drop((expired, refs, data));
         shard.removals.fetch_add(1, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Forgets strings and schemas that no series has.
-    fn collect_strings(&self, upkeep: &mut Upkeep, done: &mut Truncated) {
+    pub(super) fn collect_strings(&self, upkeep: &mut Upkeep, done: &mut Truncated) {
         while let Some((pinned, condemned)) = upkeep.condemned.front_mut() {
             if pinned.strong_count() > 0 {
                 break;

@@ -45,6 +45,12 @@ pub struct UpkeepMetrics {
     pub chunk_samples: Histogram,
     /// `prometheus_tsdb_compaction_chunk_size_bytes`: of chunks that leave the head.
     pub chunk_bytes: Histogram,
+    /// `prometheus_tsdb_stale_series_compactions_triggered_total`
+    pub stale_triggered: AtomicU64,
+    /// `prometheus_tsdb_stale_series_compactions_failed_total`
+    pub stale_failed: AtomicU64,
+    /// `prometheus_tsdb_stale_series_compaction_duration_seconds`
+    pub stale_duration: Histogram,
     /// `prometheus_tsdb_reloads_total`
     pub reloads: AtomicU64,
     /// `prometheus_tsdb_reloads_failures_total`
@@ -86,6 +92,9 @@ impl Default for UpkeepMetrics {
             chunk_range: Histogram::new(CHUNK_RANGE_BOUNDS),
             chunk_samples: Histogram::new(CHUNK_SAMPLES_BOUNDS),
             chunk_bytes: Histogram::new(CHUNK_BYTES_BOUNDS),
+            stale_triggered: AtomicU64::default(),
+            stale_failed: AtomicU64::default(),
+            stale_duration: Histogram::new(COMPACTION_BOUNDS),
             reloads: AtomicU64::default(),
             reloads_failed: AtomicU64::default(),
             time_retentions: AtomicU64::default(),
@@ -131,6 +140,16 @@ pub(super) fn encode(db: &Db, out: &mut Encoder) {
             "prometheus_tsdb_vertical_compactions_total",
             "Total number of compactions done on overlapping blocks.",
             &m.vertical,
+        ),
+        (
+            "prometheus_tsdb_stale_series_compactions_triggered_total",
+            "Total number of triggered stale series compactions.",
+            &m.stale_triggered,
+        ),
+        (
+            "prometheus_tsdb_stale_series_compactions_failed_total",
+            "Total number of stale series compactions that failed.",
+            &m.stale_failed,
         ),
         ("prometheus_tsdb_reloads_total", "Number of times the database reloaded block data from disk.", &m.reloads),
         (
@@ -234,6 +253,11 @@ pub(super) fn encode(db: &Db, out: &mut Encoder) {
             "prometheus_tsdb_compaction_chunk_size_bytes",
             "Final size of chunks on their first compaction",
             &m.chunk_bytes,
+        ),
+        (
+            "prometheus_tsdb_stale_series_compaction_duration_seconds",
+            "Duration of stale series compaction runs.",
+            &m.stale_duration,
         ),
         (
             "prometheus_tsdb_tombstone_cleanup_seconds",

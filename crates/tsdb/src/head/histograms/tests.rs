@@ -3,7 +3,7 @@ use std::sync::Arc;
 use fk_model::{Labels, MatchKind, Matcher, Span, stale_nan};
 use fk_storage::{
     AppendReport, Appender, Batch, BatchHistogram, Control, HistogramValue, Queryable, Rejection, Samples,
-    SelectParams, SeriesRef, StorageError, TimeRange,
+    SelectParams, SeriesRef, TimeRange,
 };
 use fk_vfs::Vfs;
 use fk_vfs::sim::SimVfs;

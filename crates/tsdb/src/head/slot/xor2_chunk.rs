@@ -34,10 +34,7 @@ impl Slot {
             // Nothing of another encoding is continued.
             _ => usize::MAX,
         };
-        if t >= self.next_cut
-            || u32::from(count) >= u32::from(rules.samples) * 2
-            || bytes > CHUNK_BYTES_MAX
-        {
+        if t >= self.next_cut || u32::from(count) >= u32::from(rules.samples) * 2 || bytes > CHUNK_BYTES_MAX {
             self.complete(idx, rules, slabs, arena);
             self.begin_xor2((start, t, v), rules, slabs);
             return true;
