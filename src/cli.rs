@@ -54,6 +54,9 @@ const FEATURES_BUILT: &[&str] = &[
     "delayed-compaction",
     "exemplar-storage",
     "extra-scrape-metrics",
+    "histograms-st-encoding",
+    "st-storage",
+    "xor2-encoding",
     "promql-experimental-functions",
     "promql-extended-range-selectors",
     "promql-binop-fill-modifiers",
@@ -69,15 +72,12 @@ const FEATURES_DEPRECATED: &[(&str, &str)] = &[
 /// Features that would change what is stored: silently going without them would corrupt what people expect to find.
 const FEATURES_REFUSED: &[&str] = &[
     "created-timestamp-zero-ingestion",
-    "histograms-st-encoding",
     "metadata-wal-records",
     "otlp-deltatocumulative",
     "otlp-native-delta-ingestion",
-    "st-storage",
     "st-synthesis",
     "type-and-unit-labels",
     "use-start-timestamps",
-    "xor2-encoding",
 ];
 
 /// Features that are not built and whose absence only costs comfort.
@@ -673,7 +673,7 @@ mod tests {
             (&["--agent", "--storage.tsdb.path=x"], 3),
             (&["--agent"], 1),
             (&["--web.config.file=x"], 1),
-            (&["--enable-feature=st-storage"], 1),
+            (&["--enable-feature=st-synthesis"], 1),
             (&["--help"], 0),
             (&["-h"], 0),
             (&["--help-long"], 0),

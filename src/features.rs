@@ -142,12 +142,12 @@ pub fn map(options: &Options) -> BTreeMap<String, Category> {
             category(&[
                 ("delayed_compaction", feature("delayed-compaction")),
                 ("exemplar_storage", feature("exemplar-storage")),
-                ("histograms_st_encoding", false),
+                ("histograms_st_encoding", feature("histograms-st-encoding")),
                 ("isolation", true),
                 ("native_histograms", true),
-                ("st_storage", false),
+                ("st_storage", feature("st-storage")),
                 ("use_uncached_io", false),
-                ("xor2_encoding", false),
+                ("xor2_encoding", feature("xor2-encoding")),
             ]),
         ),
         (

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fk_config::{LoadOptions, Loaded, Retention, StorageConfig, bytesize};
+use fk_config::{FloatEncoding, LoadOptions, Loaded, Retention, StorageConfig, bytesize};
 use fk_model::Duration;
 use fk_promql_syntax::ParserOptions;
 use fk_rules::RuleOptions;
-use fk_tsdb::{DbOptions, TsdbConfig};
+use fk_tsdb::{DbOptions, Encoding, TsdbConfig};
 use fk_wal::{Compression, WalOptions};
 use fk_web::state::WebOptions;
 use url::Url;
@@ -61,6 +61,8 @@ impl Settings {
             extra_scrape_metrics: options.has_feature("extra-scrape-metrics"),
             retention: flag_retention(&options),
             exemplar_storage: options.has_feature("exemplar-storage"),
+            xor2_forbidden: !options.has_feature("xor2-encoding"),
+            xor_forbidden: options.has_feature("st-storage"),
             ..LoadOptions::default()
         };
         let storage = StorageConfig { retention: load.retention, ..StorageConfig::default() };
@@ -109,6 +111,9 @@ impl Settings {
                 .unwrap_or(defaults.chunk_segment_bytes),
             lockfile: !options.no_lockfile,
             durable_pushes: options.remote_write_sync,
+            st_storage: options.has_feature("st-storage"),
+            xor2_allowed: options.has_feature("xor2-encoding"),
+            histogram_st_encoding: options.has_feature("histograms-st-encoding"),
             merge_overlapping: options.allow_overlapping_compaction,
             compaction_delay_percent: options.has_feature("delayed-compaction").then_some(delay),
             delay_compact_file: options.delay_compact_file.clone(),
@@ -145,7 +150,13 @@ impl Settings {
             },
             out_of_order_window_ms: storage.out_of_order_window.as_millis(),
             exemplars_max: exemplars,
-            ..TsdbConfig::default()
+            stale_series_threshold: storage.stale_series_threshold,
+            float_encoding: match storage.float_encoding {
+                Some(FloatEncoding::Xor) => Encoding::Xor,
+                Some(FloatEncoding::Xor2) => Encoding::Xor2,
+                None if self.options.has_feature("xor2-encoding") => Encoding::Xor2,
+                None => Encoding::Xor,
+            },
         }
     }
 
@@ -312,6 +323,25 @@ mod tests {
         assert_eq!(options.config.retention, fk_tsdb::Retention { time_ms: 0, bytes: 1 << 30, percent: 0.0 });
         let config = settings.tsdb_config(&storage);
         assert_eq!((config.out_of_order_window_ms, config.exemplars_max), (60_000, 7));
+    }
+
+    #[test]
+    fn start_timestamps_need_chunks_that_keep_them() {
+        let encoding = |features: &str, config| {
+            let settings = settings(&[&format!("--enable-feature={features}")]);
+            settings.map(|settings| {
+                let storage = StorageConfig { float_encoding: config, ..settings.storage.clone() };
+                let options = settings.db_options();
+                (settings.tsdb_config(&storage).float_encoding, options.st_storage, options.histogram_st_encoding)
+            })
+        };
+        assert_eq!(encoding("", None).unwrap(), (Encoding::Xor, false, false));
+        assert_eq!(encoding("xor2-encoding", None).unwrap(), (Encoding::Xor2, false, false));
+        assert_eq!(encoding("xor2-encoding", Some(FloatEncoding::Xor)).unwrap().0, Encoding::Xor);
+        let all = "xor2-encoding,st-storage,histograms-st-encoding";
+        assert_eq!(encoding(all, None).unwrap(), (Encoding::Xor2, true, true));
+        let refused = encoding("st-storage", None).unwrap_err();
+        assert!(refused.text.contains("is incompatible with start-timestamp storage"), "{}", refused.text);
     }
 
     #[test]

@@ -44,6 +44,10 @@ pub struct LoadOptions {
     pub retention: Retention,
     /// Whether exemplars are stored (feature `exemplar-storage`).
     pub exemplar_storage: bool,
+    /// Whether XOR2 chunks must not be asked for (no feature `xor2-encoding`).
+    pub xor2_forbidden: bool,
+    /// Whether XOR chunks must not be asked for (feature `st-storage`).
+    pub xor_forbidden: bool,
 }
 
 impl Default for LoadOptions {
@@ -57,14 +61,25 @@ impl Default for LoadOptions {
             parser: ParserOptions::default(),
             retention: Retention::default(),
             exemplar_storage: false,
+            xor2_forbidden: false,
+            xor_forbidden: false,
         }
     }
 }
 
 impl fmt::Debug for LoadOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LoadOptions { agent, env: _, extra_scrape_metrics, proto_first, parser, retention, exemplar_storage } =
-            self;
+        let LoadOptions {
+            agent,
+            env: _,
+            extra_scrape_metrics,
+            proto_first,
+            parser,
+            retention,
+            exemplar_storage,
+            xor2_forbidden,
+            xor_forbidden,
+        } = self;
         let mut shown = f.debug_struct("LoadOptions");
         shown
             .field("agent", agent)
@@ -73,6 +88,8 @@ impl fmt::Debug for LoadOptions {
             .field("parser", parser)
             .field("retention", retention)
             .field("exemplar_storage", exemplar_storage)
+            .field("xor2_forbidden", xor2_forbidden)
+            .field("xor_forbidden", xor_forbidden)
             .finish_non_exhaustive()
     }
 }

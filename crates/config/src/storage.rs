@@ -6,7 +6,7 @@ use crate::bytesize;
 use crate::load::LoadOptions;
 use crate::reader::{Fields, Reader};
 use crate::shown::{ShownMap, ShownMapExt};
-use crate::types::{Retention, StorageConfig};
+use crate::types::{FloatEncoding, Retention, StorageConfig};
 use crate::yaml::Node;
 
 /// Reads `storage`, or what holds without it.
@@ -26,7 +26,7 @@ pub(crate) fn read(
         exemplars = fields.take("exemplars").filter(|node| !node.is_null());
         fields.finish(reader);
     }
-    read_tsdb(reader, tsdb, &mut config, &mut map);
+    read_tsdb(reader, tsdb, options, &mut config, &mut map);
     if exemplars.is_some() || options.exemplar_storage {
         read_exemplars(reader, exemplars, &mut config, &mut map);
     }
@@ -55,22 +55,27 @@ fn read_exemplars(reader: &mut Reader<'_>, node: Option<&Node>, config: &mut Sto
 const MIN: i128 = i64::MIN as i128;
 const MAX: i128 = i64::MAX as i128;
 
-fn read_tsdb(reader: &mut Reader<'_>, node: Option<&Node>, config: &mut StorageConfig, shown: &mut ShownMap) {
+fn read_tsdb(
+    reader: &mut Reader<'_>,
+    node: Option<&Node>,
+    options: &LoadOptions,
+    config: &mut StorageConfig,
+    shown: &mut ShownMap,
+) {
     let mut map = ShownMap::new();
     let mut encoding = ShownMap::new();
     if let Some(node) = node {
         let mut fields = Fields::new(reader, node, "config.plain");
         config.out_of_order_window = fields.duration_or(reader, "out_of_order_time_window", Duration::ZERO);
-        if let Some((key, value)) = fields.take_entry("stale_series_compaction_threshold") {
+        if let Some(value) = fields.take("stale_series_compaction_threshold") {
             let threshold = reader.float(value);
             if !(0.0..=1.0).contains(&threshold) {
                 reader.invalid(value.id, "'storage.tsdb.stale_series_compaction_threshold' must be between 0 and 1");
-            } else if threshold != 0.0 {
-                reader.unsupported(key.id, "stale_series_compaction_threshold");
             }
+            config.stale_series_threshold = threshold;
         }
         if let Some(node) = fields.take("chunk_encoding").filter(|node| !node.is_null()) {
-            read_encoding(reader, node, &mut encoding);
+            config.float_encoding = read_encoding(reader, node, options, &mut encoding);
         }
         if let Some(node) = fields.take("retention").filter(|node| !node.is_null()) {
             config.retention = read_retention(reader, node);
@@ -82,25 +87,48 @@ fn read_tsdb(reader: &mut Reader<'_>, node: Option<&Node>, config: &mut StorageC
     if config.out_of_order_window != Duration::ZERO {
         map.put_text("out_of_order_time_window", &config.out_of_order_window.to_string());
     }
+    if config.stale_series_threshold != 0.0 {
+        map.put_bare("stale_series_compaction_threshold", config.stale_series_threshold);
+    }
     map.put_map("chunk_encoding", encoding);
     map.put("retention", crate::shown::Shown::Map(shown_retention(&config.retention)));
     shown.put_map("tsdb", map);
 }
 
-fn read_encoding(reader: &mut Reader<'_>, node: &Node, shown: &mut ShownMap) {
+fn read_encoding(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    options: &LoadOptions,
+    shown: &mut ShownMap,
+) -> Option<FloatEncoding> {
     let mut fields = Fields::new(reader, node, "config.ChunkEncodingConfig");
+    let mut encoding = None;
     if let Some(value) = fields.take("floats").filter(|node| !node.is_null()) {
-        match reader.string(value).as_str() {
-            "xor" => shown.put_text("floats", "xor"),
-            "xor2" => reader.unsupported(value.id, "storage.tsdb.chunk_encoding.floats: xor2"),
+        let text = reader.string(value);
+        // Texts as in Prometheus:
+        match text.as_str() {
+            "xor" if options.xor_forbidden => {
+                let why = "is incompatible with st-storage; XOR chunks do not store start timestamps";
+                reader.invalid(value.id, format!("'storage.tsdb.chunk_encoding.floats: xor' {why}"));
+            }
+            "xor2" if options.xor2_forbidden => {
+                let why = "requires the xor2-encoding feature flag to be enabled at startup";
+                reader.invalid(value.id, format!("'storage.tsdb.chunk_encoding.floats: xor2' {why}"));
+            }
+            "xor" => encoding = Some(FloatEncoding::Xor),
+            "xor2" => encoding = Some(FloatEncoding::Xor2),
+            "" => {}
             other => {
-                // Text as in Prometheus:
                 let rule = "'storage.tsdb.chunk_encoding.floats' must be 'xor' or 'xor2', or the field must be omitted entirely";
                 reader.invalid(value.id, format!("{rule}, got {other:?}"));
             }
         }
+        if encoding.is_some() {
+            shown.put_text("floats", &text);
+        }
     }
     fields.finish(reader);
+    encoding
 }
 
 /// What the section does not name is off, whatever the flags say.
@@ -187,12 +215,26 @@ mod tests {
             ("tsdb: {retention: {percentage: 101}}", "must be in the range [0, 100]"),
             ("tsdb: {retention: {nonsense: 1}}", "field nonsense not found"),
             ("tsdb: {stale_series_compaction_threshold: 1.5}", "must be between 0 and 1"),
-            ("tsdb: {stale_series_compaction_threshold: 0.5}", "stale_series_compaction_threshold"),
             ("tsdb: {chunk_encoding: {floats: gorilla}}", "must be 'xor' or 'xor2'"),
             ("exemplars: {max_exemplars: many}", "many"),
         ] {
             let error = loaded(&format!("storage: {{{text}}}"), &LoadOptions::default()).unwrap_err();
             assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn encodings_have_to_fit_the_features() {
+        let text = |encoding: &str| format!("storage: {{tsdb: {{chunk_encoding: {{floats: {encoding}}}}}}}");
+        for (encoding, wanted) in [("xor", Some(FloatEncoding::Xor)), ("xor2", Some(FloatEncoding::Xor2)), ("", None)] {
+            let loaded = loaded(&text(encoding), &flags()).unwrap();
+            assert_eq!(loaded.config.storage.float_encoding, wanted);
+            assert_eq!(loaded.shown_yaml.contains(&format!("floats: {encoding}\n")), wanted.is_some());
+        }
+        let options = LoadOptions { xor_forbidden: true, xor2_forbidden: true, ..flags() };
+        for (encoding, wanted) in [("xor", "is incompatible with st-storage"), ("xor2", "requires the xor2-encoding")] {
+            let error = loaded(&text(encoding), &options).unwrap_err();
+            assert!(error.contains(wanted), "{error}");
         }
     }
 
@@ -207,9 +249,9 @@ mod tests {
     #[test]
     fn what_is_shown_has_the_defaults() {
         let options = LoadOptions { exemplar_storage: true, ..flags() };
-        let text = "storage: {tsdb: {out_of_order_time_window: 30m}}";
+        let text = "storage: {tsdb: {out_of_order_time_window: 30m, stale_series_compaction_threshold: 0.25}}";
         let shown = loaded(text, &options).unwrap().shown_yaml;
-        let wanted = "storage:\n  tsdb:\n    outofordertimewindow: 1800000\n    out_of_order_time_window: 30m\n    retention:\n      time: 1h\n      size: 1GiB\n  exemplars:\n    max_exemplars: 100000\n";
+        let wanted = "storage:\n  tsdb:\n    outofordertimewindow: 1800000\n    out_of_order_time_window: 30m\n    stale_series_compaction_threshold: 0.25\n    retention:\n      time: 1h\n      size: 1GiB\n  exemplars:\n    max_exemplars: 100000\n";
         assert!(shown.contains(wanted), "{shown}");
         let shown = loaded("", &LoadOptions::default()).unwrap().shown_yaml;
         assert!(shown.contains("storage:\n  tsdb:\n    outofordertimewindow: 0\n"), "{shown}");

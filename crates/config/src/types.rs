@@ -87,6 +87,20 @@ pub struct StorageConfig {
     pub retention: Retention,
     /// `exemplars.max_exemplars`; zero or less: none are kept.
     pub exemplars_max: i64,
+    /// `tsdb.stale_series_compaction_threshold`: share of stale series in the head from which on they are written to blocks
+    /// early; zero: never.
+    pub stale_series_threshold: f64,
+    /// `tsdb.chunk_encoding.floats`; `None`: as the flags say.
+    pub float_encoding: Option<FloatEncoding>,
+}
+
+/// How chunks of floats are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloatEncoding {
+    /// `xor`
+    Xor,
+    /// `xor2`: with start timestamps.
+    Xor2,
 }
 
 /// How much data is kept. Each limit holds for itself, but a percentage takes the place of the size.

@@ -28,6 +28,8 @@ pub mod view;
 #[cfg(fuzzing)]
 pub use image::fuzzing;
 
+pub use fk_chunk::Encoding;
+
 pub use db::{Db, DbError, DbOptions, OptionError, Retention, TsdbConfig};
 pub use head::{Head, HeadStats, HeadStatus, HeadStream};
 pub use maintain::{Deletion, Maintained, Now, Quarantined};
