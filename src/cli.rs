@@ -55,6 +55,7 @@ const FEATURES_BUILT: &[&str] = &[
     "exemplar-storage",
     "extra-scrape-metrics",
     "histograms-st-encoding",
+    "metadata-wal-records",
     "st-storage",
     "xor2-encoding",
     "promql-experimental-functions",
@@ -72,7 +73,6 @@ const FEATURES_DEPRECATED: &[(&str, &str)] = &[
 /// Features that would change what is stored: silently going without them would corrupt what people expect to find.
 const FEATURES_REFUSED: &[&str] = &[
     "created-timestamp-zero-ingestion",
-    "metadata-wal-records",
     "otlp-deltatocumulative",
     "otlp-native-delta-ingestion",
     "st-synthesis",

@@ -111,6 +111,7 @@ impl Settings {
                 .unwrap_or(defaults.chunk_segment_bytes),
             lockfile: !options.no_lockfile,
             durable_pushes: options.remote_write_sync,
+            metadata_records: options.has_feature("metadata-wal-records"),
             st_storage: options.has_feature("st-storage"),
             xor2_allowed: options.has_feature("xor2-encoding"),
             histogram_st_encoding: options.has_feature("histograms-st-encoding"),

@@ -98,13 +98,16 @@ pub enum OutOfOrder {
 pub struct Batch {
     /// The samples, in the order they were found; a series may occur several times.
     pub samples: Vec<BatchSample>,
-    /// Start timestamps of the samples, ms, 0 where not known: as many as samples, or none at all.
+    /// Start timestamps of the samples, ms, 0 where not known: as many as samples, or none at all. A storage that keeps none
+    /// (without the features `st-storage`, `xor2-encoding`) does not look at them.
     pub starts: Vec<i64>,
     /// Histogram samples.
     pub histograms: Vec<BatchHistogram>,
     /// Exemplars. One that cannot be stored fails nothing else.
     pub exemplars: Vec<(SeriesRef, Exemplar)>,
-    /// Metadata that is new or has changed.
+    /// What the series are. Kept by a storage that is told to (feature `metadata-wal-records`), of series that have a sample
+    /// in this batch or had one before. What a series has already costs a look-up and is not stored again, so send what is
+    /// new or has changed.
     pub metadata: Vec<(SeriesRef, Arc<Metadata>)>,
     /// See [`OutOfOrder`].
     pub out_of_order: OutOfOrder,

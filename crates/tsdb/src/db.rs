@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 
-use fk_model::{Labels, Matcher};
+use fk_model::{Labels, Matcher, Metadata};
 use fk_storage::{
     AppendReport, Appender, Batch, Control, ExemplarSeries, Queryable, SelectParams, SeriesRef, SeriesSet,
     StorageError, TimeRange,
@@ -40,7 +40,7 @@ use crate::view::Views;
 use fk_block::Block;
 use fk_chunk::Encoding;
 use fk_vfs::{self as vfs, Vfs, VfsError};
-use fk_wal::record::{encode_samples, encode_series, encode_tombstones};
+use fk_wal::record::{MetadataEntry, encode_metadata, encode_samples, encode_series, encode_tombstones};
 use fk_wal::{Compression, Wal, WalError, WalStats};
 use space::Space;
 use wbl::Wbl;
@@ -471,6 +471,24 @@ impl Db {
         OutOfOrderCompaction::begin(&self.head, &self.wbl)
     }
 
+    /// Keeps what a batch says of its series, as far as it is new. The samples are in the log already, and their series with
+    /// them.
+    fn append_metadata(&self, batch: &Batch) -> Result<(), StorageError> {
+        if batch.metadata.is_empty() || !self.options.metadata_records {
+            return Ok(());
+        }
+        self.head.set_metadata(&batch.metadata, &|news| {
+            let mut record = Vec::new();
+            encode_metadata(news.iter().map(|(series, metadata)| MetadataEntry::new(*series, metadata)), &mut record);
+            Ok(self.wal.log(&[&record])?)
+        })
+    }
+
+    /// What is known of a series (feature `metadata-wal-records`).
+    pub fn metadata(&self, series: SeriesRef) -> Option<Arc<Metadata>> {
+        self.head.metadata(series)
+    }
+
     /// Why nothing is appended at the moment, if that is so: no room on the disk, or a log that cannot be continued.
     pub fn read_only(&self) -> Option<String> {
         self.space.reason().or_else(|| self.wal.refusal()).or_else(|| self.wbl.get().and_then(Wal::refusal))
@@ -519,7 +537,7 @@ impl Appender for Db {
         if chosen.is_empty() {
             self.head.append(batch, report, &|entry| self.log(entry, &[]))?;
             report.rejected_exemplars = rejected;
-            return Ok(());
+            return self.append_metadata(batch);
         }
         let _logging = self.exemplars.logging();
         // The record goes with the samples, or alone if none of those is stored.
@@ -535,7 +553,7 @@ impl Appender for Db {
         }
         self.store_exemplars(batch, chosen);
         report.rejected_exemplars = rejected;
-        Ok(())
+        self.append_metadata(batch)
     }
 
     fn make_durable(&self) -> Result<(), StorageError> {

@@ -12,6 +12,7 @@
 //! | completed chunks, 20 each; their bytes until they are in a file ([`arena`], [`spill`]) | by time |
 //! | labels: schema id and value ids ([`symbols`]) | 36 + 16 |
 //! | reference → place, labels → slot ([`refs`], [`shard`]) | 4 + 9…18 |
+//! | metadata, if it is kept ([`metadata`]) | 0–28, and each text once |
 //! | marks of the append at hand | 4 |
 //! | postings: 2 per label, less for runs; 16 where a pair is unique ([`postings`]) | 16–30 |
 //!
@@ -43,6 +44,7 @@ mod buffers;
 mod histograms;
 pub(crate) mod image;
 mod matching;
+pub(crate) mod metadata;
 mod ooo;
 mod paged;
 mod postings;
@@ -145,6 +147,7 @@ pub struct Head {
     min_time: AtomicI64,
     max_time: AtomicI64,
     ooo: OooState,
+    metadata: metadata::MetadataState,
     /// Older samples are in blocks, or have been dropped: they are not taken any more.
     min_valid_time: AtomicI64,
     /// The oldest time appended since a truncation began.
@@ -198,6 +201,7 @@ impl Head {
             min_time: AtomicI64::new(i64::MAX),
             max_time: AtomicI64::new(i64::MIN),
             ooo: OooState::new(options.out_of_order_window_ms, usize::from(options.out_of_order_cap)),
+            metadata: metadata::MetadataState::default(),
             min_valid_time: AtomicI64::new(i64::MIN),
             min_time_appended: AtomicI64::new(i64::MAX),
             fixed_rules: rules,

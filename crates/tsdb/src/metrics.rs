@@ -357,6 +357,11 @@ fn encode(db: &Db, out: &mut Encoder) {
         &[("type", "samples")],
         load(&m.replay_unknown_refs),
     );
+    out.sample(
+        "prometheus_tsdb_wal_replay_unknown_refs_total",
+        &[("type", "metadata")],
+        db.replayed().unknown_metadata as f64,
+    );
     typed(
         out,
         "prometheus_tsdb_wbl_replay_unknown_refs_total",

@@ -13,6 +13,7 @@ use crate::chunks_head::ChunkFiles;
 use crate::db::exemplars::ReplayedExemplars;
 use crate::db::{DbError, WblReplayed};
 use crate::exemplars::Exemplars;
+use crate::head::metadata::ReplayedMetadata;
 use crate::head::{Head, HeadOptions, SeriesReplay, Session, stale};
 use crate::image;
 
@@ -42,7 +43,9 @@ pub struct Replayed {
     pub invalid_series: u64,
     /// Histograms that contradict themselves.
     pub invalid_histograms: u64,
-    /// Records that are not used yet: exemplars, metadata. They stay in the log.
+    /// Metadata of series whose record is lost.
+    pub unknown_metadata: u64,
+    /// Records that have no place in this log.
     pub unused_records: u64,
     /// References that stood for two label sets, one after the other.
     pub renamed_refs: u64,
@@ -146,6 +149,7 @@ fn read(
     progress(at);
     let mut replayed = Replayed::default();
     let mut newest = ReplayedExemplars::new(exemplars.stats().max);
+    let mut metadata = ReplayedMetadata::default();
     let outcome = head.replay(|session| {
         let mut on_record = |position: Position, record: Record<'_>| {
             if let SegmentId::Log(segment) = position.segment
@@ -155,7 +159,7 @@ fn read(
                 progress(at);
                 spill(head);
             }
-            take(session, &mut replayed, &mut newest, position, &record)
+            take(session, &mut replayed, &mut newest, &mut metadata, position, &record)
         };
         match repair {
             true => wal::recover_from(vfs, dir, start, &mut on_record).map(|(report, _)| report),
@@ -167,6 +171,7 @@ fn read(
         ReplayError::Stopped(e) => DbError::Replay(e),
     })?;
     spill(head);
+    replayed.unknown_metadata = metadata.finish(head);
     newest.finish(head, |labels, exemplar| exemplars.add(labels, exemplar));
     at.current = at.max;
     progress(at);
@@ -187,6 +192,7 @@ fn take(
     session: &mut Session<'_>,
     replayed: &mut Replayed,
     exemplars: &mut ReplayedExemplars,
+    metadata: &mut ReplayedMetadata,
     position: Position,
     record: &Record<'_>,
 ) -> Result<(), StorageError> {
@@ -233,7 +239,8 @@ fn take(
                 replayed.unknown_refs += u64::from(!known);
             }
         }
-        Record::Metadata(_) | Record::MmapMarkers(_) => {
+        Record::Metadata(record) => record.iter().for_each(|entry| metadata.push(&entry)),
+        Record::MmapMarkers(_) => {
             replayed.unused_records += 1;
         }
         // Counted by kind in the report.
@@ -252,7 +259,7 @@ fn tell(replayed: &Replayed) {
             log::warn!("write-ahead log: {count} {what}");
         }
     };
-    say(replayed.unused_records, "records of metadata are not used");
+    say(replayed.unused_records, "records do not belong into this log");
     say(replayed.invalid_histograms, "histograms are invalid");
     say(replayed.unknown_refs, "samples belong to series that the log does not know");
     say(replayed.invalid_series, "series have labels that cannot be stored");

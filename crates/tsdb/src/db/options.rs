@@ -94,6 +94,8 @@ pub struct DbOptions {
     pub xor2_allowed: bool,
     /// Whether chunks of histograms keep start timestamps (feature `histograms-st-encoding`).
     pub histogram_st_encoding: bool,
+    /// Whether metadata of series is kept (feature `metadata-wal-records`). What the log has is kept in any case.
+    pub metadata_records: bool,
     /// What may change later, as it is at the start.
     pub config: TsdbConfig,
     /// The time at the start; `None`: that of the machine.
@@ -198,6 +200,7 @@ impl DbOptions {
             st_storage: false,
             xor2_allowed: false,
             histogram_st_encoding: false,
+            metadata_records: false,
             config: TsdbConfig::default(),
             now: None,
             vfs: Arc::new(OsVfs),

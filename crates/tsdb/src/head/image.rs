@@ -65,12 +65,22 @@ pub(crate) enum Part {
     Expired,
     /// Exemplars, which the head does not know.
     Exemplars,
+    /// Metadata of series.
+    Metadata,
 }
 
 impl Part {
     /// All parts, in the order in which they are saved: what a shard refers to comes later, so it is there.
     pub fn all() -> impl Iterator<Item = Part> {
-        let others = [Part::Aliases, Part::Tombstones, Part::Expired, Part::Schemas, Part::Symbols, Part::Exemplars];
+        let others = [
+            Part::Aliases,
+            Part::Tombstones,
+            Part::Expired,
+            Part::Schemas,
+            Part::Symbols,
+            Part::Exemplars,
+            Part::Metadata,
+        ];
         (0..SHARDS as u8).map(Part::Shard).chain(others)
     }
 
@@ -84,6 +94,7 @@ impl Part {
             Part::Tombstones => 0x83,
             Part::Expired => 0x84,
             Part::Exemplars => 0x85,
+            Part::Metadata => 0x86,
         }
     }
 }
@@ -141,6 +152,7 @@ impl Head {
     pub(crate) fn save_begin(&self) -> Saving<'_> {
         let saving = self.upkeep.lock();
         self.wait_for_appends();
+        self.wait_for_metadata();
         saving
     }
 
@@ -183,6 +195,7 @@ impl Head {
             }
             // Others have them.
             Part::Exemplars => Ok(()),
+            Part::Metadata => self.save_metadata(sink),
             Part::Schemas => {
                 let mut out = Vec::new();
                 let mut items = 0;
@@ -352,11 +365,11 @@ const SERIES_HEADER: usize = 60;
 // === Restoring ===
 
 /// Takes values off the front of a part.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     #[inline]
-    fn take(&mut self, n: usize) -> Result<&'a [u8], Damaged> {
+    pub fn take(&mut self, n: usize) -> Result<&'a [u8], Damaged> {
         let (bytes, rest) = self.0.split_at_checked(n).ok_or(Damaged("a part ends early"))?;
         self.0 = rest;
         Ok(bytes)
@@ -369,7 +382,7 @@ impl<'a> Reader<'a> {
         Ok(*bytes)
     }
 
-    fn u8(&mut self) -> Result<u8, Damaged> {
+    pub fn u8(&mut self) -> Result<u8, Damaged> {
         self.array().map(|[byte]| byte)
     }
 
@@ -377,11 +390,11 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, Damaged> {
+    pub fn u32(&mut self) -> Result<u32, Damaged> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, Damaged> {
+    pub fn u64(&mut self) -> Result<u64, Damaged> {
         self.array().map(u64::from_le_bytes)
     }
 
@@ -398,7 +411,7 @@ impl<'a> Reader<'a> {
         Ok(text)
     }
 
-    fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
@@ -476,6 +489,7 @@ impl Head {
             return Err(damaged);
         }
         head.restore_aliases(aliases)?;
+        head.restore_metadata(find(Part::Metadata)?.checked()?)?;
         let mut reader = tombstones.checked()?;
         while !reader.is_empty() {
             let (series, mint, maxt) = (SeriesRef(reader.u64()?), reader.i64()?, reader.i64()?);

@@ -11,6 +11,7 @@ use fk_storage::StorageError;
 
 use super::arena::Arena;
 use super::buffers::Slabs;
+use super::metadata::ShardMetadata;
 use super::ooo::OooShard;
 use super::paged::{Paged, Words};
 use super::postings::{Postings, SLOTS_MAX};
@@ -125,6 +126,8 @@ pub(crate) struct ShardData {
     pub ooo: OooShard,
     /// What was deleted.
     pub tombstones: Tombstones,
+    /// What the series are.
+    pub metadata: ShardMetadata,
     /// Slots without series.
     vacant: RoaringBitmap,
     /// Vacant slots that have got a series since the epoch began.
@@ -230,6 +233,7 @@ impl ShardData {
             self.words.free(info.words, usize::from(info.words_len));
             self.slots.get_mut(slot).clear(&mut self.slabs, &mut self.arena);
             self.tombstones.remove(slot);
+            self.metadata.remove(slot);
             gone.insert(slot);
         }
         self.postings.remove(&gone, pairs);
@@ -253,6 +257,7 @@ impl ShardData {
     /// Gives memory back after series and chunks have been removed. Nobody moves chunks to files meanwhile.
     pub fn tidy(&mut self) {
         self.postings.tidy();
+        self.metadata.tidy();
         let mut len = self.slots.len() as u32;
         while len > 0 && self.vacant.remove(len - 1) {
             len -= 1;
@@ -294,7 +299,7 @@ impl ShardData {
     }
 
     /// Bytes of memory by use, for the statistics and the benches.
-    pub fn memory(&self) -> [(&'static str, usize); 8] {
+    pub fn memory(&self) -> [(&'static str, usize); 9] {
         [
             ("slots", self.slots.memory_bytes()),
             ("open chunks", self.slabs.memory_bytes()),
@@ -304,6 +309,7 @@ impl ShardData {
             ("postings", self.postings.memory_bytes()),
             ("out-of-order samples", self.ooo.memory_bytes()),
             ("deletions", self.tombstones.memory_bytes()),
+            ("metadata", self.metadata.memory_bytes()),
         ]
     }
 }

@@ -129,6 +129,7 @@ impl Head {
         };
         add("symbols", self.symbols.read().memory_bytes());
         add("references", self.refs.read().memory_bytes());
+        add("metadata", self.metadata_bytes());
         for shard in &self.shards {
             add("append marks", shard.gate.lock().memory_bytes());
             for (part, bytes) in shard.data.read().memory() {

@@ -254,6 +254,7 @@ impl Head {
 
     /// Forgets strings and schemas that no series has.
     pub(super) fn collect_strings(&self, upkeep: &mut Upkeep, done: &mut Truncated) {
+        self.collect_metadata();
         while let Some((pinned, condemned)) = upkeep.condemned.front_mut() {
             if pinned.strong_count() > 0 {
                 break;
