@@ -10,14 +10,14 @@ use std::time::Duration;
 use actix::prelude::*;
 use chrono::Utc;
 use fk_actorkit::{ActorInfo, ActorState};
-use fk_model::Labels;
+use fk_model::{Labels, LabelsBuilder, relabel};
 use fk_rules::{AlertState, Health, RuleDetail, RuleState};
 use fk_storage::Control;
 use fk_web::state::{
     self, ActiveTarget, ActorNode, AdmissionError, AlertingRule, AlertmanagersView, AppState, BuildInfo, DroppedTarget,
     HeadStats, LocalFuture, MetricMetadata, NameCount, Notification, Permit, Queries, QuerySettings, Readiness,
-    ReloadError, RulesView, RuntimeInfo, ScrapePool, ServerControl, StatusView, TargetHealth, TargetMetadata,
-    TargetsView, TsdbStatus, WalReplay,
+    RelabelStep, ReloadError, RulesView, RuntimeInfo, ScrapePool, ServerControl, StatusView, TargetHealth,
+    TargetMetadata, TargetScrapes, TargetsView, TsdbStatus, WalReplay,
 };
 
 use crate::actors::scrape_loop::TargetStatus;
@@ -132,6 +132,55 @@ impl TargetsView for View {
         }
         out
     }
+
+    fn relabel_steps(&self, pool: &str, labels: Labels) -> Option<Vec<RelabelStep>> {
+        let job = self.app.scrape.pool(pool)?.spec().config;
+        let mut labels = LabelsBuilder::from(&labels);
+        let mut keep = true;
+        let steps = job.relabel_configs.iter().map(|rule| {
+            keep = keep && relabel::process_with(std::slice::from_ref(rule), &mut labels, job.metric_name_validation);
+            let output = if keep { labels.build() } else { Labels::empty() };
+            RelabelStep { rule: rule.clone(), output, keep }
+        });
+        Some(steps.collect())
+    }
+
+    fn scrapes(&self, pool: &str, url: Option<&str>, limit: usize) -> Option<Vec<TargetScrapes>> {
+        let view = self.app.scrape.pool(pool)?.view();
+        let wanted = view.targets.iter().filter(|(target, _)| url.is_none_or(|url| target.url == url)).take(limit);
+        Some(wanted.map(|(target, status)| target_scrapes(pool, target, status)).collect())
+    }
+}
+
+fn target_scrapes(pool: &str, target: &fk_scrape::Target, status: &TargetStatus) -> TargetScrapes {
+    let (scrapes, failed_body) = status.history();
+    let scrape = |past: fk_scrape::PastScrape| state::PastScrape {
+        time: past.at_ms,
+        fetch_seconds: past.fetch_s,
+        duration_seconds: past.duration_s,
+        wire_bytes: past.wire_bytes,
+        body_bytes: past.body_bytes,
+        samples_scraped: past.scraped,
+        samples_post_metric_relabeling: past.post_relabel,
+        series_added: past.series_added,
+        error: past.error.map(String::from).unwrap_or_default(),
+    };
+    TargetScrapes {
+        scrape_pool: pool.to_owned(),
+        scrape_url: target.url.clone(),
+        labels: target.public_labels.clone(),
+        scrapes: scrapes.into_iter().map(scrape).collect(),
+        failed_body: failed_body.map(|body| state::FailedBody {
+            time: body.at_ms,
+            error: body.error.clone(),
+            content_type: body.content_type.clone(),
+            body_bytes: body.body_bytes,
+            text: String::from_utf8_lossy(&body.kept).into_owned(),
+            first_line: body.first_line,
+            line: body.place.map(|(line, _)| line),
+            column: body.place.map(|(_, column)| column),
+        }),
+    }
 }
 
 fn active_target(pool: &str, target: &fk_scrape::Target, status: &TargetStatus) -> ActiveTarget {
@@ -150,8 +199,8 @@ fn active_target(pool: &str, target: &fk_scrape::Target, status: &TargetStatus) 
         last_error: last.error.unwrap_or_default(),
         last_scrape: last.at_ms,
         last_scrape_duration: last.duration_s,
-        scrape_interval: target.interval,
-        scrape_timeout: target.timeout,
+        scrape_interval: target.labels.value("__scrape_interval__").to_owned(),
+        scrape_timeout: target.labels.value("__scrape_timeout__").to_owned(),
     }
 }
 

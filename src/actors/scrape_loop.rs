@@ -13,10 +13,13 @@ use std::time::Duration;
 use actix::prelude::*;
 use chrono::Utc;
 use fk_actorkit::{Managed, ManagedActor};
-use fk_http::{Client, ScrapeRequest};
+use fk_http::{Client, ScrapeRequest, ScrapeResponse};
 use fk_instrument::{Counter, Family, Gauge, Histogram, Registry, Summary};
 use fk_scrape::timing::{ALIGN_TOLERANCE_NS, aligned_timestamp};
-use fk_scrape::{Fetched, MetadataHandle, ScrapeError, ScrapeOutcome, Scratch, Target, accept_header};
+use fk_scrape::{
+    BodyBudget, FailedBody, Fetched, FetchedBody, History, MetadataHandle, PastScrape, ScrapeError, ScrapeOutcome,
+    Scratch, Target, accept_header,
+};
 use fk_tsdb::Db;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -261,18 +264,33 @@ pub struct LastScrape {
 }
 
 /// What others see of a target; also how the pool tells its loop that the job has too many targets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TargetStatus {
     last: Mutex<LastScrape>,
+    history: Mutex<History>,
+    failed_bodies: Arc<BodyBudget>,
     shown: Mutex<Option<Arc<Target>>>,
     metadata: Mutex<Option<MetadataHandle>>,
     limit_error: Mutex<Option<String>>,
 }
 
 impl TargetStatus {
-    /// Of a target that was not scraped yet.
-    pub fn new() -> Arc<TargetStatus> {
-        Arc::default()
+    /// Of a target that was not scraped yet. Bodies that fail are kept out of the budget.
+    pub fn new(failed_bodies: Arc<BodyBudget>) -> Arc<TargetStatus> {
+        Arc::new(TargetStatus {
+            last: Mutex::default(),
+            history: Mutex::default(),
+            failed_bodies,
+            shown: Mutex::default(),
+            metadata: Mutex::default(),
+            limit_error: Mutex::default(),
+        })
+    }
+
+    /// The last scrapes, the newest first, and the last body that could not be stored.
+    pub fn history(&self) -> (Vec<PastScrape>, Option<Arc<FailedBody>>) {
+        let history = self.history.lock();
+        (history.scrapes(), history.failed_body())
     }
 
     /// The last scrape.
@@ -430,7 +448,7 @@ impl ScrapeLoop {
         self.params.metrics.late.observe(began.saturating_duration_since(slot_began).as_secs_f64());
         let limit_error = self.params.status.limit_error.lock().clone();
         if let Some(error) = limit_error {
-            self.ingest(Err(Failure { forced: true, ..Failure::from(error) }), &[], ts_ms, began);
+            self.ingest(Err(Failure { forced: true, ..Failure::from(error) }), &[], (ts_ms, began));
             return;
         }
         let client = match &self.socket {
@@ -438,7 +456,7 @@ impl ScrapeLoop {
             Some(Ok(client)) => client.clone(),
             Some(Err(error)) => {
                 let error = error.clone();
-                self.ingest(Err(error.into()), &[], ts_ms, began);
+                self.ingest(Err(error.into()), &[], (ts_ms, began));
                 return;
             }
         };
@@ -455,7 +473,7 @@ impl ScrapeLoop {
                 enable_compression: config.enable_compression,
             };
             match client.scrape(&request, &mut body).await {
-                Ok(response) => (Ok((response.content_type, response.body_at)), body),
+                Ok(response) => (Ok(response), body),
                 Err(error) => {
                     let body_size_limit_hit = error.is_body_size_limit();
                     (Err(Failure { body_size_limit_hit, ..Failure::from(error.to_string()) }), body)
@@ -464,9 +482,8 @@ impl ScrapeLoop {
         };
         self.fetching = true;
         ctx.spawn(fetch.into_actor(self).map(move |(fetched, body), this, ctx| {
-            let body_at = fetched.as_ref().map_or(0, |(_, body_at)| *body_at);
-            let content_type = fetched.map(|(content_type, _)| content_type);
-            this.ingest(content_type, body.get(body_at..).unwrap_or_default(), ts_ms, began);
+            let body_at = fetched.as_ref().map_or(body.len(), |response| response.body_at);
+            this.ingest(fetched, body.get(body_at..).unwrap_or_default(), (ts_ms, began));
             keep(body);
             this.fetching = false;
             this.idle.notify_waiters();
@@ -476,11 +493,13 @@ impl ScrapeLoop {
         }));
     }
 
-    fn ingest(&mut self, fetched: Result<String, Failure>, body: &[u8], ts_ms: i64, began: Instant) {
+    /// Stores what a fetch gave. The scrape has the timestamp `ts_ms`.
+    fn ingest(&mut self, response: Result<ScrapeResponse, Failure>, body: &[u8], (ts_ms, began): (i64, Instant)) {
         let Some(engine) = self.engine.as_mut() else { return };
-        let forced = fetched.as_ref().is_err_and(|failure| failure.forced);
-        let fetched = match &fetched {
-            Ok(content_type) => Fetched::Body { body, content_type },
+        let fetch_s = began.elapsed().as_secs_f64();
+        let forced = response.as_ref().is_err_and(|failure| failure.forced);
+        let fetched = match &response {
+            Ok(response) => Fetched::Body { body, content_type: &response.content_type },
             Err(failure) => {
                 Fetched::Failed { reason: &failure.reason, body_size_limit_hit: failure.body_size_limit_hit }
             }
@@ -506,8 +525,15 @@ impl ScrapeLoop {
             log::error!(component = "scrape manager", target = url, err = error.to_string().as_str(); "Scrape commit failed");
         }
         self.params.metrics.scraped(&outcome);
+        let (content_type, wire_bytes) = match &response {
+            Ok(response) => (response.content_type.as_str(), response.wire_bytes),
+            Err(_) => ("", 0),
+        };
+        let status = &self.params.status;
+        let fetched = FetchedBody { body, content_type, wire_bytes, fetch_s };
+        status.history.lock().push(ts_ms, fetched, &outcome, &status.failed_bodies);
         let error = outcome.error.map(|error| error.to_string());
-        *self.params.status.last.lock() = LastScrape { at_ms: Some(ts_ms), duration_s: outcome.duration_s, error };
+        *status.last.lock() = LastScrape { at_ms: Some(ts_ms), duration_s: outcome.duration_s, error };
     }
 }
 

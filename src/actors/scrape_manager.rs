@@ -17,6 +17,7 @@ use fk_config::Loaded;
 use fk_http::Client;
 use fk_instrument::{Kind, Registry};
 use fk_model::TargetGroup;
+use fk_scrape::BodyBudget;
 use fk_scrape::timing::offset_seed;
 use fk_tsdb::Db;
 use futures_util::future::join_all;
@@ -45,15 +46,21 @@ struct Pool {
 pub struct ScrapeState {
     pools: Mutex<BTreeMap<String, Pool>>,
     failure_logs: Arc<JsonLogs>,
+    failed_bodies: Arc<BodyBudget>,
 }
 
 impl Default for ScrapeState {
     fn default() -> ScrapeState {
-        ScrapeState { pools: Mutex::default(), failure_logs: JsonLogs::new() }
+        ScrapeState { pools: Mutex::default(), failure_logs: JsonLogs::new(), failed_bodies: Arc::default() }
     }
 }
 
 impl ScrapeState {
+    /// The state of the pool of a job.
+    pub fn pool(&self, job: &str) -> Option<Arc<PoolState>> {
+        self.pools.lock().get(job).map(|pool| Arc::clone(&pool.state))
+    }
+
     /// The state of every pool, in order of job names.
     pub fn pools(&self) -> Vec<Arc<PoolState>> {
         self.pools.lock().values().map(|pool| Arc::clone(&pool.state)).collect()
@@ -233,6 +240,7 @@ impl ScrapeManager {
                 arbiters: self.params.arbiters.clone(),
                 storage: Arc::clone(&self.params.storage),
                 settings: self.params.settings.clone(),
+                failed_bodies: Arc::clone(&self.params.state.failed_bodies),
                 metrics: self.params.metrics.clone(),
             };
             let address = self

@@ -12,7 +12,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use fk_actorkit::{Board, Managed, ManagedActor, Spec};
 use fk_model::TargetGroup;
-use fk_scrape::{Target, TargetSet, cache_survives};
+use fk_scrape::{BodyBudget, Target, TargetSet, cache_survives};
 use fk_tsdb::Db;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -107,6 +107,8 @@ pub struct Params {
     pub storage: Arc<Db>,
     /// Flags.
     pub settings: ScrapeSettings,
+    /// How much all targets keep of bodies that failed.
+    pub failed_bodies: Arc<BodyBudget>,
     /// Metrics.
     pub metrics: ScrapeMetrics,
 }
@@ -164,7 +166,7 @@ impl ScrapePool {
     }
 
     fn start(&self, spec: &JobSpec, target: Arc<Target>, arbiter: usize, parent: u64) -> Loop {
-        let status = TargetStatus::new();
+        let status = TargetStatus::new(Arc::clone(&self.params.failed_bodies));
         let params = scrape_loop::Params {
             target: Arc::clone(&target),
             spec: spec.clone(),

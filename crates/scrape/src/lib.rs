@@ -11,6 +11,7 @@
 //! The behaviour is that of Prometheus' `scrape` package; where it is surprising, the comments say so.
 
 pub mod cache;
+pub mod history;
 pub mod labels;
 pub mod metadata;
 pub mod scrape_loop;
@@ -18,6 +19,7 @@ pub mod target;
 mod texts;
 pub mod timing;
 
+pub use history::{BodyBudget, FailedBody, FetchedBody, History, PastScrape};
 pub use metadata::{MetadataHandle, MetadataMap, MetricMetadata};
 pub use scrape_loop::{
     Fetched, ScrapeCounts, ScrapeError, ScrapeLoop, ScrapeOutcome, Scratch, accept_header, cache_survives,

@@ -61,11 +61,6 @@ pub(crate) fn rfc3339_or_zero<S: Serializer>(t_ms: &Option<i64>, serializer: S) 
     serializer.serialize_str(&time_text(*t_ms))
 }
 
-/// A Prometheus duration.
-pub(crate) fn duration<S: Serializer>(duration: &fk_model::Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(duration)
-}
-
 /// A value in exponent notation (`1.5e+00`), as a string: the alerts API prints values so.
 pub(crate) fn exponent_value<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     let mut text = Vec::with_capacity(24);

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use fk_instrument::Registry;
+use fk_model::relabel::RelabelRule;
 use fk_model::{Labels, Matcher, Regex};
 use fk_promql_syntax::ParserOptions;
 use fk_storage::{Control, Storage, StorageError, TimeRange};
@@ -226,6 +227,88 @@ pub trait TargetsView: Send + Sync {
 
     /// Metadata of active targets: of `metric` only, if given.
     fn metadata(&self, metric: Option<&str>) -> Vec<TargetMetadata>;
+
+    /// What each relabelling rule of a pool does to these labels; `None`: there is no such pool.
+    fn relabel_steps(&self, pool: &str, labels: Labels) -> Option<Vec<RelabelStep>>;
+
+    /// The last scrapes of the targets of a pool, of the one with this URL only if it is given; at most `limit` targets.
+    fn scrapes(&self, pool: &str, url: Option<&str>, limit: usize) -> Option<Vec<TargetScrapes>>;
+}
+
+/// One relabelling rule at work.
+#[derive(Clone, Debug)]
+pub struct RelabelStep {
+    /// The rule.
+    pub rule: RelabelRule,
+    /// The labels behind it; empty if the target is dropped by it or by one before.
+    pub output: Labels,
+    /// Whether the target is still there.
+    pub keep: bool,
+}
+
+/// The last scrapes of one target.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetScrapes {
+    /// Name of its pool.
+    pub scrape_pool: String,
+    /// Where it is scraped.
+    pub scrape_url: String,
+    /// Labels after relabelling.
+    #[serde(serialize_with = "json::labels")]
+    pub labels: Labels,
+    /// The newest first.
+    pub scrapes: Vec<PastScrape>,
+    /// The last body that could not be stored.
+    pub failed_body: Option<FailedBody>,
+}
+
+/// A scrape that is over.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PastScrape {
+    /// Its timestamp, ms.
+    #[serde(serialize_with = "json::rfc3339")]
+    pub time: i64,
+    /// Until the whole body was there, s.
+    pub fetch_seconds: f32,
+    /// All of it, s.
+    pub duration_seconds: f32,
+    /// Bytes received.
+    pub wire_bytes: u32,
+    /// Bytes of the decompressed body; -1: it hit `body_size_limit`.
+    pub body_bytes: i64,
+    /// Samples exposed.
+    pub samples_scraped: u32,
+    /// Of these, not dropped by relabelling.
+    pub samples_post_metric_relabeling: u32,
+    /// New series.
+    pub series_added: u32,
+    /// Why it failed; empty: it did not.
+    pub error: String,
+}
+
+/// A body that could not be stored.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedBody {
+    /// Timestamp of its scrape, ms.
+    #[serde(serialize_with = "json::rfc3339")]
+    pub time: i64,
+    /// What was wrong with it.
+    pub error: String,
+    /// As the target says.
+    pub content_type: String,
+    /// Its size.
+    pub body_bytes: usize,
+    /// What is kept of it. Bytes that are not UTF-8 are replaced.
+    pub text: String,
+    /// The line of the body with which `text` begins, from 1.
+    pub first_line: usize,
+    /// Line of the error, from 1, if it has a place.
+    pub line: Option<usize>,
+    /// Column of the error in bytes, from 1, if it has a place.
+    pub column: Option<usize>,
 }
 
 /// One scrape pool (one `scrape_configs` entry).
@@ -268,12 +351,10 @@ pub struct ActiveTarget {
     pub last_scrape_duration: f64,
     /// Outcome of the last scrape.
     pub health: TargetHealth,
-    /// As a Prometheus duration.
-    #[serde(serialize_with = "json::duration")]
-    pub scrape_interval: fk_model::Duration,
-    /// As a Prometheus duration.
-    #[serde(serialize_with = "json::duration")]
-    pub scrape_timeout: fk_model::Duration,
+    /// As the label `__scrape_interval__` has it.
+    pub scrape_interval: String,
+    /// As the label `__scrape_timeout__` has it.
+    pub scrape_timeout: String,
 }
 
 /// Outcome of the last scrape.

@@ -72,6 +72,7 @@ pub(crate) static ROUTES: &[Route] = &[
     api("/api/v1/scrape_pools/config", Get, handler!(targets::pool_config)),
     api("/api/v1/targets", Get, handler!(targets::targets)),
     api("/api/v1/targets/metadata", Get, handler!(targets::target_metadata)),
+    api("/api/v1/targets/relabel_steps", Get, handler!(targets::relabel_steps)),
     api("/api/v1/metadata", Get, handler!(targets::metadata)),
     api("/api/v1/alertmanagers", Get, handler!(targets::alertmanagers)),
     api("/api/v1/rules", Get, handler!(rules::rules)),
@@ -86,6 +87,7 @@ pub(crate) static ROUTES: &[Route] = &[
     api_always("/api/v1/notifications", handler!(status::notifications)),
     api("/api/v1/features", Get, handler!(status::features)),
     api_always("/api/v1/ext/actors", handler!(status::actors)),
+    api("/api/v1/ext/targets/scrapes", Get, handler!(targets::scrapes)),
     api_always("/api/v1/ext/storage", handler!(storage::health)),
     #[cfg(feature = "chaos")]
     change("/api/v1/ext/chaos/{kind}", Post, Gate::Open, handler!(lifecycle::chaos)),

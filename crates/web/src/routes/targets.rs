@@ -11,7 +11,7 @@ use crate::call::{Call, Reply};
 use crate::json::LabelsJson;
 use crate::params::parse_integer;
 use crate::selectors;
-use crate::state::{ActiveTarget, DroppedTarget, WebOptions};
+use crate::state::{ActiveTarget, DroppedTarget, RelabelStep, WebOptions};
 
 pub(crate) async fn pools(call: Call) -> Reply {
     let names: Vec<String> = call.state().targets.pools().into_iter().map(|pool| pool.name).collect();
@@ -49,17 +49,22 @@ pub(crate) async fn targets(mut call: Call) -> Reply {
         dropped_targets: Vec::new(),
         dropped_target_counts: dropped.then(BTreeMap::new),
     };
-    let pools = call.state().targets.pools();
-    for mut pool in pools.into_iter().filter(|pool| wanted_pool.is_empty() || pool.name == wanted_pool) {
+    for mut pool in call.state().targets.pools() {
+        // The counts are of all pools, whichever is asked for.
+        if let Some(counts) = &mut found.dropped_target_counts {
+            counts.insert(pool.name.clone(), pool.dropped_count);
+        }
+        if !wanted_pool.is_empty() && pool.name != wanted_pool {
+            continue;
+        }
         if active {
             for target in pool.active.iter_mut().filter(|target| target.global_url.is_empty()) {
                 target.global_url = global_url(&target.scrape_url, &call.state().options);
             }
             found.active_targets.append(&mut pool.active);
         }
-        if let Some(counts) = &mut found.dropped_target_counts {
+        if dropped {
             found.dropped_targets.append(&mut pool.dropped);
-            counts.insert(pool.name, pool.dropped_count);
         }
     }
     success(&found)
@@ -94,19 +99,19 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// `limit` of the metadata routes: absent or negative means no limit.
-fn metadata_limit(text: &str) -> Result<Option<usize>, ApiError> {
+/// A limit of the metadata routes: absent or negative means no limit.
+fn metadata_limit(name: &str, text: &str) -> Result<Option<usize>, ApiError> {
     if text.is_empty() {
         return Ok(None);
     }
     // Text as in Prometheus.
-    let limit = parse_integer(text).map_err(|_| ApiError::bad_data("limit must be a number"))?;
+    let limit = parse_integer(text).map_err(|_| ApiError::bad_data(format!("{name} must be a number")))?;
     Ok(usize::try_from(limit).ok())
 }
 
 pub(crate) async fn target_metadata(mut call: Call) -> Reply {
     let params = call.params().await?;
-    let limit = metadata_limit(params.first("limit"))?;
+    let limit = metadata_limit("limit", params.first("limit"))?.unwrap_or(usize::MAX);
     let matchers: Vec<Matcher> = match params.first("match_target") {
         "" => Vec::new(),
         text => selectors::any("match_target", text)?,
@@ -123,24 +128,29 @@ pub(crate) async fn target_metadata(mut call: Call) -> Reply {
         unit: &'a str,
     }
     let found = call.state().targets.metadata(metric);
-    let rows = found.iter().filter(|target| Matcher::all_match(&matchers, &target.target)).flat_map(|target| {
-        target.metrics.iter().map(|m| Row {
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for target in found.iter().filter(|target| Matcher::all_match(&matchers, &target.target)) {
+        // As in Prometheus the limit ends the list between two targets, never within one.
+        if rows.len() >= limit {
+            break;
+        }
+        rows.extend(target.metrics.iter().map(|m| Row {
             target: LabelsJson(&target.target),
             // Whoever asks for one metric knows its name.
             metric: metric.is_none().then_some(&m.metric),
             r#type: &m.kind,
             help: &m.help,
             unit: &m.unit,
-        })
-    });
-    let rows: Vec<Row<'_>> = rows.take(limit.unwrap_or(usize::MAX)).collect();
+        }));
+    }
     success(&rows)
 }
 
 pub(crate) async fn metadata(mut call: Call) -> Reply {
     let params = call.params().await?;
-    let limit = metadata_limit(params.first("limit"))?.unwrap_or(usize::MAX);
-    let per_metric = metadata_limit(params.first("limit_per_metric"))?.filter(|n| *n > 0).unwrap_or(usize::MAX);
+    let limit = metadata_limit("limit", params.first("limit"))?.unwrap_or(usize::MAX);
+    let per_metric =
+        metadata_limit("limit_per_metric", params.first("limit_per_metric"))?.filter(|n| *n > 0).unwrap_or(usize::MAX);
     let metric = Some(params.first("metric")).filter(|metric| !metric.is_empty());
 
     #[derive(Serialize, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,6 +171,85 @@ pub(crate) async fn metadata(mut call: Call) -> Reply {
         by_metric.pop_last();
     }
     success(&by_metric)
+}
+
+/// A relabelling rule as the API shows it.
+#[derive(Serialize)]
+struct Rule<'r> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    source_labels: &'r [String],
+    separator: &'r str,
+    regex: &'r str,
+    #[serde(skip_serializing_if = "is_zero")]
+    modulus: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    target_label: &'r str,
+    replacement: &'r str,
+    action: &'r str,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+pub(crate) async fn relabel_steps(mut call: Call) -> Reply {
+    let params = call.params().await?;
+    let pool = params.first("scrapePool");
+    let labels = params.first("labels");
+    // Texts as in Prometheus:
+    for (text, name) in [(pool, "scrapePool"), (labels, "labels")] {
+        if text.is_empty() {
+            return Err(ApiError::bad_data(format!("no {name} parameter provided")));
+        }
+    }
+    let labels: BTreeMap<String, String> =
+        serde_json::from_str(labels).map_err(|error| ApiError::bad_data(format!("error parsing labels: {error}")))?;
+    let labels = fk_model::Labels::from_pairs(labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let Some(steps) = call.state().targets.relabel_steps(pool, labels) else {
+        let text = format!("error retrieving scrape config: scrape pool {pool:?} not found");
+        return Err(ApiError::bad_data(text));
+    };
+
+    #[derive(Serialize)]
+    struct Step<'s> {
+        rule: Rule<'s>,
+        output: LabelsJson<'s>,
+        keep: bool,
+    }
+    let step = |step: &'_ RelabelStep| -> serde_json::Result<serde_json::Value> {
+        let rule = &step.rule;
+        let rule = Rule {
+            source_labels: &rule.source_labels,
+            separator: &rule.separator,
+            regex: rule.regex.source(),
+            modulus: rule.modulus,
+            target_label: &rule.target_label,
+            replacement: &rule.replacement,
+            action: rule.action.name(),
+        };
+        serde_json::to_value(Step { rule, output: LabelsJson(&step.output), keep: step.keep })
+    };
+    let steps: Result<Vec<_>, _> = steps.iter().map(step).collect();
+    success(&json!({ "steps": steps.map_err(|error| ApiError::internal(error.to_string()))? }))
+}
+
+/// Targets of an answer about scrapes, unless it asks for another number.
+const SCRAPES_TARGETS: usize = 100;
+
+/// Ours: the last scrapes of the targets of a pool, and the bodies that failed.
+pub(crate) async fn scrapes(mut call: Call) -> Reply {
+    let params = call.params().await?;
+    let pool = params.first("scrapePool");
+    if pool.is_empty() {
+        return Err(ApiError::parameter("scrapePool", "a scrape pool name is required"));
+    }
+    let url = Some(params.first("scrapeUrl")).filter(|url| !url.is_empty());
+    let limit = metadata_limit("limit", params.first("limit"))?.unwrap_or(SCRAPES_TARGETS);
+    match call.state().targets.scrapes(pool, url, limit) {
+        Some(targets) => success(&json!({ "targets": targets })),
+        None => Err(ApiError::new(ErrorKind::NotFound, format!("scrape pool {pool:?} not found"))),
+    }
 }
 
 pub(crate) async fn alertmanagers(call: Call) -> Reply {

@@ -10,6 +10,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
 use actix_web::{App, test};
 use fk_instrument::Registry;
+use fk_model::relabel::{RelabelAction, RelabelRule};
 use fk_model::{Labels, Matcher, Regex};
 use fk_storage::{Control, StorageError, TimeRange};
 use fk_testkit::MemoryStorage;
@@ -88,8 +89,8 @@ impl TargetsView for Fake {
             last_scrape,
             last_scrape_duration: 0.25,
             health,
-            scrape_interval: fk_model::Duration(15_000),
-            scrape_timeout: fk_model::Duration(10_000),
+            scrape_interval: "15s".into(),
+            scrape_timeout: "10s".into(),
         };
         vec![
             ScrapePool {
@@ -130,6 +131,54 @@ impl TargetsView for Fake {
             }
         }
         all
+    }
+
+    fn relabel_steps(&self, pool: &str, labels: Labels) -> Option<Vec<RelabelStep>> {
+        let rule = |target: &str, action| RelabelRule {
+            source_labels: vec!["job".into()],
+            separator: ";".into(),
+            regex: fk_model::Regex::new("(.*)").unwrap(),
+            modulus: 0,
+            target_label: target.into(),
+            replacement: "$1".into(),
+            action,
+        };
+        let step = |rule, keep| RelabelStep { rule, output: if keep { labels.clone() } else { Labels::empty() }, keep };
+        (pool == "a")
+            .then(|| vec![step(rule("x", RelabelAction::Replace), true), step(rule("", RelabelAction::Drop), false)])
+    }
+
+    fn scrapes(&self, pool: &str, url: Option<&str>, limit: usize) -> Option<Vec<TargetScrapes>> {
+        let scrape = |time: i64, error: &str| PastScrape {
+            time,
+            fetch_seconds: 0.25,
+            duration_seconds: 0.5,
+            wire_bytes: 10,
+            body_bytes: 20,
+            samples_scraped: 3,
+            samples_post_metric_relabeling: 2,
+            series_added: 1,
+            error: error.into(),
+        };
+        let target = |url: &str| TargetScrapes {
+            scrape_pool: pool.into(),
+            scrape_url: url.into(),
+            labels: labels(&[("job", pool)]),
+            scrapes: vec![scrape(2000, "it is broken"), scrape(1000, "")],
+            failed_body: Some(FailedBody {
+                time: 2000,
+                error: "it is broken".into(),
+                content_type: "text/plain".into(),
+                body_bytes: 4,
+                text: "x{ 1".into(),
+                first_line: 1,
+                line: Some(1),
+                column: Some(3),
+            }),
+        };
+        let all = ["http://a/", "http://b/"];
+        let wanted = all.iter().filter(|one| url.is_none_or(|url| url == **one)).take(limit);
+        (pool == "a").then(|| wanted.map(|url| target(url)).collect())
     }
 }
 

@@ -171,7 +171,7 @@ async fn targets_are_shown_by_state_and_pool() {
     .await;
     check_json(
         "/api/v1/targets?state=Dropped&scrapePool=b",
-        json!({"activeTargets": [], "droppedTargets": [], "droppedTargetCounts": {"b": 0}}),
+        json!({"activeTargets": [], "droppedTargets": [], "droppedTargetCounts": {"a": 7, "b": 0}}),
     )
     .await;
     check_json("/api/v1/scrape_pools", json!({"scrapePools": ["a", "b"]})).await;
@@ -194,11 +194,59 @@ async fn metadata_is_merged_and_limited() {
     .await;
     check_json(
         "/api/v1/targets/metadata?limit=1",
-        json!([{"target": {"job": "a"}, "metric": "go_threads", "type": "gauge", "help": "Threads.", "unit": ""}]),
+        json!([
+            {"target": {"job": "a"}, "metric": "go_threads", "type": "gauge", "help": "Threads.", "unit": ""},
+            {"target": {"job": "a"}, "metric": "x_total", "type": "counter", "help": "Xs.", "unit": ""},
+        ]),
     )
     .await;
     check_json("/api/v1/targets/metadata?metric=none", json!([])).await;
     check_error("/api/v1/metadata?limit=x", 400, "bad_data", "limit must be a number").await;
+    check_error("/api/v1/metadata?limit_per_metric=x", 400, "bad_data", "limit_per_metric must be a number").await;
+}
+
+#[actix_web::test]
+async fn relabelling_is_shown_step_by_step() {
+    let rule = |more: serde_json::Value| {
+        let mut rule = json!({"source_labels": ["job"], "separator": ";", "regex": "(.*)", "replacement": "$1"});
+        rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        rule
+    };
+    check_json(
+        "/api/v1/targets/relabel_steps?scrapePool=a&labels={\"b\":\"c\"}",
+        json!({"steps": [
+            {"rule": rule(json!({"target_label": "x", "action": "replace"})), "output": {"b": "c"}, "keep": true},
+            {"rule": rule(json!({"action": "drop"})), "output": {}, "keep": false},
+        ]}),
+    )
+    .await;
+    for (query, text) in [
+        ("", "no scrapePool parameter provided"),
+        ("scrapePool=a", "no labels parameter provided"),
+        ("scrapePool=z&labels={}", "error retrieving scrape config: scrape pool \"z\" not found"),
+    ] {
+        check_error(&format!("/api/v1/targets/relabel_steps?{query}"), 400, "bad_data", text).await;
+    }
+    let got = World::new().get("/api/v1/targets/relabel_steps?scrapePool=a&labels=[]").await;
+    assert!(got.json()["error"].as_str().unwrap().starts_with("error parsing labels: "));
+}
+
+#[actix_web::test]
+async fn past_scrapes_are_shown_by_pool_and_url() {
+    let got = World::new().get("/api/v1/ext/targets/scrapes?scrapePool=a&scrapeUrl=http://b/").await.json();
+    let targets = got["data"]["targets"].as_array().unwrap();
+    assert_eq!((targets.len(), &targets[0]["scrapeUrl"]), (1, &json!("http://b/")));
+    assert_eq!(
+        targets[0]["scrapes"][0],
+        json!({
+            "time": "1970-01-01T00:00:02Z", "fetchSeconds": 0.25, "durationSeconds": 0.5, "wireBytes": 10, "bodyBytes": 20,
+            "samplesScraped": 3, "samplesPostMetricRelabeling": 2, "seriesAdded": 1, "error": "it is broken",
+        })
+    );
+    assert_eq!((&targets[0]["failedBody"]["text"], &targets[0]["failedBody"]["column"]), (&json!("x{ 1"), &json!(3)));
+    let got = World::new().get("/api/v1/ext/targets/scrapes?scrapePool=a&limit=1").await.json();
+    assert_eq!(got["data"]["targets"].as_array().unwrap().len(), 1);
+    check_error("/api/v1/ext/targets/scrapes?scrapePool=z", 404, "not_found", "scrape pool \"z\" not found").await;
 }
 
 async fn check_error(path: &str, status: u16, kind: &str, text: &str) {
