@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fk_instrument::{Counter, Family, Histogram, Registry, Summary};
-use fk_model::Duration;
+use fk_model::{Duration, SampleValue};
 use fk_promql::{Query, QueryError, QueryOptions, Value};
 use fk_promql_syntax::ParserOptions;
 use fk_promql_syntax::ast::Expr;
@@ -136,7 +136,10 @@ impl Evaluate for ControlledQueries<'_> {
         match evaluated {
             Ok(answer) => Ok(match answer.value {
                 Value::Vector(samples) => QueryResult::Vector(
-                    samples.into_iter().map(|s| ResultSample { labels: s.labels, v: s.v }).collect(),
+                    samples
+                        .into_iter()
+                        .map(|s| ResultSample { labels: s.labels, v: SampleValue::new(s.v, s.h) })
+                        .collect(),
                 ),
                 Value::Scalar { v, .. } => QueryResult::Scalar(v),
                 Value::String { .. } | Value::Matrix(_) => QueryResult::Other,

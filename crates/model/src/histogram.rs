@@ -112,6 +112,35 @@ pub struct FloatHistogram {
     pub custom_values: Arc<[f64]>,
 }
 
+/// The value of a sample as queries see it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SampleValue {
+    /// A number.
+    Float(f64),
+    /// A native histogram.
+    Histogram(Arc<FloatHistogram>),
+}
+
+impl SampleValue {
+    /// Of a float, or of a histogram if there is one.
+    pub fn new(v: f64, h: Option<Arc<FloatHistogram>>) -> SampleValue {
+        h.map_or(SampleValue::Float(v), SampleValue::Histogram)
+    }
+
+    /// Whether it is a histogram.
+    pub fn is_histogram(&self) -> bool {
+        matches!(self, SampleValue::Histogram(_))
+    }
+
+    /// The number, if it is one.
+    pub fn float(&self) -> Option<f64> {
+        match self {
+            SampleValue::Float(v) => Some(*v),
+            SampleValue::Histogram(_) => None,
+        }
+    }
+}
+
 impl Histogram {
     /// Whether this marks the end of a series.
     pub fn is_stale(&self) -> bool {

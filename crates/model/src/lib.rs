@@ -20,7 +20,7 @@ pub mod target_group;
 pub mod value;
 
 pub use duration::Duration;
-pub use histogram::{CounterReset, FloatHistogram, Histogram, HistogramError, HistogramFault, Span};
+pub use histogram::{CounterReset, FloatHistogram, Histogram, HistogramError, HistogramFault, SampleValue, Span};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME};
 pub use matcher::{MatchKind, Matcher};
 pub use metadata::{Metadata, MetricType};

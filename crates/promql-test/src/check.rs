@@ -1,15 +1,16 @@
 //! Evaluates what a script asks for and compares.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use fk_model::{Labels, is_stale};
+use fk_model::{FloatHistogram, Labels, is_stale};
 use fk_promql::{Answer, MatrixSeries, Query, QueryOptions, Value, evaluate};
 use fk_promql_syntax::ast::{At, DurationExpr, Expr, ExprKind};
 use fk_promql_syntax::{ParserOptions, SeriesValue, parse, selectors, walk};
 use fk_storage::Control;
 
 use crate::script::{Eval, Notes, Text};
-use crate::storage::{HISTOGRAMS, ScriptStorage};
+use crate::storage::ScriptStorage;
 
 /// Checks one evaluation: `Ok(None)` passed, `Ok(Some)` skipped, `Err` says what was expected and what came.
 pub(crate) fn check(
@@ -23,9 +24,6 @@ pub(crate) fn check(
     };
     if let Some(reason) = needs(&expr, storage) {
         return Ok(Some(reason));
-    }
-    if eval.results.iter().any(|(_, values)| values.iter().any(|v| matches!(v, SeriesValue::Histogram(_)))) {
-        return Ok(Some(HISTOGRAMS));
     }
     let answer = match query(storage, &expr, &eval.query, (eval.start_ms, eval.end_ms, eval.step_ms), options) {
         Ok(answer) => answer,
@@ -87,13 +85,17 @@ fn needs(expr: &Expr, storage: &ScriptStorage) -> Option<&'static str> {
 }
 
 /// The times of steps `start`, `start + step`, … that have a value.
-fn expected_points(values: &[SeriesValue], start: i64, step: i64) -> Vec<(i64, f64)> {
+fn expected_points(values: &[SeriesValue], start: i64, step: i64) -> Points {
     let times = (0..).map(|at: i64| start.saturating_add(step.saturating_mul(at)));
-    let float = |(t, value): (i64, &SeriesValue)| match value {
-        SeriesValue::Float(v) => Some((t, *v)),
+    let point = |(t, value): (i64, &SeriesValue)| match value {
+        SeriesValue::Float(v) => Some((t, Point::Float(*v))),
+        SeriesValue::Histogram(h) => {
+            let told = h.counter_reset.is_some();
+            Some((t, Point::Histogram(Box::new(h.to_histogram()), told)))
+        }
         _ => None,
     };
-    times.zip(values).filter_map(float).collect()
+    times.zip(values).filter_map(point).collect()
 }
 
 fn check_value(eval: &Eval, got: &Value) -> Result<(), String> {
@@ -101,7 +103,8 @@ fn check_value(eval: &Eval, got: &Value) -> Result<(), String> {
         (Value::Scalar { v, .. }, Some(want), _) => check_float("the scalar", want, *v),
         (Value::String { v, .. }, _, Some(want)) if v == want => Ok(()),
         (Value::Vector(samples), None, None) if eval.range_vector.is_none() => {
-            let got = samples.iter().map(|s| (s.labels.clone(), vec![(s.t_ms, s.v)])).collect();
+            let got =
+                samples.iter().map(|s| (s.labels.clone(), vec![(s.t_ms, got_point(s.v, s.h.as_ref()))])).collect();
             check_series(eval, eval.start_ms, 1, got, eval.ordered)
         }
         (Value::Matrix(matrix), None, None) => {
@@ -112,14 +115,26 @@ fn check_value(eval: &Eval, got: &Value) -> Result<(), String> {
                 Some((start, _, step)) => (start, step),
                 None => (eval.start_ms, eval.step_ms),
             };
-            let points = |s: &MatrixSeries| s.t.iter().copied().zip(s.v.iter().copied()).collect();
+            let points = |s: &MatrixSeries| s.points().map(|(t, v, h)| (t, got_point(v, h))).collect();
             check_series(eval, start, step, matrix.iter().map(|s| (s.labels.clone(), points(s))).collect(), false)
         }
         _ => Err(format!("unexpected kind of result: {got:?}")),
     }
 }
 
-type Points = Vec<(i64, f64)>;
+type Points = Vec<(i64, Point)>;
+
+/// A value, wanted or got.
+#[derive(Clone, Debug)]
+enum Point {
+    Float(f64),
+    /// A histogram, and whether its hint of a counter reset matters.
+    Histogram(Box<FloatHistogram>, bool),
+}
+
+fn got_point(v: f64, h: Option<&Arc<FloatHistogram>>) -> Point {
+    h.map_or(Point::Float(v), |h| Point::Histogram(Box::new(FloatHistogram::clone(h)), true))
+}
 
 fn check_series(eval: &Eval, start: i64, step: i64, got: Vec<(Labels, Points)>, ordered: bool) -> Result<(), String> {
     let want: Vec<(Labels, Points)> =
@@ -143,12 +158,43 @@ fn check_series(eval: &Eval, start: i64, step: i64, got: Vec<(Labels, Points)>, 
         if times(&want) != times(&got) {
             return Err(format!("{labels}: expected {want:?}, got {got:?}"));
         }
-        want.iter().zip(&got).try_for_each(|((_, want), (_, got))| check_float(&labels.to_string(), *want, *got))?;
+        want.iter()
+            .zip(&got)
+            .try_for_each(|((t, want), (_, got))| check_point(&format!("{labels} at {t}"), want, got))?;
     }
     match left.pop_first() {
         Some((labels, points)) => Err(format!("unexpected {labels} {points:?}")),
         None => Ok(()),
     }
+}
+
+fn check_point(what: &str, want: &Point, got: &Point) -> Result<(), String> {
+    match (want, got) {
+        (Point::Float(want), Point::Float(got)) => check_float(what, *want, *got),
+        (Point::Histogram(want, with_hint), Point::Histogram(got, _)) => {
+            let (mut want, mut got) = (want.clone(), got.clone());
+            want.compact(0);
+            got.compact(0);
+            if is_same(&want, &got) && (!with_hint || want.counter_reset == got.counter_reset) {
+                return Ok(());
+            }
+            Err(format!("{what}: expected {want:?}, got {got:?}"))
+        }
+        _ => Err(format!("{what}: expected {want:?}, got {got:?}")),
+    }
+}
+
+/// Numbers equal up to a millionth, everything else exactly.
+fn is_same(a: &FloatHistogram, b: &FloatHistogram) -> bool {
+    let close = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_equal(*a, *b));
+    a.schema == b.schema
+        && a.zero_threshold == b.zero_threshold
+        && a.custom_values == b.custom_values
+        && a.positive_spans == b.positive_spans
+        && a.negative_spans == b.negative_spans
+        && close(&[a.count, a.sum, a.zero_count], &[b.count, b.sum, b.zero_count])
+        && close(&a.positive_buckets, &b.positive_buckets)
+        && close(&a.negative_buckets, &b.negative_buckets)
 }
 
 fn check_float(what: &str, want: f64, got: f64) -> Result<(), String> {
@@ -274,12 +320,14 @@ fn check_as_range(storage: &ScriptStorage, eval: &Eval, expr: &Expr, options: &Q
     let answer = query(storage, expr, &eval.query, times, options).map_err(|e| format!("as range: {e}"))?;
     let Value::Matrix(matrix) = answer.value else { return Err("no matrix".to_owned()) };
     let middle = |s: &MatrixSeries| {
-        let at = s.t.iter().position(|at| *at == t)?;
-        Some((s.labels.clone(), vec![(t, s.v[at])]))
+        let (_, v, h) = s.points().find(|(at, ..)| *at == t)?;
+        Some((s.labels.clone(), vec![(t, got_point(v, h))]))
     };
     let got: Vec<(Labels, Points)> = matrix.iter().filter_map(middle).collect();
     let result = match (eval.scalar, &got[..]) {
-        (Some(want), [(_, points)]) => check_float("the scalar", want, points[0].1),
+        (Some(want), [(_, points)]) => {
+            points.iter().try_for_each(|(_, got)| check_point("the scalar", &Point::Float(want), got))
+        }
         (Some(_), _) => Err(format!("no scalar: {got:?}")),
         (None, _) => check_series(eval, t, 1, got, false),
     };

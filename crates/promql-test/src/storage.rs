@@ -2,8 +2,10 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use fk_model::{Labels, LabelsBuilder, METRIC_NAME, Matcher};
+use fk_model::histogram::{ClassicHistogram, Converted};
+use fk_model::{CounterReset, FloatHistogram, Labels, LabelsBuilder, METRIC_NAME, Matcher};
 use fk_promql_syntax::SeriesValue;
 use fk_storage::{Control, Queryable, Samples, SelectParams, SeriesSet, StorageError, TimeRange};
 
@@ -12,8 +14,14 @@ use crate::script::Load;
 /// Most samples of a script; a script that loads more is refused.
 pub const SAMPLES_MAX: usize = 10_000_000;
 
-pub(crate) const HISTOGRAMS: &str = "native histograms";
 pub(crate) const START_TIMES: &str = "start timestamps";
+
+/// A value of a sample.
+#[derive(Clone, Debug)]
+enum Point {
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
+}
 
 /// A storage that scripts fill.
 #[derive(Debug, Default)]
@@ -27,20 +35,10 @@ pub struct ScriptStorage {
 impl ScriptStorage {
     /// Adds what a `load` says. Samples of a later load replace those of the same time.
     pub fn load(&mut self, load: Load) -> Result<(), String> {
+        let mut classic = ClassicSeries::default();
         for series in load.series {
-            if load.with_nhcb
-                && let Some(name) = series.labels.metric_name().strip_suffix("_bucket")
-            {
-                let mut labels = LabelsBuilder::from(&series.labels);
-                labels.set(METRIC_NAME, name).del("le");
-                self.unsupported.push((labels.build(), HISTOGRAMS));
-            }
             if series.starts.is_some() {
                 self.unsupported.push((series.labels, START_TIMES));
-                continue;
-            }
-            if series.values.iter().any(|value| matches!(value, SeriesValue::Histogram(_))) {
-                self.unsupported.push((series.labels, HISTOGRAMS));
                 continue;
             }
             self.samples = self.samples.saturating_add(series.values.len());
@@ -50,29 +48,40 @@ impl ScriptStorage {
             let mut points = Vec::with_capacity(series.values.len());
             for (at, value) in series.values.iter().enumerate() {
                 let time = load.step_ms.checked_mul(at as i64).ok_or("the samples reach beyond the end of time")?;
-                if let SeriesValue::Float(v) = value {
-                    points.push((time, *v));
+                match value {
+                    SeriesValue::Float(v) => points.push((time, Point::Float(*v))),
+                    SeriesValue::Histogram(h) => points.push((time, Point::Histogram(checked(h.to_histogram())?))),
+                    _ => {}
                 }
             }
+            if load.with_nhcb {
+                classic.add(&series.labels, &points);
+            }
             self.add(series.labels, points);
+        }
+        for (labels, points) in classic.convert()? {
+            self.add(labels, points);
         }
         Ok(())
     }
 
     /// Adds samples of one series, ascending by time.
-    fn add(&mut self, labels: Labels, points: Vec<(i64, f64)>) {
-        match self.series.entry(labels) {
+    fn add(&mut self, labels: Labels, points: Vec<(i64, Point)>) {
+        let samples = match self.series.entry(labels) {
             Entry::Vacant(entry) => {
                 let samples = entry.insert(Samples::default());
-                points.into_iter().for_each(|(t, v)| samples.push(t, v));
+                points.into_iter().for_each(|(t, point)| push(samples, t, point));
+                samples
             }
-            Entry::Occupied(mut entry) => {
-                let old = std::mem::take(entry.get_mut());
-                let mut merged: BTreeMap<i64, f64> = old.t.into_iter().zip(old.v).collect();
+            Entry::Occupied(entry) => {
+                let samples = entry.into_mut();
+                let mut merged: BTreeMap<i64, Point> = points_of(&std::mem::take(samples)).collect();
                 merged.extend(points);
-                merged.into_iter().for_each(|(t, v)| entry.get_mut().push(t, v));
+                merged.into_iter().for_each(|(t, point)| push(samples, t, point));
+                samples
             }
-        }
+        };
+        set_hints(samples);
     }
 
     /// Why a query that selects these matchers cannot be evaluated.
@@ -89,6 +98,99 @@ impl ScriptStorage {
             s.t.first().is_some_and(|t| *t <= range.maxt) && s.t.last().is_some_and(|t| *t >= range.mint)
         };
         self.series.iter().filter(move |(l, s)| in_range(s) && Matcher::all_match(matchers, l))
+    }
+}
+
+fn push(samples: &mut Samples, t: i64, point: Point) {
+    match point {
+        Point::Float(v) => samples.push(t, v),
+        Point::Histogram(h) => {
+            // Far less than 2^32 samples are accepted.
+            samples.histograms.push((samples.len() as u32, Arc::clone(&h)));
+            samples.push(t, h.sum);
+        }
+    }
+}
+
+fn points_of(samples: &Samples) -> impl Iterator<Item = (i64, Point)> + '_ {
+    let mut histograms = samples.histograms.iter().peekable();
+    samples.t.iter().zip(&samples.v).enumerate().map(move |(at, (t, v))| {
+        let h = histograms.next_if(|(of, _)| *of as usize == at);
+        (*t, h.map_or(Point::Float(*v), |(_, h)| Point::Histogram(Arc::clone(h))))
+    })
+}
+
+/// Refuses what no storage would take.
+fn checked(h: FloatHistogram) -> Result<Arc<FloatHistogram>, String> {
+    h.validate().map_err(|error| error.to_string())?;
+    Ok(Arc::new(h))
+}
+
+/// Sets the hints of counter resets to what a storage says of its samples: that there was no reset, or nothing. It says
+/// nothing where its chunks begin: where histograms do, where buckets change, and where a counter was reset.
+fn set_hints(samples: &mut Samples) {
+    let mut before: Option<(u32, Arc<FloatHistogram>)> = None;
+    for (at, h) in &mut samples.histograms {
+        let own = Arc::clone(h);
+        if h.counter_reset != CounterReset::Gauge {
+            let goes_on = before.as_ref().is_some_and(|(of, before)| {
+                of + 1 == *at
+                    && before.counter_reset != CounterReset::Gauge
+                    && before.schema == own.schema
+                    && before.zero_threshold == own.zero_threshold
+                    && before.custom_values == own.custom_values
+                    && own.counter_reset != CounterReset::Reset
+                    && !FloatHistogram { counter_reset: CounterReset::Unknown, ..FloatHistogram::clone(&own) }
+                        .is_reset(before)
+            });
+            Arc::make_mut(h).counter_reset = if goes_on { CounterReset::NotReset } else { CounterReset::Unknown };
+        }
+        before = Some((*at, own));
+    }
+}
+
+/// Classic histograms of one `load`, by the series that they become and by time.
+#[derive(Default)]
+struct ClassicSeries(BTreeMap<Labels, BTreeMap<i64, ClassicHistogram>>);
+
+impl ClassicSeries {
+    /// Adds a series if it is part of a classic histogram.
+    fn add(&mut self, labels: &Labels, points: &[(i64, Point)]) {
+        let name = labels.metric_name();
+        let parts = [("_bucket", 0), ("_count", 1), ("_sum", 2)];
+        let Some((name, part)) = parts.iter().find_map(|(end, part)| Some((name.strip_suffix(end)?, *part))) else {
+            return;
+        };
+        let le = labels.value("le").parse::<f64>().ok().filter(|le| !le.is_nan());
+        if part == 0 && le.is_none() {
+            return;
+        }
+        let mut base = LabelsBuilder::from(labels);
+        base.set(METRIC_NAME, name).del("le");
+        let by_time = self.0.entry(base.build()).or_default();
+        for (t, point) in points {
+            let Point::Float(v) = point else { continue };
+            let histogram = by_time.entry(*t).or_default();
+            match (part, le) {
+                (0, Some(le)) => histogram.set_bucket(le, *v),
+                (1, _) => histogram.set_count(*v),
+                _ => histogram.set_sum(*v),
+            }
+        }
+    }
+
+    fn convert(self) -> Result<Vec<(Labels, Vec<(i64, Point)>)>, String> {
+        let convert = |(t, mut classic): (i64, ClassicHistogram)| {
+            let h = match classic.convert().map_err(|fault| fault.to_string())? {
+                Converted::Int(h) => h.to_float(),
+                Converted::Float(h) => h,
+            };
+            Ok((t, Point::Histogram(checked(h)?)))
+        };
+        let series = self.0.into_iter().map(|(labels, by_time)| {
+            by_time.into_iter().map(convert).collect::<Result<Vec<_>, String>>().map(|points| (labels, points))
+        });
+        series.collect()
     }
 }
 
@@ -110,7 +212,9 @@ impl SeriesSet for Selected {
         let within = samples.t.partition_point(|t| *t < range.mint)..samples.t.partition_point(|t| *t <= range.maxt);
         if !within.is_empty() {
             out.t.extend_from_slice(&samples.t[within.clone()]);
-            out.v.extend_from_slice(&samples.v[within]);
+            out.v.extend_from_slice(&samples.v[within.clone()]);
+            let inside = samples.histograms.iter().filter(|(at, _)| within.contains(&(*at as usize)));
+            out.histograms.extend(inside.map(|(at, h)| (at - within.start as u32, Arc::clone(h))));
         }
         Ok(())
     }

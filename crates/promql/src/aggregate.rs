@@ -4,12 +4,13 @@
 //! that of the series, as in Prometheus.
 
 use fk_model::{Labels, METRIC_NAME};
-use fk_promql_syntax::ast::{Aggregate, AggregateOp, Expr, Grouping};
+use fk_promql_syntax::ast::{Aggregate, AggregateOp, Expr, Grouping, Pos};
 use hashbrown::HashMap;
 
 use crate::QueryError;
 use crate::column::{Bits, Column, Grid, Series};
 use crate::eval::{Eval, Sink, unexpected};
+use crate::histograms::aggregate::{HistogramFold, ignore};
 use crate::keys::{Choice, Keys};
 use crate::math::{self, Mean, kahan};
 use crate::relabel::{invalid_label_name, is_label_name, with_label};
@@ -41,6 +42,8 @@ struct Group {
     /// Steps at which some series had a value.
     ok: Bits,
     fold: Fold,
+    /// The histograms, from the first one on.
+    histograms: Option<Box<HistogramFold>>,
 }
 
 impl Fold {
@@ -147,11 +150,17 @@ pub(crate) fn choice(grouping: &Grouping) -> Choice<'_> {
 
 impl Eval<'_> {
     /// An aggregation.
-    pub(crate) fn aggregate(&self, aggregate: &Aggregate, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+    pub(crate) fn aggregate(
+        &self,
+        aggregate: &Aggregate,
+        at: Pos,
+        grid: &Grid,
+        sink: Sink<'_>,
+    ) -> Result<(), QueryError> {
         let param = || aggregate.param.as_ref().ok_or_else(|| unexpected(&aggregate.expr, "a parameter"));
         match aggregate.op {
             AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk => {
-                self.select_k(aggregate, param()?, grid, sink)
+                self.select_k(aggregate, param()?, at, grid, sink)
             }
             AggregateOp::LimitRatio => self.limit_ratio(aggregate, param()?, grid, sink),
             AggregateOp::Quantile => self.quantile(aggregate, param()?, grid, sink),
@@ -171,10 +180,13 @@ impl Eval<'_> {
                 let fold = Fold::new(aggregate.op, grid.n)
                     .ok_or_else(|| QueryError::Unsupported(format!("aggregation {:?}", aggregate.op)))?;
                 let labels = choice.labels(&series.labels);
-                groups.push(Group { labels, drop_name: false, ok: Bits::none(grid.n), fold });
+                groups.push(Group { labels, drop_name: false, ok: Bits::none(grid.n), fold, histograms: None });
             }
             let group = &mut groups[at];
             group.drop_name |= series.drop_name;
+            if series.col.has_histograms() {
+                self.fold_histograms(aggregate, group, series, grid);
+            }
             if series.col.ok.count() == grid.n {
                 group.fold.add_all(&series.col.v, &group.ok);
             } else {
@@ -184,16 +196,40 @@ impl Eval<'_> {
             Ok(())
         })?;
         for group in groups {
-            let col = Column { v: group.fold.finish(grid.n), ok: group.ok, h: None };
+            let mut col = Column { v: group.fold.finish(grid.n), ok: group.ok, h: None };
+            if let Some(histograms) = group.histograms {
+                histograms.finish(&mut col, aggregate.expr.pos, &mut self.notes.borrow_mut());
+            }
+            if col.ok.is_empty() {
+                continue;
+            }
             sink(&mut Series { labels: group.labels, drop_name: group.drop_name, col })?;
         }
         Ok(())
     }
 
+    /// Takes the histograms out of a series and treats them as the aggregation does.
+    fn fold_histograms(&self, aggregate: &Aggregate, group: &mut Group, series: &mut Series, grid: &Grid) {
+        let mut notes = self.notes.borrow_mut();
+        let (op, at) = (aggregate.op, aggregate.expr.pos);
+        match op {
+            AggregateOp::Count | AggregateOp::Group => return,
+            AggregateOp::Sum | AggregateOp::Avg => {
+                let fold = group.histograms.get_or_insert_with(|| Box::new(HistogramFold::new(op, grid.n)));
+                fold.add(series, &group.ok, at, &mut notes);
+                series.col.drop_histograms();
+            }
+            _ => ignore(&mut series.col, op.name(), at, &mut notes),
+        }
+    }
+
     fn quantile(&self, aggregate: &Aggregate, param: &Expr, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
         let q = self.scalar(param, grid)?;
         q.iter(grid.n).for_each(|q| self.notes.borrow_mut().invalid_quantile(q, param.pos));
-        let (held, groups) = self.grouped(aggregate, grid)?;
+        let (mut held, groups) = self.grouped(aggregate, grid)?;
+        for series in held.series.iter_mut().filter(|series| series.col.has_histograms()) {
+            ignore(&mut series.col, aggregate.op.name(), aggregate.expr.pos, &mut self.notes.borrow_mut());
+        }
         let mut values = Vec::new();
         for members in groups {
             self.control().check()?;
@@ -209,7 +245,9 @@ impl Eval<'_> {
             let members = || members.iter().map(|at| &held.series[*at]);
             let labels = members().next().map(|first| choice(&aggregate.grouping).labels(&first.labels));
             let drop_name = members().any(|series| series.drop_name);
-            sink(&mut Series { labels: labels.unwrap_or_default(), drop_name, col: out })?;
+            if !out.ok.is_empty() {
+                sink(&mut Series { labels: labels.unwrap_or_default(), drop_name, col: out })?;
+            }
         }
         Ok(())
     }
@@ -254,6 +292,7 @@ impl Eval<'_> {
         let choice = choice(&group_choice);
         let mut keys = Keys::default();
         let mut by_value: HashMap<(usize, u64), usize> = HashMap::new();
+        let mut by_text: HashMap<(usize, String), usize> = HashMap::new();
         let mut out: Vec<Series> = Vec::new();
         self.vector(&aggregate.expr, grid, &mut |series| {
             let (group, _) = keys.number(&choice, &series.labels);
@@ -267,12 +306,18 @@ impl Eval<'_> {
                     v.to_bits()
                 };
                 let next = out.len();
-                let at = *by_value.entry((group, bits)).or_insert(next);
+                // All histograms that look the same are the same.
+                let text = series.col.histogram(step).filter(|_| keeps_value).map(|h| h.to_string());
+                let at = match &text {
+                    Some(text) => *by_text.entry((group, text.clone())).or_insert(next),
+                    None => *by_value.entry((group, bits)).or_insert(next),
+                };
                 if at == next {
                     self.touch((next + 1) * grid.n)?;
                     let mut labels = choice.labels(&series.labels);
                     if keeps_value {
-                        labels = with_label(&labels, label, &math::format_plain(v));
+                        let text = text.unwrap_or_else(|| math::format_plain(v));
+                        labels = with_label(&labels, label, &text);
                     }
                     out.push(Series { labels, drop_name: false, col: Column::none(grid.n) });
                 }

@@ -7,6 +7,7 @@ use fk_promql_syntax::error::place;
 use hashbrown::HashSet;
 
 use crate::histograms::Note;
+use crate::histograms::quantile::Nans;
 use crate::math::{format_2g, format_g};
 
 /// Most annotations of one query that are kept; dashboards show ten.
@@ -159,8 +160,37 @@ impl<'a> Annotations<'a> {
     }
 
     /// Operands an operator is not made for.
-    pub(crate) fn incompatible(&mut self, text: &str, at: Pos) {
-        self.info(text, at);
+    pub(crate) fn incompatible_types(&mut self, left: &str, operator: &str, right: &str, at: Pos) {
+        let text = "incompatible sample types encountered for binary operator";
+        self.info(&format!("{text} {}: {left} {operator} {right}", quoted(operator)), at);
+    }
+
+    /// Histograms with exponential and with custom buckets as operands.
+    pub(crate) fn incompatible_layouts(&mut self, operator: &str, at: Pos) {
+        self.warn(&format!("incompatible bucket layout encountered for binary operator {operator}"), at);
+    }
+
+    pub(crate) fn mixed_aggregation(&mut self, at: Pos) {
+        self.warn("encountered a mix of histograms and floats for aggregation", at);
+    }
+
+    pub(crate) fn ignored_in_aggregation(&mut self, aggregation: &str, at: Pos) {
+        self.info(&format!("ignored histogram in {aggregation} aggregation"), at);
+    }
+
+    /// Buckets of a classic histogram and a native one of the same name.
+    pub(crate) fn mixed_classic_native(&mut self, name: &str, at: Pos) {
+        self.warn(&format!("vector contains a mix of classic and native histograms{}", of_metric(name)), at);
+    }
+
+    /// What observations of NaN did to a quantile or fraction.
+    pub(crate) fn nan_observations(&mut self, nans: Nans, name: &str, at: Pos) {
+        let text = match nans {
+            Nans::Result => "input to histogram_quantile has NaN observations, result is NaN",
+            Nans::Skew => "input to histogram_quantile has NaN observations, result is skewed higher",
+            Nans::Excluded => "input to histogram_fraction has NaN observations, which are excluded from all fractions",
+        };
+        self.info(&format!("{text}{}", of_metric(name)), at);
     }
 
     /// Adds one histogram that was changed.

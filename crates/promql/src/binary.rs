@@ -7,6 +7,8 @@ use hashbrown::HashMap;
 use crate::QueryError;
 use crate::column::{Bits, Column, Grid, Series};
 use crate::eval::{Eval, Held, Scalar, Sink, type_of};
+use crate::histograms::binary::{Pair, TellBySteps, pair};
+use crate::histograms::stats::Buckets;
 use crate::keys::{Choice, Keys, same_labelset, without_metadata};
 
 /// What an operator does to two values.
@@ -41,6 +43,18 @@ fn operator(op: BinaryOp) -> Result<Operator, QueryError> {
     })
 }
 
+impl Operator {
+    /// What it does to two floats: the result, and whether it is kept; `None`: it is not made for them. What a filter keeps
+    /// is the left side, or the right one if the left one is a scalar.
+    fn floats(self, scalar_left: bool) -> impl Fn(f64, f64) -> Option<(f64, bool)> {
+        move |a, b| match self {
+            Operator::Value(f) => Some((f(a, b), true)),
+            Operator::Filter(f) => Some((if scalar_left { b } else { a }, f(a, b))),
+            Operator::Histograms => None,
+        }
+    }
+}
+
 /// The operator between two scalars; comparisons give 0 or 1.
 pub(crate) fn scalar_operator(op: BinaryOp) -> Result<fn(f64, f64) -> f64, QueryError> {
     Ok(match op {
@@ -62,6 +76,7 @@ pub(crate) fn scalar_operator(op: BinaryOp) -> Result<fn(f64, f64) -> f64, Query
 /// One vector-to-vector operation: settings and the two sides, the "one" side being that where labels must be unique.
 struct Join<'m> {
     op: Operator,
+    binary_op: BinaryOp,
     return_bool: bool,
     matching: &'m Matching,
     choice: Choice<'m>,
@@ -73,6 +88,17 @@ struct Join<'m> {
 impl Eval<'_> {
     /// A binary operation with at least one vector.
     pub(crate) fn binary(&self, binary: &Binary, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+        // Trimming depends on buckets.
+        let before = self.buckets.get();
+        if matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) {
+            self.buckets.set(Buckets::Needed);
+        }
+        let result = self.binary_of_kinds(binary, grid, sink);
+        self.buckets.set(before);
+        result
+    }
+
+    fn binary_of_kinds(&self, binary: &Binary, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
         match (type_of(&binary.lhs), type_of(&binary.rhs), &binary.matching) {
             (ValueType::Vector, ValueType::Vector, Some(matching)) if binary.op.is_set() => {
                 self.set_operation(binary, matching, grid, sink)
@@ -105,8 +131,17 @@ impl Eval<'_> {
         sink: Sink<'_>,
     ) -> Result<(), QueryError> {
         let operator = operator(binary.op)?;
-        let apply = |sink: Sink<'_>| {
+        let mut told = TellBySteps::default();
+        let mut apply = |sink: Sink<'_>| {
             self.vector(vector, grid, &mut |series| {
+                if series.col.has_histograms() || matches!(operator, Operator::Histograms) {
+                    let scalars = Column { v: scalar.iter(grid.n).collect(), ok: Bits::all(grid.n), h: None };
+                    let sides = if swapped { (&scalars, &series.col) } else { (&series.col, &scalars) };
+                    let floats = operator.floats(swapped);
+                    let ok = &series.col.ok;
+                    series.col = pair(binary.op, sides, ok, binary.return_bool, floats, &mut told).col;
+                    return if series.col.ok.is_empty() { Ok(()) } else { sink(series) };
+                }
                 let Column { v, ok, .. } = &mut series.col;
                 let sides = |step: usize, v: f64| if swapped { (scalar.at(step), v) } else { (v, scalar.at(step)) };
                 match operator {
@@ -125,26 +160,18 @@ impl Eval<'_> {
                             }
                         }
                     }
-                    Operator::Histograms => {
-                        self.warn_of_floats(binary);
-                        ok.clear(grid.n);
-                    }
+                    Operator::Histograms => {}
                 }
                 if series.col.ok.is_empty() { Ok(()) } else { sink(series) }
             })
         };
-        if binary.return_bool || !binary.op.is_comparison() {
-            self.without_names(vector, sink, apply)
+        if binary.return_bool || matches!(operator, Operator::Value(_)) {
+            self.without_names(vector, sink, apply)?;
         } else {
-            apply(sink)
+            apply(sink)?;
         }
-    }
-
-    /// Text as in Prometheus.
-    fn warn_of_floats(&self, binary: &Binary) {
-        let sign = binary.op.name();
-        let text = format!("incompatible sample types encountered for binary operator \"{sign}\": float {sign} float");
-        self.notes.borrow_mut().incompatible(&text, binary.lhs.pos);
+        told.tell(binary.op, binary.lhs.pos, &mut self.notes.borrow_mut());
+        Ok(())
     }
 
     /// `and`, `or`, `unless`
@@ -196,15 +223,10 @@ impl Eval<'_> {
         let (many, one) = if swapped { (right, left) } else { (left, right) };
         // With group_right the sides of `fill_left` and `fill_right` are swapped along with the operands, as in Prometheus.
         let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
-        let op = operator(binary.op)?;
-        if matches!(op, Operator::Histograms) {
-            if !many.series.is_empty() && !one.series.is_empty() {
-                self.warn_of_floats(binary);
-            }
-            return Ok(());
-        }
+        let mut told = TellBySteps::default();
         let join = Join {
-            op,
+            op: operator(binary.op)?,
+            binary_op: binary.op,
             return_bool: binary.return_bool,
             matching,
             choice: match_choice(matching),
@@ -237,21 +259,21 @@ impl Eval<'_> {
             let mut alone = series.col.ok.clone();
             if let Some(group) = group {
                 for other in groups[group].members.iter().map(|at| &one.series[*at]) {
-                    if let Some(out) = join.pair(&series.labels, &series.col, &other.labels, &other.col) {
+                    if let Some(out) = join.pair(&series.labels, &series.col, &other.labels, &other.col, &mut told) {
+                        if let Some(covered) = covered.get_mut(group) {
+                            covered.or(&out.matched);
+                        }
                         results.add(group, out)?;
                     }
                 }
                 alone.and_not(&groups[group].present);
-                if let Some(covered) = covered.get_mut(group) {
-                    covered.or(&series.col.ok);
-                }
             }
             if let Some(fill) = fill_one
                 && !alone.is_empty()
             {
                 let col = Column { v: series.col.v.clone(), ok: alone, h: series.col.h.clone() };
                 let labels = join.choice.labels(&series.labels);
-                if let Some(out) = join.pair(&series.labels, &col, &labels, &filler(fill)) {
+                if let Some(out) = join.pair(&series.labels, &col, &labels, &filler(fill), &mut told) {
                     // A group of its own: the other side has no series for it at these steps.
                     let (group, _) = keys.number(&join.choice, &series.labels);
                     results.add(group, out)?;
@@ -264,13 +286,14 @@ impl Eval<'_> {
                     let mut col = other.col.clone();
                     col.ok.and_not(covered);
                     let labels = join.choice.labels(&other.labels);
-                    if let Some(out) = join.pair(&labels, &filler(fill), &other.labels, &col) {
+                    if let Some(out) = join.pair(&labels, &filler(fill), &other.labels, &col, &mut told) {
                         results.add(group, out)?;
                     }
                 }
             }
         }
         drop((many, one));
+        told.tell(binary.op, binary.lhs.pos, &mut self.notes.borrow_mut());
         results.finish().try_for_each(|mut series| sink(&mut series))
     }
 }
@@ -352,11 +375,27 @@ impl Join<'_> {
     }
 
     /// The result where both columns have a value; `None` if that is nowhere.
-    fn pair(&self, many: &Labels, many_col: &Column, one: &Labels, one_col: &Column) -> Option<Paired> {
+    fn pair(
+        &self,
+        many: &Labels,
+        many_col: &Column,
+        one: &Labels,
+        one_col: &Column,
+        told: &mut TellBySteps,
+    ) -> Option<Paired> {
         let mut ok = many_col.ok.clone();
         ok.and(&one_col.ok);
         if ok.is_empty() {
             return None;
+        }
+        let filters = matches!(self.op, Operator::Filter(_));
+        // As in Prometheus: where a comparison keeps the name, it comes back even if it was to be dropped.
+        let drop_name = filters && self.return_bool && self.delayed;
+        if many_col.has_histograms() || one_col.has_histograms() || matches!(self.op, Operator::Histograms) {
+            let sides = if self.swapped { (one_col, many_col) } else { (many_col, one_col) };
+            let Pair { col, matched } = pair(self.binary_op, sides, &ok, self.return_bool, self.op.floats(false), told);
+            let series = Series { labels: self.result_labels(many, one), drop_name, col };
+            return (!matched.is_empty()).then_some(Paired { series, matched });
         }
         let matched = ok.clone();
         let (left, right) = if self.swapped { (&one_col.v, &many_col.v) } else { (&many_col.v, &one_col.v) };
@@ -375,9 +414,6 @@ impl Join<'_> {
             }
             Operator::Histograms => return None,
         };
-        let filters = matches!(self.op, Operator::Filter(_));
-        // As in Prometheus: where a comparison keeps the name, it comes back even if it was to be dropped.
-        let drop_name = filters && self.return_bool && self.delayed;
         let series = Series { labels: self.result_labels(many, one), drop_name, col: Column { v, ok, h: None } };
         Some(Paired { series, matched })
     }

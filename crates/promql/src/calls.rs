@@ -1,12 +1,15 @@
 //! Function calls: which arguments are what, metric names, annotations. The arithmetic is in `kernels.rs` (range
 //! vectors), `instant.rs` and `date.rs` (values), `histogram.rs` and `relabel.rs`.
 
-use fk_model::{Labels, LabelsBuilder, METRIC_NAME, MatchKind, Matcher};
+use fk_model::{FloatHistogram, Labels, LabelsBuilder, METRIC_NAME, MatchKind, Matcher};
 use fk_promql_syntax::ast::{Call, Expr, ExprKind, Pos, RangeMode, ValueType};
 use fk_storage::Samples;
 
 use crate::column::{Bits, Column, Grid, Series};
 use crate::eval::{Eval, Scalar, Sink, strip_parens, type_of, unexpected};
+use crate::histograms::over_range;
+use crate::histograms::quantile::variance;
+use crate::histograms::stats::Buckets;
 use crate::select::Kernel;
 use crate::windows::{Input, Plan};
 use crate::{QueryError, instant, kernels, math};
@@ -20,7 +23,7 @@ impl Eval<'_> {
         let name = call.function.name;
         let arg = |at: usize| call.args.get(at).ok_or_else(|| unexpected(expr, "more arguments"));
         if let Some(kernel) = kernels::find(name) {
-            return self.range_function(name, arg(0)?, grid, &kernel, sink);
+            return self.range_function(name, arg(0)?, arg(0)?, grid, &kernel, sink);
         }
         if let Some(map) = instant::find(name) {
             let Some(arg) = call.args.first() else {
@@ -30,12 +33,14 @@ impl Eval<'_> {
             };
             return self.map_values(arg, grid, sink, |_, v| map(v));
         }
+        let buckets = self.buckets.get();
+        let unused = buckets.unused_below();
         match name {
             "quantile_over_time" => {
                 let q = self.scalar(arg(0)?, grid)?;
                 let kernel =
                     |input: &Input<'_>, out: &mut Column| kernels::quantile_over_time(input, out, |step| q.at(step));
-                self.range_function(name, arg(1)?, grid, &kernel, &mut |series| {
+                self.range_function(name, arg(0)?, arg(1)?, grid, &kernel, &mut |series| {
                     let mut notes = self.notes.borrow_mut();
                     series.col.ok.iter().for_each(|step| notes.invalid_quantile(q.at(step), call.args[0].pos));
                     drop(notes);
@@ -46,14 +51,14 @@ impl Eval<'_> {
                 let ahead = self.scalar(arg(1)?, grid)?;
                 let kernel =
                     |input: &Input<'_>, out: &mut Column| kernels::predict_linear(input, out, |step| ahead.at(step));
-                self.range_function(name, arg(0)?, grid, &kernel, sink)
+                self.range_function(name, arg(0)?, arg(0)?, grid, &kernel, sink)
             }
             "double_exponential_smoothing" => {
                 let (sf, tf) = (self.scalar(arg(1)?, grid)?, self.scalar(arg(2)?, grid)?);
                 let kernel = |input: &Input<'_>, out: &mut Column| {
                     kernels::double_exponential_smoothing(input, out, |step| (sf.at(step), tf.at(step)));
                 };
-                self.range_function(name, arg(0)?, grid, &kernel, &mut |series| {
+                self.range_function(name, arg(0)?, arg(0)?, grid, &kernel, &mut |series| {
                     for step in series.col.ok.iter() {
                         check_factor("smoothing", "sf", sf.at(step))?;
                         check_factor("trend", "tf", tf.at(step))?;
@@ -71,10 +76,19 @@ impl Eval<'_> {
                 sink(&mut Series { col: self.scalar_column(&scalar, grid), ..Series::default() })
             }
             "timestamp" => match &strip_parens(arg(0)?).kind {
-                ExprKind::VectorSelector(selector) => {
-                    self.without_names(&call.args[0], sink, |sink| self.instant(selector, grid, true, sink))
-                }
-                _ => self.map_values(&call.args[0], grid, sink, |step, _| grid.t(step) as f64 / 1000.0),
+                ExprKind::VectorSelector(selector) => self.without_names(&call.args[0], sink, |sink| {
+                    self.instant(selector, call.args[0].pos, grid, true, &mut |series| {
+                        series.col.h = None;
+                        sink(series)
+                    })
+                }),
+                _ => self.without_names(&call.args[0], sink, |sink| {
+                    self.vector(&call.args[0], grid, &mut |series| {
+                        series.col.h = None;
+                        series.col.v.iter_mut().enumerate().for_each(|(step, v)| *v = grid.t(step) as f64 / 1000.0);
+                        sink(series)
+                    })
+                }),
             },
             "round" => {
                 let nearest = match call.args.get(1) {
@@ -99,9 +113,13 @@ impl Eval<'_> {
             "histogram_quantile" => self.histogram_quantile(arg(0)?, arg(1)?, grid, sink),
             "histogram_quantiles" => self.histogram_quantiles(call, grid, sink),
             "histogram_fraction" => self.histogram_fraction(arg(0)?, arg(1)?, arg(2)?, grid, sink),
-            // Of native histograms and start timestamps, which no sample here has.
-            "histogram_avg" | "histogram_count" | "histogram_stddev" | "histogram_stdvar" | "histogram_sum"
-            | "start_timestamp" => self.vector(arg(0)?, grid, &mut |_| Ok(())),
+            "histogram_avg" => self.map_histograms(arg(0)?, unused, grid, sink, |h| h.sum / h.count),
+            "histogram_count" => self.map_histograms(arg(0)?, unused, grid, sink, |h| h.count),
+            "histogram_sum" => self.map_histograms(arg(0)?, unused, grid, sink, |h| h.sum),
+            "histogram_stddev" => self.map_histograms(arg(0)?, buckets, grid, sink, |h| variance(h).sqrt()),
+            "histogram_stdvar" => self.map_histograms(arg(0)?, buckets, grid, sink, variance),
+            // Of start timestamps, which no sample here has.
+            "start_timestamp" => self.vector(arg(0)?, grid, &mut |_| Ok(())),
             other => Err(QueryError::Unsupported(format!("function {other}()"))),
         }
     }
@@ -134,7 +152,7 @@ impl Eval<'_> {
     fn only_element(&self, vector: &Expr, grid: &Grid) -> Result<Scalar, QueryError> {
         let mut values = vec![f64::NAN; grid.n];
         let (mut one, mut several) = (Bits::none(grid.n), Bits::none(grid.n));
-        self.vector(vector, grid, &mut |series| {
+        self.floats(vector, grid, &mut |series| {
             for (step, v) in series.col.iter() {
                 if one.get(step) {
                     several.set(step);
@@ -149,7 +167,20 @@ impl Eval<'_> {
         Ok(Scalar::Steps(values))
     }
 
-    /// Maps each value; drops names.
+    /// The floats of a vector.
+    fn floats(&self, arg: &Expr, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+        self.vector(arg, grid, &mut |series| {
+            if series.col.h.is_some() {
+                series.col.drop_histograms();
+                if series.col.ok.is_empty() {
+                    return Ok(());
+                }
+            }
+            sink(series)
+        })
+    }
+
+    /// Maps each float; drops names.
     fn map_values(
         &self,
         arg: &Expr,
@@ -158,9 +189,32 @@ impl Eval<'_> {
         f: impl Fn(usize, f64) -> f64,
     ) -> Result<(), QueryError> {
         self.without_names(arg, sink, |sink| {
-            self.vector(arg, grid, &mut |series| {
+            self.floats(arg, grid, &mut |series| {
                 series.col.v.iter_mut().enumerate().for_each(|(step, v)| *v = f(step, *v));
                 sink(series)
+            })
+        })
+    }
+
+    /// Maps each histogram to a float; drops names. Floats are left out.
+    fn map_histograms(
+        &self,
+        arg: &Expr,
+        buckets: Buckets,
+        grid: &Grid,
+        sink: Sink<'_>,
+        f: impl Fn(&FloatHistogram) -> f64,
+    ) -> Result<(), QueryError> {
+        self.without_names(arg, sink, |sink| {
+            self.vector_with_buckets(buckets, arg, grid, &mut |series| {
+                let Some(histograms) = series.col.h.take() else { return Ok(()) };
+                for (step, h) in histograms.at.iter().enumerate() {
+                    match h {
+                        Some(h) => series.col.v[step] = f(h),
+                        None => series.col.ok.unset(step),
+                    }
+                }
+                if series.col.ok.is_empty() { Ok(()) } else { sink(series) }
             })
         })
     }
@@ -178,10 +232,12 @@ impl Eval<'_> {
         )
     }
 
-    /// A function of a range vector, with its annotations and metric names.
+    /// A function of a range vector, with its annotations and metric names. Annotations name the place of the `first`
+    /// argument, which mostly is the range vector `arg` itself.
     fn range_function(
         &self,
         name: &str,
+        first: &Expr,
         arg: &Expr,
         grid: &Grid,
         kernel: Kernel<'_>,
@@ -201,30 +257,48 @@ impl Eval<'_> {
                 &extended
             }
         };
+        let with_histograms = |input: &Input<'_>, out: &mut Column| match input.histograms.is_empty() {
+            true => kernel(input, out),
+            false => over_range::run(name, mode, input, kernel, out),
+        };
+        let kernel: Kernel<'_> = &with_histograms;
+        // Of a subquery Prometheus has lost the position when it gets here, and shows the start of the query.
+        let pos = match (&inner.kind, std::ptr::eq(first, arg)) {
+            (_, false) => first.pos,
+            (ExprKind::Subquery(_), true) => Pos::default(),
+            _ => inner.pos,
+        };
         if matches!(name, "last_over_time" | "first_over_time") {
-            return self.over_range(arg, grid, kernel, sink);
+            return self.over_range(arg, grid, kernel, &mut |series| self.tell_notes(series, pos, sink));
         }
         let counters_only = matches!(name, "rate" | "increase");
         // Series of one metric mostly come together.
         let mut checked = String::new();
         self.without_names(arg, sink, |sink| {
             self.over_range(arg, grid, kernel, &mut |series| {
-                if counters_only && series.labels.metric_name() != checked {
+                if let Some(h) = &mut series.col.h {
+                    std::mem::take(&mut h.notes).tell(&series.labels, pos, &mut self.notes.borrow_mut());
+                    if series.col.ok.is_empty() {
+                        return Ok(());
+                    }
+                }
+                if counters_only
+                    && series.labels.metric_name() != checked
+                    && (series.col.h.is_none() || series.col.has_floats())
+                {
                     series.labels.metric_name().clone_into(&mut checked);
-                    self.check_counter(&series.labels, inner);
+                    self.check_counter(&series.labels, pos);
                 }
                 sink(series)
             })
         })
     }
 
-    fn check_counter(&self, labels: &Labels, arg: &Expr) {
+    fn check_counter(&self, labels: &Labels, pos: Pos) {
         let name = labels.metric_name();
         if name.is_empty() {
             return;
         }
-        // Of a subquery Prometheus has lost the position when it gets here, and shows the start of the query.
-        let pos = if matches!(arg.kind, ExprKind::Subquery(_)) { Pos::default() } else { arg.pos };
         if self.query.options.type_and_unit_labels {
             let type_label = labels.value("__type__");
             if type_label != "counter" && type_label != "histogram" {
@@ -248,17 +322,20 @@ impl Eval<'_> {
                 let (mut samples, mut plan, control) = (Samples::default(), Plan::default(), self.control());
                 // What takes part in the steps of the query is what the windows hold; what is below is only read.
                 let mut total = self.stats.borrow().samples_total;
-                self.vector(&subquery.expr, &inner, &mut |series| {
-                    samples.clear();
-                    series.col.iter().for_each(|(step, v)| samples.push(inner.t(step), v));
+                self.vector_with_buckets(Buckets::Needed, &subquery.expr, &inner, &mut |series| {
+                    series.col.to_samples(&inner, &mut samples);
                     self.touch(samples.len())?;
                     plan.update(&windows, &samples.t);
                     total += plan.total();
-                    let input = Input { windows: &windows, t: &samples.t, v: &samples.v, plan: &plan, control };
+                    let Samples { t, v, histograms, .. } = &samples;
+                    let input = Input { windows: &windows, t, v, histograms, plan: &plan, control };
+                    if !histograms.is_empty() {
+                        total += over_range::extra_in_windows(&input).0;
+                    }
                     series.col.clear(grid.n);
                     kernel(&input, &mut series.col);
                     control.check()?;
-                    if series.col.ok.is_empty() { Ok(()) } else { sink(series) }
+                    if series.col.says_nothing() { Ok(()) } else { sink(series) }
                 })?;
                 self.stats.borrow_mut().samples_total = total;
                 Ok(())
@@ -290,12 +367,18 @@ impl Eval<'_> {
 
     fn sort(&self, expr: &Expr, call: &Call, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
         let arg = call.args.first().ok_or_else(|| unexpected(expr, "an argument"))?;
+        // Histograms have no order.
+        let by_value = matches!(call.function.name, "sort" | "sort_desc");
         if grid.n > 1 {
             self.notes.borrow_mut().sort_in_range_query(expr.pos);
-            return self.vector(arg, grid, sink);
+            return if by_value { self.floats(arg, grid, sink) } else { self.vector(arg, grid, sink) };
         }
         let names = call.args[1..].iter().map(|name| self.string(name)).collect::<Result<Vec<&str>, QueryError>>()?;
         let mut held = self.collect(arg, grid)?;
+        if by_value {
+            held.series.iter_mut().for_each(|series| series.col.drop_histograms());
+            held.series.retain(|series| !series.col.ok.is_empty());
+        }
         let value = |series: &Series| series.col.v[0];
         match call.function.name {
             "sort" => held.series.sort_by(|a, b| math::nan_first(value(a), value(b))),

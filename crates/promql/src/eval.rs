@@ -6,12 +6,13 @@
 
 use std::cell::{Cell, RefCell};
 
-use fk_promql_syntax::ast::{Binary, BinaryOp, DurationExpr, DurationNode, Expr, ExprKind, RangeMode, ValueType};
+use fk_promql_syntax::ast::{Binary, BinaryOp, DurationExpr, DurationNode, Expr, ExprKind, Pos, RangeMode, ValueType};
 use fk_promql_syntax::parser::DEPTH_MAX;
 use fk_storage::{Control, Queryable};
 
 use crate::annotations::Annotations;
-use crate::column::{Column, Grid, Series};
+use crate::column::{Grid, Series};
+use crate::histograms::stats::Buckets;
 use crate::keys::{Merger, without_metadata};
 use crate::windows::Windows;
 use crate::{Answer, MatrixSeries, Query, QueryError, QueryStats, Value, VectorSample, binary, math};
@@ -102,6 +103,8 @@ pub(crate) struct Eval<'a> {
     pub(crate) stats: RefCell<QueryStats>,
     /// Samples held now.
     held: Cell<usize>,
+    /// Whether selectors may leave out the buckets of histograms.
+    pub(crate) buckets: Cell<Buckets>,
 }
 
 /// See [`crate::evaluate`].
@@ -139,6 +142,7 @@ fn evaluate_here(storage: &dyn Queryable, query: &Query<'_>) -> Result<Answer, Q
             ..QueryStats::default()
         }),
         held: Cell::new(0),
+        buckets: Cell::default(),
     };
     let value = if instant { eval.instant_value(&grid)? } else { eval.range_value(&grid)? };
     query.control.take_warnings().iter().for_each(|warning| eval.notes.borrow_mut().storage_warning(warning));
@@ -203,7 +207,7 @@ impl<'a> Eval<'a> {
                 let mut matrix: Vec<MatrixSeries> = Vec::new();
                 self.result(expr, grid, &mut |series| {
                     let count = series.col.ok.count();
-                    self.hold(count)?;
+                    self.hold(series.col.samples())?;
                     let mut points = MatrixSeries {
                         labels: series.labels.clone(),
                         t: Vec::with_capacity(count),
@@ -243,6 +247,14 @@ impl<'a> Eval<'a> {
         })
     }
 
+    /// Makes annotations of what is noted about the samples of a selector, and hands the series on.
+    pub(crate) fn tell_notes(&self, series: &mut Series, at: Pos, sink: Sink<'_>) -> Result<(), QueryError> {
+        if let Some(h) = &mut series.col.h {
+            std::mem::take(&mut h.notes).tell(&series.labels, at, &mut self.notes.borrow_mut());
+        }
+        if series.col.ok.is_empty() { Ok(()) } else { sink(series) }
+    }
+
     /// A range vector itself.
     fn matrix(&self, expr: &Expr, grid: &Grid) -> Result<Vec<MatrixSeries>, QueryError> {
         let expr = strip_parens(expr);
@@ -264,6 +276,7 @@ impl<'a> Eval<'a> {
             }
             ExprKind::Subquery(subquery) => {
                 let (windows, inner) = self.subquery_windows(subquery, grid)?;
+                self.buckets.set(Buckets::Needed);
                 self.result(&subquery.expr, &inner, &mut |series| {
                     let inside = |t: &i64| *t > windows.start(0) && *t <= windows.end(0);
                     let (t, v): (Vec<i64>, Vec<f64>) =
@@ -303,14 +316,17 @@ impl<'a> Eval<'a> {
         }
         match &expr.kind {
             ExprKind::Paren(inner) => self.vector(inner, grid, sink),
-            ExprKind::VectorSelector(selector) => self.instant(selector, grid, false, sink),
+            ExprKind::VectorSelector(selector) => self.instant(selector, expr.pos, grid, false, sink),
             ExprKind::Call(call) => self.call(expr, call, grid, sink),
-            ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, grid, sink),
+            ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, expr.pos, grid, sink),
             ExprKind::Binary(binary) => self.binary(binary, grid, sink),
             ExprKind::Unary { negate: false, expr } => self.vector(expr, grid, sink),
             ExprKind::Unary { negate: true, expr } => self.without_names(expr, sink, |sink| {
                 self.vector(expr, grid, &mut |series| {
                     series.col.map(|v| -v);
+                    if series.col.has_histograms() {
+                        series.col.map_histograms(|h| h.mul(-1.0));
+                    }
                     sink(series)
                 })
             }),
@@ -365,6 +381,20 @@ impl<'a> Eval<'a> {
             sink(&mut series)?;
         }
         Ok(())
+    }
+
+    /// A vector expression below one that looks at buckets of histograms in its own way.
+    pub(crate) fn vector_with_buckets(
+        &self,
+        buckets: Buckets,
+        expr: &Expr,
+        grid: &Grid,
+        sink: Sink<'_>,
+    ) -> Result<(), QueryError> {
+        let before = self.buckets.replace(buckets);
+        let result = self.vector(expr, grid, sink);
+        self.buckets.set(before);
+        result
     }
 
     /// All series of a vector expression.
@@ -552,7 +582,7 @@ impl<'a> Eval<'a> {
 /// What a series counts as while it is held: its samples, or a quarter of its steps if it has fewer, since a column takes
 /// room for every step.
 pub(crate) fn weight(series: &Series) -> usize {
-    series.col.ok.count().max(series.col.v.len() / 4)
+    series.col.samples().max(series.col.v.len() / 4)
 }
 
 /// The expression inside of parentheses.

@@ -1,14 +1,17 @@
-//! Quantiles and fractions of classic histograms: one series per bucket, told apart by the label `le`.
+//! Quantiles and fractions of classic histograms: one series per bucket, told apart by the label `le`. Native histograms
+//! in the same vector go their own way (`histograms/quantile.rs`).
 //!
 //! Buckets are put together and sorted once per histogram, not per step.
 
-use fk_model::{Labels, METRIC_NAME};
+use fk_model::{FloatHistogram, Labels, METRIC_NAME};
 use fk_promql_syntax::ast::{Call, Expr};
 
 use crate::QueryError;
 use crate::annotations::ForcedMonotonicity;
-use crate::column::{Column, Grid, Series};
+use crate::column::{Bits, Column, Grid, Series};
 use crate::eval::{Eval, Sink};
+use crate::histograms::quantile::{self as native, Nans};
+use crate::histograms::stats::Buckets;
 use crate::keys::{Choice, Keys, without_metadata};
 use crate::math::{self, almost_equal};
 use crate::relabel::{invalid_label_name, is_label_name, with_label};
@@ -26,13 +29,22 @@ pub(crate) struct Bucket {
     count: f64,
 }
 
-/// The bucket series of one histogram.
+/// A histogram of either kind: bucket series, or a series of native histograms.
 struct Histogram {
     /// Labels of the result.
     labels: Labels,
     name: String,
     /// Upper bounds and counts, ascending by bound once all are there.
     buckets: Vec<(f64, Column)>,
+    /// Native histograms. Where there are buckets with the same labels at the same step, neither counts.
+    native: Option<Column>,
+}
+
+/// A histogram at one step.
+enum AtStep<'h> {
+    None,
+    Classic,
+    Native(&'h FloatHistogram),
 }
 
 /// What it took to make a histogram monotonic.
@@ -56,6 +68,9 @@ impl Eval<'_> {
         quantiles.iter(grid.n).for_each(|v| self.notes.borrow_mut().invalid_quantile(v, q.pos));
         self.each_histogram(arg, grid, sink, |histogram, name, sink| {
             let col = self.quantile_column(histogram, name, |step| quantiles.at(step), arg, grid);
+            if col.ok.is_empty() {
+                return Ok(());
+            }
             sink(&mut Series { labels: histogram.labels.clone(), drop_name: self.delayed(), col })
         })
     }
@@ -110,13 +125,22 @@ impl Eval<'_> {
         sink: Sink<'_>,
     ) -> Result<(), QueryError> {
         let (lower, upper) = (self.scalar(lower, grid)?, self.scalar(upper, grid)?);
-        self.each_histogram(arg, grid, sink, |histogram, _, sink| {
+        self.each_histogram(arg, grid, sink, |histogram, name, sink| {
             let mut col = Column::none(grid.n);
             let mut buckets = Vec::new();
             for step in 0..grid.n {
-                if histogram.at(step, &mut buckets) {
-                    col.set(step, fraction(lower.at(step), upper.at(step), &mut buckets));
+                match histogram.at(step, &mut buckets) {
+                    AtStep::None => {}
+                    AtStep::Classic => col.set(step, fraction(lower.at(step), upper.at(step), &mut buckets)),
+                    AtStep::Native(h) => {
+                        let (value, nans) = native::fraction(lower.at(step), upper.at(step), h);
+                        self.tell_nans(nans, name, arg);
+                        col.set(step, value);
+                    }
                 }
+            }
+            if col.ok.is_empty() {
+                return Ok(());
             }
             sink(&mut Series { labels: histogram.labels.clone(), drop_name: self.delayed(), col })
         })
@@ -139,7 +163,21 @@ impl Eval<'_> {
         let mut keys = Keys::default();
         let mut histograms: Vec<Histogram> = Vec::new();
         let mut samples = 0;
-        self.vector(arg, grid, &mut |series| {
+        let mut natives: Vec<Series> = Vec::new();
+        self.vector_with_buckets(Buckets::Needed, arg, grid, &mut |series| {
+            if series.col.has_histograms() {
+                samples += series.col.samples();
+                self.touch(samples)?;
+                let mut native = series.clone();
+                native.col.ok.and(&series.col.histogram_steps());
+                if !native.col.ok.is_empty() {
+                    natives.push(native);
+                }
+                series.col.drop_histograms();
+                if series.col.ok.is_empty() {
+                    return Ok(());
+                }
+            }
             let le = series.labels.value(BUCKET_LABEL);
             let Ok(bound) = le.parse::<f64>() else {
                 let name = if self.delayed() { series.labels.metric_name() } else { "" };
@@ -151,17 +189,26 @@ impl Eval<'_> {
             let (at, is_new) = keys.number(&choice, &series.labels);
             if is_new {
                 let labels = series.labels.filtered(|name| name != BUCKET_LABEL);
-                let (labels, name) = if self.delayed() {
-                    let name = labels.value(METRIC_NAME).to_owned();
-                    (labels, name)
-                } else {
-                    (without_metadata(&labels), String::new())
-                };
-                histograms.push(Histogram { labels, name, buckets: Vec::new() });
+                histograms.push(self.new_histogram(labels));
             }
             histograms[at].buckets.push((bound, std::mem::take(&mut series.col)));
             Ok(())
         })?;
+        let classic = histograms.len();
+        for series in natives {
+            // A native histogram keeps a label `le`, with which no classic one can meet.
+            let same = series.labels.get(BUCKET_LABEL).is_none().then(|| keys.find(&choice, &series.labels)).flatten();
+            match same {
+                Some(at) => self.add_native(&mut histograms[at], series.col, arg),
+                None => {
+                    let mut histogram = self.new_histogram(series.labels);
+                    histogram.native = Some(series.col);
+                    histograms.push(histogram);
+                }
+            }
+        }
+        // As in Prometheus: the native ones come first.
+        histograms.rotate_left(classic);
         self.merged(sink, |sink| {
             for mut histogram in histograms {
                 self.control().check()?;
@@ -171,6 +218,35 @@ impl Eval<'_> {
             }
             Ok(())
         })
+    }
+
+    fn new_histogram(&self, labels: Labels) -> Histogram {
+        let (labels, name) = if self.delayed() {
+            let name = labels.value(METRIC_NAME).to_owned();
+            (labels, name)
+        } else {
+            (without_metadata(&labels), String::new())
+        };
+        Histogram { labels, name, buckets: Vec::new(), native: None }
+    }
+
+    /// Adds native histograms to the classic one with the same labels; where they meet, neither counts.
+    fn add_native(&self, histogram: &mut Histogram, mut native: Column, arg: &Expr) {
+        let mut both = Bits::none(native.v.len());
+        histogram.buckets.iter().for_each(|(_, col)| both.or(&col.ok));
+        both.and(&native.ok);
+        if !both.is_empty() {
+            self.notes.borrow_mut().mixed_classic_native(&histogram.name, arg.pos);
+            native.ok.and_not(&both);
+            histogram.buckets.iter_mut().for_each(|(_, col)| col.ok.and_not(&both));
+        }
+        histogram.native = Some(native);
+    }
+
+    fn tell_nans(&self, nans: Option<Nans>, name: &str, at: &Expr) {
+        if let Some(nans) = nans {
+            self.notes.borrow_mut().nan_observations(nans, name, at.pos);
+        }
     }
 
     fn quantile_column(
@@ -184,8 +260,15 @@ impl Eval<'_> {
         let mut col = Column::none(grid.n);
         let mut buckets = Vec::new();
         for step in 0..grid.n {
-            if !histogram.at(step, &mut buckets) {
-                continue;
+            match histogram.at(step, &mut buckets) {
+                AtStep::None => continue,
+                AtStep::Classic => {}
+                AtStep::Native(h) => {
+                    let (value, nans) = native::quantile(q(step), h);
+                    self.tell_nans(nans, name, arg);
+                    col.set(step, value);
+                    continue;
+                }
             }
             let (value, forced) = quantile(q(step), &mut buckets);
             col.set(step, value);
@@ -207,12 +290,15 @@ impl Eval<'_> {
 }
 
 impl Histogram {
-    /// Fills in the buckets of a step; whether there are any.
-    fn at(&self, step: usize, buckets: &mut Vec<Bucket>) -> bool {
+    /// What there is at a step; fills in the buckets if it is a classic histogram.
+    fn at(&self, step: usize, buckets: &mut Vec<Bucket>) -> AtStep<'_> {
         buckets.clear();
+        if let Some(native) = self.native.as_ref().filter(|native| native.ok.get(step)) {
+            return native.histogram(step).map_or(AtStep::None, |h| AtStep::Native(h));
+        }
         let present = self.buckets.iter().filter(|(_, col)| col.ok.get(step));
         buckets.extend(present.map(|(bound, col)| Bucket { bound: *bound, count: col.v[step] }));
-        !buckets.is_empty()
+        if buckets.is_empty() { AtStep::None } else { AtStep::Classic }
     }
 }
 

@@ -125,6 +125,11 @@ impl Eval<'_> {
         let refs = self.info_references(base_expr, grid)?;
         let mut metric_names: HashMap<String, usize> = HashMap::new();
         self.instant_at(&matchers, &refs, grid, true, &mut |series| {
+            if series.col.has_histograms() {
+                // Text as in Prometheus:
+                let text = format!("this should be an info metric, with float samples: {}", series.labels);
+                return Err(QueryError::execution(text));
+            }
             let known = |(label, values): (&&str, &HashSet<&str>)| {
                 values.is_empty() || values.contains(series.labels.value(label))
             };
@@ -207,7 +212,7 @@ fn enrich(
     let mut by_choice: HashMap<Vec<usize>, usize> = HashMap::new();
     let mut out: Vec<Series> = Vec::new();
     let mut chosen = Vec::new();
-    for (step, v) in series.col.iter() {
+    for step in series.col.ok.iter() {
         chosen.clear();
         // Of each metric the info series with the newest sample.
         let newest = |candidates: &Vec<usize>| {
@@ -227,7 +232,7 @@ fn enrich(
                 out.len() - 1
             }
         };
-        out[at].col.set(step, v);
+        out[at].col.set_value(step, series.col.value(step));
     }
     out.iter_mut().try_for_each(sink)
 }

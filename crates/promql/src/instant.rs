@@ -89,7 +89,7 @@ fn ln(v: f64) -> f64 {
 }
 
 /// Go's `math.Log2`: exact for powers of two.
-fn log2(v: f64) -> f64 {
+pub(crate) fn log2(v: f64) -> f64 {
     if v.is_nan() || v == f64::INFINITY || v <= 0.0 {
         return ln(v);
     }
@@ -98,6 +98,36 @@ fn log2(v: f64) -> f64 {
         return f64::from(exponent - 1);
     }
     ln(fraction) * std::f64::consts::LOG2_E + f64::from(exponent)
+}
+
+/// Go's `math.Exp2`, by the method of fdlibm.
+pub(crate) fn exp2(v: f64) -> f64 {
+    const LN2_HI: f64 = 6.931_471_803_691_238e-1;
+    const LN2_LO: f64 = 1.908_214_929_270_587_7e-10;
+    const P: [f64; 5] = [
+        1.666_666_666_666_660_2e-1,
+        -2.777_777_777_701_559_3e-3,
+        6.613_756_321_437_934e-5,
+        -1.653_390_220_546_525_2e-6,
+        4.138_136_797_057_238_5e-8,
+    ];
+    if v.is_nan() {
+        return v;
+    }
+    if v > 1.023_999_999_999_999_9e3 {
+        return f64::INFINITY;
+    }
+    if v < -1074.0 {
+        return 0.0;
+    }
+    // v = k + t with |t| of at most a half; 2^t = e^(t * ln 2).
+    let k = (v + 0.5f64.copysign(v)).trunc();
+    let t = v - k;
+    let (high, low) = (t * LN2_HI, -t * LN2_LO);
+    let r = high - low;
+    let r2 = r * r;
+    let c = r - r2 * (P[0] + r2 * (P[1] + r2 * (P[2] + r2 * (P[3] + r2 * P[4]))));
+    ldexp(1.0 - ((low - (r * c) / (2.0 - c)) - high), k as i64)
 }
 
 /// Go's `math.Log10`.

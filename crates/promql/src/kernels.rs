@@ -280,7 +280,7 @@ fn last_two(input: &Input<'_>, out: &mut Column, rate: bool) {
 
 /// Index of the sample that an anchored window begins with: the last one at or before its start if it is not too old,
 /// else the first one inside.
-fn anchor(input: &Input<'_>, step: usize, lo: usize) -> usize {
+pub(crate) fn anchor(input: &Input<'_>, step: usize, lo: usize) -> usize {
     let oldest = input.windows.start(step).saturating_sub(input.windows.beyond_ms);
     if lo > 0 && input.t[lo - 1] > oldest { lo - 1 } else { lo }
 }
@@ -359,7 +359,7 @@ pub(crate) fn interpolate((t1, mut v1): (i64, f64), (t2, v2): (i64, f64), at: i6
     if counter && v2 < v1 {
         v1 = 0.0;
     }
-    v1 + (v2 - v1) * (at.saturating_sub(t1) as f64 / t2.saturating_sub(t1) as f64)
+    v1 + (v2 - v1) * at.saturating_sub(t1) as f64 / t2.saturating_sub(t1) as f64
 }
 
 #[cfg(test)]
@@ -381,7 +381,7 @@ mod tests {
         plan.update(&windows, &t);
         let mut out = Column::none(1);
         find(name).expect(name)(
-            &Input { windows: &windows, t: &t, v: &v, plan: &plan, control: &Control::new() },
+            &Input { windows: &windows, t: &t, v: &v, plan: &plan, histograms: &[], control: &Control::new() },
             &mut out,
         );
         out.iter().next().map(|(_, v)| v)
@@ -437,7 +437,10 @@ mod tests {
         control.cancel();
         for name in ["sum_over_time", "stddev_over_time", "mad_over_time"] {
             let mut out = Column::none(eval.n);
-            find(name).unwrap()(&Input { windows: &windows, t: &t, v: &v, plan: &plan, control: &control }, &mut out);
+            find(name).unwrap()(
+                &Input { windows: &windows, t: &t, v: &v, plan: &plan, histograms: &[], control: &control },
+                &mut out,
+            );
             assert!(out.ok.count() < 1000, "{name}");
         }
     }
@@ -552,7 +555,7 @@ mod tests {
                 "ts_of_min_over_time", "ts_of_max_over_time", "stdvar_over_time",
             ] {
                 let mut out = Column::none(eval.n);
-                find(name).unwrap()(&Input { windows: &windows, t: &t, v: &v, plan: &plan, control: &Control::new() }, &mut out);
+                find(name).unwrap()(&Input { windows: &windows, t: &t, v: &v, plan: &plan, histograms: &[], control: &Control::new() }, &mut out);
                 for i in 0..eval.n {
                     let (start, end) = (windows.start(i), windows.end(i));
                     let inside: Vec<usize> = (0..t.len()).filter(|at| t[*at] > start && t[*at] <= end).collect();

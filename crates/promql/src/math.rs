@@ -1,14 +1,6 @@
 //! Arithmetic that has to come out as it does in Go and Prometheus, to the last bit.
 
-/// Adds `inc` to the sum, with Neumaier's compensation in `c` (`util/kahansum` in Prometheus).
-#[inline]
-pub(crate) fn kahan(inc: f64, sum: f64, c: f64) -> (f64, f64) {
-    let t = sum + inc;
-    // Both are computed and one is chosen, which compiles to code without branches.
-    let (sum_larger, inc_larger) = ((sum - t) + inc, (inc - t) + sum);
-    let lost = if sum.abs() >= inc.abs() { sum_larger } else { inc_larger };
-    (t, if t.is_infinite() { 0.0 } else { c + lost })
-}
+pub(crate) use fk_model::kahan;
 
 /// A running mean: a compensated sum as long as it does not overflow, an incremental mean from there on.
 #[derive(Clone, Copy, Debug)]
@@ -171,12 +163,6 @@ fn with_go_exponent(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn compensation_saves_small_summands() {
-        let (sum, c) = [1.0, 1e100, 1.0, -1e100].into_iter().fold((0.0, 0.0), |(s, c), v| kahan(v, s, c));
-        assert_eq!(sum + c, 2.0);
-    }
 
     #[test]
     fn mean_survives_overflow_of_the_sum() {

@@ -3,15 +3,17 @@
 //! A large set is read by several threads. They take batches of series in turn, and the batches are handed on in the
 //! order of the storage, so results do not depend on how many threads there are.
 
-use std::sync::{Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use fk_model::{Matcher, is_stale};
-use fk_promql_syntax::ast::{At, DurationExpr, RangeMode, VectorSelector};
+use fk_promql_syntax::ast::{At, DurationExpr, Pos, RangeMode, VectorSelector};
 use fk_storage::{Control, Samples, SelectParams, SeriesSet, TimeRange};
 
 use crate::QueryError;
 use crate::column::{Column, Grid, Series};
 use crate::eval::{Eval, Sink};
+use crate::histograms::stats::{Buckets, without_buckets};
+use crate::histograms::{extended, over_range};
 use crate::kernels::interpolate;
 use crate::windows::{Input, Lookback, Plan, Windows, remove_stale};
 
@@ -76,10 +78,11 @@ impl Eval<'_> {
     }
 
     /// An instant selector: at each step the newest sample within the lookback, unless it is a staleness marker.
-    /// `stamps`: the samples' times in seconds instead of their values.
+    /// `stamps`: the samples' times in seconds instead of their values; those of histograms are marked by these.
     pub(crate) fn instant(
         &self,
         selector: &VectorSelector,
+        at: Pos,
         grid: &Grid,
         stamps: bool,
         sink: Sink<'_>,
@@ -92,7 +95,7 @@ impl Eval<'_> {
                 self.newest_at(&selector.matchers, &refs, &unmoved, grid, stamps, sink)
             }
             RangeMode::Plain => self.instant_at(&selector.matchers, &refs, grid, stamps, sink),
-            RangeMode::Smoothed => self.smoothed_at(&selector.matchers, &refs, grid, sink),
+            RangeMode::Smoothed => self.smoothed_at(&selector.matchers, at, &refs, grid, sink),
             RangeMode::Anchored => {
                 Err(QueryError::execution("anchored modifier can only be used with range selectors"))
             }
@@ -132,27 +135,40 @@ impl Eval<'_> {
         }
         let set = self.select(matchers, range)?;
         let set = &*set;
+        let bare = self.buckets.get() == Buckets::Unused;
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             let col = &mut read.series.col;
             col.clear(grid.n);
             if grid.n == 1 {
                 if let Some(newest) = set.last(idx, seen)?.filter(|newest| !is_stale(newest.v)) {
-                    match newest.h {
-                        _ if stamps => col.set(0, newest.t as f64 / 1000.0),
-                        Some(h) => col.set_histogram(0, h),
-                        None => col.set(0, newest.v),
+                    col.set(0, if stamps { newest.t as f64 / 1000.0 } else { newest.v });
+                    if let Some(h) = newest.h {
+                        col.set_histogram(0, h);
+                        if bare {
+                            // Hints need those before it, too.
+                            set.read(idx, seen, &mut scratch.samples)?;
+                            without_buckets(&mut scratch.samples);
+                            if let Some((_, h)) = scratch.samples.histograms.last() {
+                                col.set_histogram(0, Arc::clone(h));
+                            }
+                        }
                     }
                 }
             } else {
                 set.read(idx, range, &mut scratch.samples)?;
-                floats_only(&mut scratch.samples)?;
                 let Scratch { samples, lookback: plan, .. } = scratch;
+                if bare && !samples.histograms.is_empty() {
+                    without_buckets(samples);
+                }
                 let newest = plan.update(refs, lookback, &samples.t);
                 col.fill(|step| {
                     let at = newest[step] as usize;
                     let v = *samples.v.get(at).filter(|v| !is_stale(**v))?;
                     Some(if stamps { samples.t[at] as f64 / 1000.0 } else { v })
                 });
+                if !samples.histograms.is_empty() {
+                    col.add_newest(newest, &samples.histograms);
+                }
             }
             Ok(())
         };
@@ -160,7 +176,14 @@ impl Eval<'_> {
     }
 
     /// The same with values interpolated between the samples around each step.
-    fn smoothed_at(&self, matchers: &[Matcher], refs: &Grid, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
+    fn smoothed_at(
+        &self,
+        matchers: &[Matcher],
+        at: Pos,
+        refs: &Grid,
+        grid: &Grid,
+        sink: Sink<'_>,
+    ) -> Result<(), QueryError> {
         let lookback = self.query.options.lookback_ms;
         let Some(last) = grid.n.checked_sub(1) else { return Ok(()) };
         let mint = refs.t(0).saturating_sub(lookback).saturating_add(1);
@@ -169,20 +192,23 @@ impl Eval<'_> {
         let set = &*set;
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             set.read(idx, range, &mut scratch.samples)?;
-            floats_only(&mut scratch.samples)?;
             remove_stale(&mut scratch.samples);
             read.series.col.clear(grid.n);
-            smooth(&scratch.samples, refs, lookback, &mut read.series.col);
+            if scratch.samples.histograms.is_empty() {
+                smooth(&scratch.samples, refs, lookback, &mut read.series.col);
+            } else {
+                extended::smooth(&scratch.samples, refs, lookback, &mut read.series.col);
+            }
             Ok(())
         };
-        self.each_instant(set, &work, grid, sink)
+        self.each_instant(set, &work, grid, &mut |series| self.tell_notes(series, at, sink))
     }
 
     /// Runs `work` for the series of an instant selector, one sample per step, and counts them.
     fn each_instant(&self, set: &dyn SeriesSet, work: Work<'_>, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
         let counting = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             work(scratch, idx, read)?;
-            read.samples = read.series.col.ok.count() as u64;
+            read.samples = read.series.col.samples() as u64;
             read.distinct = read.samples;
             read.held = read.samples as usize;
             Ok(())
@@ -191,7 +217,7 @@ impl Eval<'_> {
             return self.each_series(set, &counting, grid.n, sink);
         }
         self.each_series(set, &counting, grid.n, &mut |series| {
-            self.count_steps(series.col.ok.iter().map(|step| (step, 1)), grid);
+            self.count_steps(series.col.ok.iter().map(|step| (step, series.col.samples_at(step) as u64)), grid);
             sink(series)
         })
     }
@@ -219,14 +245,17 @@ impl Eval<'_> {
         let set = self.select(&selector.matchers, range)?;
         let set = &*set;
         let (control, wants_steps) = (self.control(), self.stats_per_step());
+        let bare = self.buckets.get() == Buckets::Unused;
         let per_step = Mutex::new(wants_steps.then(|| vec![0u64; n]));
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             let Scratch { samples, plan, .. } = scratch;
             set.read(idx, range, samples)?;
-            floats_only(samples)?;
             remove_stale(samples);
             read.series.col.clear(n);
-            read.held = samples.len();
+            if bare && !samples.histograms.is_empty() {
+                without_buckets(samples);
+            }
+            read.held = held(samples);
             if samples.is_empty() {
                 return Ok(());
             }
@@ -238,7 +267,12 @@ impl Eval<'_> {
             {
                 counts.iter_mut().zip(plan.bounds()).for_each(|(count, (lo, hi))| *count += u64::from(hi - lo));
             }
-            let input = Input { windows, t: &samples.t, v: &samples.v, plan, control };
+            let input = Input { windows, t: &samples.t, v: &samples.v, histograms: &samples.histograms, plan, control };
+            if !samples.histograms.is_empty() {
+                let (samples, distinct) = over_range::extra_in_windows(&input);
+                read.samples += samples;
+                read.distinct += distinct;
+            }
             kernel(&input, &mut read.series.col);
             Ok(control.check()?)
         };
@@ -262,11 +296,11 @@ impl Eval<'_> {
         for idx in 0..set.len() {
             self.control().check()?;
             set.read(idx, range, &mut samples)?;
-            floats_only(&mut samples)?;
             remove_stale(&mut samples);
             if !samples.is_empty() {
-                self.count(samples.len() as u64, samples.len() as u64);
-                self.count_steps([(0, samples.len() as u64)], &windows.eval);
+                let count = held(&samples) as u64;
+                self.count(count, count);
+                self.count_steps([(0, count)], &windows.eval);
                 sink(set.labels(idx), &samples)?;
             }
         }
@@ -280,7 +314,7 @@ impl Eval<'_> {
         let mut hand_on = |read: &mut Read| {
             self.count(read.samples, read.distinct);
             self.touch(read.held)?;
-            if read.series.col.ok.is_empty() { Ok(()) } else { sink(&mut read.series) }
+            if read.series.col.says_nothing() { Ok(()) } else { sink(&mut read.series) }
         };
         if threads < 2 {
             let (mut scratch, mut read) = (Scratch::default(), Read::default());
@@ -355,7 +389,7 @@ fn read_one(
     (read.samples, read.distinct) = (0, 0);
     work(scratch, idx, read)?;
     read.series.drop_name = false;
-    if !read.series.col.ok.is_empty() {
+    if !read.series.col.says_nothing() {
         read.series.labels = set.labels(idx);
     }
     Ok(())
@@ -378,14 +412,9 @@ fn smooth(samples: &Samples, refs: &Grid, lookback: i64, col: &mut Column) {
     }
 }
 
-/// Refuses histograms, rather than take their sums for floats. What ends a series of them is as good as a float.
+/// What samples count as while they are held.
 #[inline]
-fn floats_only(samples: &mut Samples) -> Result<(), QueryError> {
-    match samples.histograms.iter().all(|(_, h)| h.is_stale()) {
-        true => {
-            samples.histograms.clear();
-            Ok(())
-        }
-        false => Err(QueryError::Unsupported("a query of native histograms".to_owned())),
-    }
+fn held(samples: &Samples) -> usize {
+    let extra = samples.histograms.iter().map(|(_, h)| over_range::extra_samples(h));
+    samples.len() + if samples.histograms.is_empty() { 0 } else { extra.sum() }
 }

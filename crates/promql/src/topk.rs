@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 
-use fk_promql_syntax::ast::{Aggregate, AggregateOp, Expr};
+use fk_promql_syntax::ast::{Aggregate, AggregateOp, Expr, Pos};
 
 use crate::QueryError;
 use crate::column::{Bits, Grid};
 use crate::eval::{Eval, Scalar, Sink};
+use crate::histograms::aggregate::ignore;
 
 /// The `k` best of a group at one step: a heap with the worst on top. Which of several equal ones stays depends on the
 /// layout of the heap, so this is the heap of Go's `container/heap`.
@@ -103,6 +104,7 @@ impl Eval<'_> {
         &self,
         aggregate: &Aggregate,
         param: &Expr,
+        at: Pos,
         grid: &Grid,
         sink: Sink<'_>,
     ) -> Result<(), QueryError> {
@@ -110,6 +112,11 @@ impl Eval<'_> {
         // Even where nothing is wanted the vector is evaluated, since that may fail.
         let (mut held, groups) = self.grouped(aggregate, grid)?;
         let Some(counts) = counts(&param, grid.n)? else { return Ok(()) };
+        if aggregate.op != AggregateOp::Limitk {
+            for series in held.series.iter_mut().filter(|series| series.col.has_histograms()) {
+                ignore(&mut series.col, aggregate.op.name(), at, &mut self.notes.borrow_mut());
+            }
+        }
         let mut chosen: Vec<Bits> = held.series.iter().map(|_| Bits::none(grid.n)).collect();
         // The order of an instant vector.
         let mut order: Vec<usize> = Vec::new();

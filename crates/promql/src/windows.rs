@@ -1,7 +1,9 @@
 //! Windows over the samples of a series: which samples each step of a range function sees.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
+use fk_model::FloatHistogram;
 use fk_storage::{Control, Samples};
 
 use crate::column::Grid;
@@ -160,7 +162,10 @@ impl Plan {
 pub(crate) struct Input<'a> {
     pub(crate) windows: &'a Windows,
     pub(crate) t: &'a [i64],
+    /// Values; of histograms nothing that means anything.
     pub(crate) v: &'a [f64],
+    /// The histograms among the samples: index, ascending, and histogram. Kernels of floats only run if there is none.
+    pub(crate) histograms: &'a [(u32, Arc<FloatHistogram>)],
     /// The plan for `t`.
     pub(crate) plan: &'a Plan,
     /// Ends a long computation early. The result is incomplete then: whoever runs a kernel checks again behind it.
@@ -238,13 +243,21 @@ pub(crate) fn remove_stale(samples: &mut Samples) {
     let Some(first) = samples.v[suspect..].iter().position(|v| fk_model::is_stale(*v)) else { return };
     let first = suspect + first;
     let mut kept = first;
+    let (mut histograms, mut kept_histograms) =
+        (std::mem::take(&mut samples.histograms).into_iter().peekable(), Vec::new());
+    while let Some(before) = histograms.next_if(|(at, _)| (*at as usize) < first) {
+        kept_histograms.push(before);
+    }
     for i in first..samples.len() {
+        let histogram = histograms.next_if(|(at, _)| *at as usize == i);
         if !fk_model::is_stale(samples.v[i]) {
             samples.t[kept] = samples.t[i];
             samples.v[kept] = samples.v[i];
+            kept_histograms.extend(histogram.map(|(_, h)| (kept as u32, h)));
             kept += 1;
         }
     }
+    samples.histograms = kept_histograms;
     samples.t.truncate(kept);
     samples.v.truncate(kept);
 }
@@ -267,8 +280,15 @@ mod tests {
     #[test]
     fn staleness_markers_go() {
         let stale = fk_model::stale_nan();
-        let mut samples = Samples { t: vec![1, 2, 3, 4], v: vec![1.0, stale, 3.0, stale], ..Samples::default() };
+        let h = Arc::new(FloatHistogram::default());
+        let mut samples = Samples {
+            t: vec![1, 2, 3, 4],
+            v: vec![1.0, stale, 3.0, stale],
+            histograms: vec![(0, Arc::clone(&h)), (1, Arc::clone(&h)), (2, Arc::clone(&h))],
+            ..Samples::default()
+        };
         remove_stale(&mut samples);
-        assert_eq!(samples, Samples { t: vec![1, 3], v: vec![1.0, 3.0], ..Samples::default() });
+        let histograms = vec![(0, Arc::clone(&h)), (1, h)];
+        assert_eq!(samples, Samples { t: vec![1, 3], v: vec![1.0, 3.0], histograms, ..Samples::default() });
     }
 }

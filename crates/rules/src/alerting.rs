@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use fk_config::Rule;
-use fk_model::{Duration, Labels, LabelsBuilder, METRIC_NAME};
+use fk_model::{Duration, Labels, LabelsBuilder, METRIC_NAME, SampleValue};
 use fk_template::{AlertData, Functions, QuerySample, Template, TemplateError};
 
 use crate::evaluate::{Evaluate, QueryResult, ResultSample};
@@ -190,7 +190,7 @@ impl AlertingRule {
                 labels: &sample.labels,
                 external_labels: moment.external_labels,
                 external_url: moment.external_url,
-                value: sample.v,
+                value: &sample.v,
             };
             let mut builder = LabelsBuilder::from(&sample.labels);
             builder.del(METRIC_NAME);
@@ -208,7 +208,8 @@ impl AlertingRule {
             }
             let annotations =
                 self.annotation_templates.iter().map(|(name, t)| (name.clone(), expand(t, &data))).collect();
-            seen.push((labels, annotations, sample.v));
+            // As in Prometheus, an alert itself has no histogram.
+            seen.push((labels, annotations, sample.v.float().unwrap_or_default()));
         }
         if let Some(error) = failure {
             log::warn!(alert = self.name.as_str(), err:% = error; "expanding alert template failed");
@@ -428,7 +429,9 @@ impl Functions for TemplateFunctions<'_> {
         let sample = |s: ResultSample| QuerySample { labels: s.labels, value: s.v };
         match self.evaluate.query_text(expr, self.ts_ms).map_err(|error| error.to_string())? {
             QueryResult::Vector(samples) => Ok(samples.into_iter().map(sample).collect()),
-            QueryResult::Scalar(value) => Ok(vec![QuerySample { labels: Labels::empty(), value }]),
+            QueryResult::Scalar(value) => {
+                Ok(vec![QuerySample { labels: Labels::empty(), value: SampleValue::Float(value) }])
+            }
             QueryResult::Other => Err(crate::group::NOT_A_VECTOR.to_owned()),
         }
     }

@@ -1,6 +1,6 @@
 //! What an evaluation needs from outside: queries, the storage, the clock.
 
-use fk_model::Labels;
+use fk_model::{Labels, SampleValue};
 use fk_promql_syntax::ast::Expr;
 use fk_storage::{Appender, Control, Queryable};
 
@@ -10,7 +10,7 @@ pub struct ResultSample {
     /// Labels, the metric name included if the query kept it.
     pub labels: Labels,
     /// Value.
-    pub v: f64,
+    pub v: SampleValue,
 }
 
 /// The answer to an instant query.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use fk_config::{Rule, RuleGroup, RuleKind};
-use fk_model::{Duration, Labels, stale_nan};
+use fk_model::{Duration, Labels, SampleValue, stale_nan};
 use fk_storage::{AppendReport, Appender, Batch, OutOfOrder, SeriesRef, StorageError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -306,7 +306,7 @@ impl Group {
             alerting.label_series();
             let series = alerting.series();
             n_results = series.len();
-            let results = series.iter().map(|(labels, v)| (*labels, *v));
+            let results = series.iter().map(|(labels, v)| (*labels, SampleValue::Float(*v)));
             rule.written.write(ctx.appender, sample_ms, results, Labels::clone)
         } else {
             if limit > 0 && results.len() as u64 > limit {
@@ -316,7 +316,7 @@ impl Group {
             }
             n_results = results.len();
             let (metric, labels, removed) = (&rule.name, &rule.rule.labels, &rule.rule.removed_labels);
-            let results = results.iter().map(|sample| (&sample.labels, sample.v));
+            let results = results.iter().map(|sample| (&sample.labels, sample.v.clone()));
             rule.written.write(ctx.appender, sample_ms, results, |key| recorded_labels(key, metric, labels, removed))
         };
         if !matches!(rejected, Err(WriteError::Duplicate)) {
@@ -515,7 +515,7 @@ impl RuleRuntime {
 fn query(rule: &RuleRuntime, ts_ms: i64, ctx: &EvalContext<'_>) -> Result<Vec<ResultSample>, EvaluateError> {
     match ctx.evaluate.query(&rule.rule.expr, ts_ms)? {
         QueryResult::Vector(samples) => Ok(samples),
-        QueryResult::Scalar(v) => Ok(vec![ResultSample { labels: Labels::empty(), v }]),
+        QueryResult::Scalar(v) => Ok(vec![ResultSample { labels: Labels::empty(), v: SampleValue::Float(v) }]),
         QueryResult::Other => Err(EvaluateError::Failed(NOT_A_VECTOR.to_owned())),
     }
 }

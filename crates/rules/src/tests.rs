@@ -7,7 +7,7 @@ mod restores;
 use std::cell::Cell;
 
 use fk_config::{Rule, RuleGroup, RuleKind};
-use fk_model::{Duration, Labels, is_stale};
+use fk_model::{Duration, Labels, SampleValue, is_stale};
 use fk_promql::{Query, QueryOptions, Value};
 use fk_promql_syntax::ast::Expr;
 use fk_promql_syntax::{ParserOptions, parse};
@@ -28,9 +28,9 @@ impl Evaluate for Engine<'_> {
             Query { expr, text: "", start_ms: ts_ms, end_ms: ts_ms, step_ms: 0, options: &options, control: &control };
         let answer = fk_promql::evaluate(self.0, &query).map_err(|error| EvaluateError::Failed(error.to_string()))?;
         Ok(match answer.value {
-            Value::Vector(samples) => {
-                QueryResult::Vector(samples.into_iter().map(|s| ResultSample { labels: s.labels, v: s.v }).collect())
-            }
+            Value::Vector(samples) => QueryResult::Vector(
+                samples.into_iter().map(|s| ResultSample { labels: s.labels, v: SampleValue::new(s.v, s.h) }).collect(),
+            ),
             Value::Scalar { v, .. } => QueryResult::Scalar(v),
             Value::String { .. } | Value::Matrix(_) => QueryResult::Other,
         })

@@ -7,8 +7,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fk_model::{Labels, stale_nan};
-use fk_storage::{AppendReport, Appender, Batch, OutOfOrder, Rejection, SeriesRef, StorageError};
+use fk_model::{Labels, SampleValue, stale_nan};
+use fk_storage::{
+    AppendReport, Appender, Batch, BatchHistogram, HistogramValue, OutOfOrder, Rejection, SeriesRef, StorageError,
+};
 
 /// One series written.
 #[derive(Clone, Debug)]
@@ -27,6 +29,9 @@ struct Entry {
 pub(crate) struct Written {
     entries: Vec<Entry>,
     batch: Batch,
+    /// For each float of the batch that is a result, and for each histogram, its entry.
+    of_sample: Vec<usize>,
+    of_histogram: Vec<usize>,
     report: AppendReport,
 }
 
@@ -75,12 +80,13 @@ impl Rejected {
 impl Written {
     /// Writes one evaluation's results at `ts_ms`, and staleness markers for the series of the last evaluation that are
     /// not among them, as one batch. `results` are keys and values; `labels_of` makes the labels of the series of a key
-    /// that was not there last time. On an error nothing is written and the list stays as it was.
+    /// that was not there last time. On an error nothing is written and the list stays as it was. Markers are floats: the
+    /// storage makes them markers of histograms where a series had those.
     pub(crate) fn write<'a>(
         &mut self,
         appender: &dyn Appender,
         ts_ms: i64,
-        results: impl ExactSizeIterator<Item = (&'a Labels, f64)> + Clone,
+        results: impl ExactSizeIterator<Item = (&'a Labels, SampleValue)> + Clone,
         labels_of: impl FnMut(&Labels) -> Labels,
     ) -> Result<Rejected, WriteError> {
         self.batch.clear();
@@ -92,10 +98,21 @@ impl Written {
             false => Some(self.match_up(appender, results.clone().map(|(key, _)| key), labels_of)?),
         };
         let entries = replaced.as_ref().map_or(&self.entries, |(entries, _)| entries);
-        for (entry, (_, v)) in entries.iter().zip(results) {
-            self.batch.push(entry.series, ts_ms, v);
+        self.of_sample.clear();
+        self.of_histogram.clear();
+        for (at, (entry, (_, v))) in entries.iter().zip(results).enumerate() {
+            match v {
+                SampleValue::Float(v) => {
+                    self.of_sample.push(at);
+                    self.batch.push(entry.series, ts_ms, v);
+                }
+                SampleValue::Histogram(h) => {
+                    self.of_histogram.push(at);
+                    let h = HistogramValue::Float(h);
+                    self.batch.histograms.push(BatchHistogram { series: entry.series, t: ts_ms, start: 0, h });
+                }
+            }
         }
-        let n_results = self.batch.samples.len();
         for series in replaced.iter().flat_map(|(_, vanished)| vanished) {
             self.batch.push(*series, ts_ms, stale_nan());
         }
@@ -103,7 +120,7 @@ impl Written {
         if let Some((entries, _)) = replaced {
             self.entries = entries;
         }
-        self.settle(appender, n_results)
+        self.settle(appender)
     }
 
     /// The entries for `keys`, and the series of the last evaluation that are not among them.
@@ -137,35 +154,52 @@ impl Written {
         Ok((entries, vanished))
     }
 
-    /// Notes what the storage did not take. Series that it has forgotten meanwhile are made again. Rejected markers
-    /// (those behind the first `n_results` samples) do not matter.
-    fn settle(&mut self, appender: &dyn Appender, n_results: usize) -> Result<Rejected, WriteError> {
+    /// Notes what the storage did not take. Series that it has forgotten meanwhile are made again. Rejected markers, which
+    /// are the last samples, do not matter.
+    fn settle(&mut self, appender: &dyn Appender) -> Result<Rejected, WriteError> {
         for entry in &mut self.entries {
             entry.stored = true;
         }
         let mut rejected = Rejected::default();
-        if self.report.rejected.is_empty() {
+        if self.report.rejected.is_empty() && self.report.rejected_histograms.is_empty() {
             return Ok(rejected);
         }
         let mut again = Batch { out_of_order: OutOfOrder::Reject, ..Batch::default() };
-        let mut again_idx = Vec::new();
-        for &(idx, reason) in self.report.rejected.iter().filter(|(idx, _)| *idx < n_results) {
-            let entry = &mut self.entries[idx];
+        let (mut again_samples, mut again_histograms) = (Vec::new(), Vec::new());
+        for &(idx, reason) in &self.report.rejected {
+            let Some(&at) = self.of_sample.get(idx) else { continue };
+            let entry = &mut self.entries[at];
             if reason == Rejection::UnknownSeries {
                 entry.series = appender.resolve(&entry.labels)?;
                 let sample = self.batch.samples[idx];
                 again.push(entry.series, sample.t, sample.v);
-                again_idx.push(idx);
+                again_samples.push(at);
             } else {
                 entry.stored = false;
                 rejected.count(reason);
             }
         }
-        if !again_idx.is_empty() {
-            appender.append(&again, &mut self.report)?;
-            for &(at, reason) in &self.report.rejected {
-                self.entries[again_idx[at]].stored = false;
+        for &(idx, reason) in &self.report.rejected_histograms {
+            let Some(&at) = self.of_histogram.get(idx) else { continue };
+            let entry = &mut self.entries[at];
+            if reason == Rejection::UnknownSeries {
+                entry.series = appender.resolve(&entry.labels)?;
+                again.histograms.push(BatchHistogram { series: entry.series, ..self.batch.histograms[idx].clone() });
+                again_histograms.push(at);
+            } else {
+                entry.stored = false;
                 rejected.count(reason);
+            }
+        }
+        if !again.is_empty() {
+            appender.append(&again, &mut self.report)?;
+            let samples = self.report.rejected.iter().map(|(idx, reason)| (again_samples.get(*idx), reason));
+            let of_histograms = &self.report.rejected_histograms;
+            let histograms = of_histograms.iter().map(|(idx, reason)| (again_histograms.get(*idx), reason));
+            for (at, reason) in samples.chain(histograms) {
+                let Some(at) = at else { continue };
+                self.entries[*at].stored = false;
+                rejected.count(*reason);
             }
         }
         Ok(rejected)
@@ -208,7 +242,8 @@ mod tests {
             let keys: Vec<Labels> = results.iter().map(|n| key_of(*n)).collect();
             let series: BTreeSet<Labels> = results.iter().map(|n| series_of(*n)).collect();
             let labels_of = |key: &Labels| series_of(key.value("result")[1..].parse().unwrap_or(0));
-            let got = written.write(&storage, ts_ms, keys.iter().zip(std::iter::repeat_n(1.5, keys.len())), labels_of);
+            let values = std::iter::repeat_n(SampleValue::Float(1.5), keys.len());
+            let got = written.write(&storage, ts_ms, keys.iter().zip(values), labels_of);
             if series.len() < results.len() {
                 prop_assert!(matches!(got, Err(WriteError::Duplicate)), "{got:?}");
                 continue;

@@ -413,9 +413,9 @@ impl<'a> Exec<'a> {
             (Value::Data(data), "Labels") => Value::Labels(data.labels.clone()),
             (Value::Data(data), "ExternalLabels") => Value::Labels(data.external_labels.clone()),
             (Value::Data(data), "ExternalURL") => Value::String(data.external_url.clone()),
-            (Value::Data(data), "Value") => Value::Float(data.value),
+            (Value::Data(data), "Value") => Value::of(&data.value),
             (Value::Sample(sample), "Labels") => Value::Labels(sample.labels.clone()),
-            (Value::Sample(sample), "Value") => Value::Float(sample.value),
+            (Value::Sample(sample), "Value") => Value::of(&sample.value),
             (Value::Labels(_) | Value::Map(_), _) if has_args => {
                 return self.fail(format!("{name} is not a method but has arguments"));
             }

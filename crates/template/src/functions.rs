@@ -106,7 +106,7 @@ static FUNCTIONS: &[Function] = &[
     }),
     function("label", &[Type::String, Sample], false, |args, _| Ok(Value::string(label(&args[1], &text(&args[0]))))),
     function("value", &[Sample], false, |args, _| match &args[0] {
-        Value::Sample(sample) => Ok(Value::Float(sample.value)),
+        Value::Sample(sample) => Ok(Value::of(&sample.value)),
         _ => Ok(Value::None),
     }),
     function("strvalue", &[Sample], false, |args, _| Ok(Value::string(label(&args[0], "__value__")))),

@@ -21,8 +21,8 @@ mod value;
 
 use std::rc::Rc;
 
-use fk_model::Labels;
 use fk_model::labels::STRING_BYTES_MAX;
+use fk_model::{Labels, SampleValue};
 
 use crate::parse::Parsed;
 use crate::value::{Data, Value};
@@ -49,7 +49,7 @@ pub struct AlertData<'a> {
     /// `--web.external-url`
     pub external_url: &'a str,
     /// Value of the query result.
-    pub value: f64,
+    pub value: &'a SampleValue,
 }
 
 /// One element of the answer to a template's `query`.
@@ -58,7 +58,7 @@ pub struct QuerySample {
     /// Labels, metric name included.
     pub labels: Labels,
     /// Value.
-    pub value: f64,
+    pub value: SampleValue,
 }
 
 /// What the functions of templates ask of the world.
@@ -152,7 +152,7 @@ impl Template {
             labels: data.labels.clone(),
             external_labels: data.external_labels.clone(),
             external_url: data.external_url.into(),
-            value: data.value,
+            value: data.value.clone(),
         };
         self.run(Value::Data(Rc::new(data)), functions)
     }

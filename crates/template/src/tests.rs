@@ -62,7 +62,7 @@ fn conformance_cases_expand_as_in_prometheus() {
         n_run += 1;
         let sample = |json: &Json| QuerySample {
             labels: labels_of(&json["labels"]),
-            value: json["value"].as_str().unwrap().parse().unwrap(),
+            value: SampleValue::Float(json["value"].as_str().unwrap().parse().unwrap()),
         };
         let world =
             World(case["query_result"].as_array().map(|all| all.iter().map(sample).collect()).unwrap_or_default());
@@ -87,8 +87,14 @@ fn conformance_cases_expand_as_in_prometheus() {
 fn expand(text: &str, value: f64) -> Result<String, TemplateError> {
     let labels = Labels::from_pairs([("__name__", "up"), ("instance", "host:9100"), ("job", "node")]);
     let external_labels = Labels::from_pairs([("region", "north")]);
-    let data = AlertData { labels: &labels, external_labels: &external_labels, external_url: "http://x", value };
-    let sample = |job: &str, value| QuerySample { labels: Labels::from_pairs([("job", job)]), value };
+    let data = AlertData {
+        labels: &labels,
+        external_labels: &external_labels,
+        external_url: "http://x",
+        value: &SampleValue::Float(value),
+    };
+    let sample =
+        |job: &str, v| QuerySample { labels: Labels::from_pairs([("job", job)]), value: SampleValue::Float(v) };
     Template::parse("__alert_A", text)?.expand(&data, &World(vec![sample("b", 2.0), sample("a", 1.0)]))
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fk_model::Labels;
+use fk_model::{FloatHistogram, Labels, SampleValue};
 
 use crate::format::float_text;
 use crate::gotime::{Time, duration_text};
@@ -27,6 +27,7 @@ pub(crate) enum Value {
     Map(Rc<Map>),
     List(Rc<List>),
     Sample(Rc<QuerySample>),
+    Histogram(Arc<FloatHistogram>),
     /// What `.` is in a template of an alerting rule.
     Data(Rc<Data>),
     /// Nanoseconds.
@@ -76,12 +77,20 @@ pub(crate) struct Data {
     pub(crate) labels: Labels,
     pub(crate) external_labels: Labels,
     pub(crate) external_url: Arc<str>,
-    pub(crate) value: f64,
+    pub(crate) value: SampleValue,
 }
 
 impl Value {
     pub(crate) fn string(text: impl Into<Arc<str>>) -> Value {
         Value::String(text.into())
+    }
+
+    /// The value of a sample.
+    pub(crate) fn of(value: &SampleValue) -> Value {
+        match value {
+            SampleValue::Float(v) => Value::Float(*v),
+            SampleValue::Histogram(h) => Value::Histogram(Arc::clone(h)),
+        }
     }
 
     /// Name of the Go type.
@@ -97,6 +106,7 @@ impl Value {
             Value::Map(_) => "map[string]interface {}",
             Value::List(list) => list.type_name,
             Value::Sample(_) => "*template.sample",
+            Value::Histogram(_) => "*histogram.FloatHistogram",
             Value::Data(_) => {
                 "struct { Labels map[string]string; ExternalLabels map[string]string; ExternalURL string; Value interface {} }"
             }
@@ -117,7 +127,7 @@ impl Value {
             Value::Labels(labels) => !labels.is_empty(),
             Value::Map(map) => !map.entries.is_empty(),
             Value::List(list) => !list.items.is_empty(),
-            Value::Sample(_) | Value::Data(_) | Value::Duration(_) | Value::Time(_) => true,
+            Value::Sample(_) | Value::Histogram(_) | Value::Data(_) | Value::Duration(_) | Value::Time(_) => true,
         }
     }
 
@@ -162,15 +172,20 @@ impl Value {
             Value::Sample(sample) => {
                 out.push('{');
                 Value::Labels(sample.labels.clone()).write_to(out);
-                write!(out, " {}}}", float_text(sample.value))
+                out.push(' ');
+                Value::of(&sample.value).write_to(out);
+                out.write_char('}')
             }
             Value::Data(data) => {
                 out.push('{');
                 Value::Labels(data.labels.clone()).write_to(out);
                 out.push(' ');
                 Value::Labels(data.external_labels.clone()).write_to(out);
-                write!(out, " {} {}}}", data.external_url, float_text(data.value))
+                let _ = write!(out, " {} ", data.external_url);
+                Value::of(&data.value).write_to(out);
+                out.write_char('}')
             }
+            Value::Histogram(h) => write!(out, "{h}"),
             Value::Duration(ns) => out.write_str(&duration_text(*ns)),
             Value::Time(time) => out.write_str(&time.to_string()),
         };

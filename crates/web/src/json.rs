@@ -3,7 +3,7 @@
 use std::io;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use fk_model::Labels;
+use fk_model::{FloatHistogram, Labels};
 use serde::{Serialize, Serializer};
 
 /// Go's zero time, which Prometheus prints where it has none.
@@ -352,6 +352,36 @@ pub(crate) fn write_point(out: &mut Vec<u8>, t_ms: i64, v: f64) {
     out.extend_from_slice(b",\"");
     write_float(out, v);
     out.extend_from_slice(b"\"]");
+}
+
+/// `[time,{…}]` with a histogram: count, sum, and the buckets in use in ascending order, each as which of its limits belong
+/// to it (0: the upper, 1: the lower, 2: neither, 3: both), its limits and its count.
+pub(crate) fn write_histogram_point(out: &mut Vec<u8>, t_ms: i64, h: &FloatHistogram) {
+    out.push(b'[');
+    write_timestamp(out, t_ms);
+    out.extend_from_slice(b",{\"count\":\"");
+    write_float(out, h.count);
+    out.extend_from_slice(b"\",\"sum\":\"");
+    write_float(out, h.sum);
+    out.push(b'"');
+    let mut first = true;
+    for bucket in h.buckets().filter(|bucket| bucket.count != 0.0) {
+        out.extend_from_slice(if first { b",\"buckets\":[[" } else { b",[" });
+        first = false;
+        out.push(match (bucket.includes_lower(), bucket.includes_upper()) {
+            (false, true) => b'0',
+            (true, false) => b'1',
+            (false, false) => b'2',
+            (true, true) => b'3',
+        });
+        for v in [bucket.lower, bucket.upper, bucket.count] {
+            out.extend_from_slice(b",\"");
+            write_float(out, v);
+            out.push(b'"');
+        }
+        out.push(b']');
+    }
+    out.extend_from_slice(if first { b"}]" } else { b"]}]" });
 }
 
 #[cfg(test)]

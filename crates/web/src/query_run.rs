@@ -225,8 +225,16 @@ fn write_vector_sample(out: &mut ChunkWriter, sample: &VectorSample) {
     let buffer = out.buffer();
     buffer.extend_from_slice(b"{\"metric\":");
     json::write_labels(buffer, &sample.labels);
-    buffer.extend_from_slice(b",\"value\":");
-    json::write_point(buffer, sample.t_ms, sample.v);
+    match &sample.h {
+        None => {
+            buffer.extend_from_slice(b",\"value\":");
+            json::write_point(buffer, sample.t_ms, sample.v);
+        }
+        Some(h) => {
+            buffer.extend_from_slice(b",\"histogram\":");
+            json::write_histogram_point(buffer, sample.t_ms, h);
+        }
+    }
     buffer.push(b'}');
 }
 
@@ -234,15 +242,38 @@ fn write_matrix_series(out: &mut ChunkWriter, series: &MatrixSeries) {
     let buffer = out.buffer();
     buffer.extend_from_slice(b"{\"metric\":");
     json::write_labels(buffer, &series.labels);
-    buffer.extend_from_slice(b",\"values\":[");
-    for (at, (t_ms, v)) in series.t.iter().zip(&series.v).enumerate() {
-        if at > 0 {
-            out.buffer().push(b',');
+    if series.histograms.is_empty() {
+        buffer.extend_from_slice(b",\"values\":[");
+        for (at, (t_ms, v)) in series.t.iter().zip(&series.v).enumerate() {
+            if at > 0 {
+                out.buffer().push(b',');
+            }
+            json::write_point(out.buffer(), *t_ms, *v);
+            out.spill();
         }
-        json::write_point(out.buffer(), *t_ms, *v);
-        out.spill();
+        out.buffer().extend_from_slice(b"]}");
+        return;
     }
-    out.buffer().extend_from_slice(b"]}");
+    // The floats and then the histograms.
+    for (key, histograms) in [(&b",\"values\":["[..], false), (b",\"histograms\":[", true)] {
+        let mut points = series.points().filter(|(_, _, h)| h.is_some() == histograms).peekable();
+        if points.peek().is_none() {
+            continue;
+        }
+        out.buffer().extend_from_slice(key);
+        for (at, (t_ms, v, h)) in points.enumerate() {
+            if at > 0 {
+                out.buffer().push(b',');
+            }
+            match h {
+                None => json::write_point(out.buffer(), t_ms, v),
+                Some(h) => json::write_histogram_point(out.buffer(), t_ms, h),
+            }
+            out.spill();
+        }
+        out.buffer().push(b']');
+    }
+    out.buffer().push(b'}');
 }
 
 /// Writes `,"stats":{...}`. The engine does not tell preparation and sorting from evaluation: their times are within

@@ -158,6 +158,34 @@ impl HistogramLiteral {
     }
 }
 
+impl HistogramLiteral {
+    /// The histogram itself.
+    pub fn to_histogram(&self) -> fk_model::FloatHistogram {
+        let spans = |buckets: &Buckets| match u32::try_from(buckets.counts.len()) {
+            Ok(length) if length > 0 => vec![fk_model::Span { offset: buckets.offset, length }],
+            _ => Vec::new(),
+        };
+        fk_model::FloatHistogram {
+            counter_reset: match self.counter_reset {
+                None | Some(CounterReset::Unknown) => fk_model::CounterReset::Unknown,
+                Some(CounterReset::Reset) => fk_model::CounterReset::Reset,
+                Some(CounterReset::NotReset) => fk_model::CounterReset::NotReset,
+                Some(CounterReset::Gauge) => fk_model::CounterReset::Gauge,
+            },
+            schema: self.schema,
+            zero_threshold: self.zero_threshold,
+            zero_count: self.zero_count,
+            count: self.count,
+            sum: self.sum,
+            positive_spans: spans(&self.positive),
+            negative_spans: spans(&self.negative),
+            positive_buckets: self.positive.counts.clone(),
+            negative_buckets: self.negative.counts.clone(),
+            custom_values: self.custom_values.as_slice().into(),
+        }
+    }
+}
+
 impl fmt::Display for HistogramLiteral {
     /// The canonical text: what is zero is left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,17 +2,12 @@
 
 use std::sync::Arc;
 
-use fk_model::FloatHistogram;
+use fk_model::{FloatHistogram, SampleValue as Value};
 
 use crate::column::{Bits, Column, Histograms};
 use crate::histograms::Note;
-
-/// A value.
-#[derive(Clone, Debug)]
-pub(crate) enum Value {
-    Float(f64),
-    Histogram(Arc<FloatHistogram>),
-}
+use crate::histograms::over_range::extra_samples;
+use crate::windows::Lookback;
 
 impl Column {
     /// Whether any value is a histogram. Steps without a value may have left one behind, so this may be true without need.
@@ -73,6 +68,11 @@ impl Column {
         self.h.get_or_insert_default().notes.add(note);
     }
 
+    /// Whether any value is a float.
+    pub(crate) fn has_floats(&self) -> bool {
+        self.ok.iter().any(|step| self.histogram(step).is_none())
+    }
+
     /// The steps whose value is a histogram.
     pub(crate) fn histogram_steps(&self) -> Bits {
         let mut steps = Bits::none(self.v.len());
@@ -90,6 +90,47 @@ impl Column {
         }
         let steps = self.ok.iter().filter(|step| wanted(*step)).enumerate();
         steps.filter_map(|(at, step)| self.histogram(step).map(|h| (at as u32, Arc::clone(h)))).collect()
+    }
+
+    /// Puts in the histograms of an instant selector. `newest`: by step the sample, whose float is there already.
+    pub(crate) fn add_newest(&mut self, newest: &[u32], histograms: &[(u32, Arc<FloatHistogram>)]) {
+        let mut next = histograms.iter().peekable();
+        for (step, at) in newest.iter().enumerate().filter(|(_, at)| **at != Lookback::NONE) {
+            while next.next_if(|(of, _)| of < at).is_some() {}
+            if let Some((_, h)) = next.peek().filter(|(of, h)| of == at && !h.is_stale()) {
+                self.set_histogram(step, Arc::clone(h));
+            }
+        }
+    }
+
+    /// How many samples the value of a step counts as.
+    pub(crate) fn samples_at(&self, step: usize) -> usize {
+        1 + self.histogram(step).map_or(0, |h| extra_samples(h))
+    }
+
+    /// How many samples all values count as.
+    #[inline]
+    pub(crate) fn samples(&self) -> usize {
+        match self.has_histograms() {
+            true => self.ok.iter().map(|step| self.samples_at(step)).sum(),
+            false => self.ok.count(),
+        }
+    }
+
+    /// Replaces each histogram by a changed one; equal ones that are shared are changed once.
+    pub(crate) fn map_histograms(&mut self, f: impl Fn(&mut FloatHistogram)) {
+        let Some(h) = &mut self.h else { return };
+        let mut before: Option<(Arc<FloatHistogram>, Arc<FloatHistogram>)> = None;
+        for slot in h.at.iter_mut().flatten() {
+            match &before {
+                Some((old, new)) if Arc::ptr_eq(old, slot) => *slot = Arc::clone(new),
+                _ => {
+                    let old = Arc::clone(slot);
+                    f(Arc::make_mut(slot));
+                    before = Some((old, Arc::clone(slot)));
+                }
+            }
+        }
     }
 
     /// Leaves nothing but floats.
