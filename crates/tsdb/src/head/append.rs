@@ -46,6 +46,8 @@ pub type Log<'a> = dyn Fn(&LogEntry<'_>) -> Result<(), StorageError> + 'a;
 pub(super) struct Scratch {
     /// Of each sample of the batch.
     places: Vec<Place>,
+    /// Whether all samples of the batch are to be stored, as they stand there: then they are not listed here.
+    plain: bool,
     /// What is to be stored.
     accepted: Vec<BatchSample>,
     accepted_places: Vec<Place>,
@@ -97,7 +99,16 @@ struct NewSeries {
 }
 
 impl Scratch {
+    /// The samples of the batch that are to be stored in order, and their places.
+    fn accepted<'s>(&'s self, batch: &'s Batch) -> (&'s [BatchSample], &'s [Place]) {
+        match self.plain {
+            true => (&batch.samples, &self.places),
+            false => (&self.accepted, &self.accepted_places),
+        }
+    }
+
     fn clear(&mut self) {
+        self.plain = false;
         self.places.clear();
         self.accepted.clear();
         self.accepted_places.clear();
@@ -199,17 +210,27 @@ impl Head {
         let mut gates: [Option<&mut Gate>; SHARDS] = gates.each_mut().map(|g| g.as_deref_mut());
         {
             let data: [_; SHARDS] = array::from_fn(|i| (touched >> i & 1 == 1).then(|| self.shards[i].data.read()));
+            for (gate, data) in gates.iter_mut().zip(&data) {
+                if let (Some(gate), Some(data)) = (gate, data) {
+                    gate.begin(batch.samples.len(), data.slots.len());
+                    data.check_room()?;
+                }
+            }
             // Who sends no start timestamps does not pay for them.
-            match batch.starts.is_empty() || !self.keeps_float_starts() {
-                true => self.check::<false>(scratch, batch, report, &mut gates, &data)?,
-                false => self.check::<true>(scratch, batch, report, &mut gates, &data)?,
+            let starts = !batch.starts.is_empty() && self.keeps_float_starts();
+            scratch.plain = !starts && self.is_plain(&scratch.places, batch, &mut gates, &data);
+            match (scratch.plain, starts) {
+                (true, _) => report.accepted = batch.samples.len(),
+                (false, false) => self.check::<false>(scratch, batch, report, &mut gates, &data),
+                (false, true) => self.check::<true>(scratch, batch, report, &mut gates, &data),
             }
             if !batch.histograms.is_empty() {
                 self.check_histograms(scratch, batch, report, &gates, &data);
             }
         }
         let histograms = &scratch.histograms;
-        let in_order = !scratch.accepted.is_empty() || !histograms.accepted.is_empty();
+        let (accepted, _) = scratch.accepted(batch);
+        let in_order = !accepted.is_empty() || !histograms.accepted.is_empty();
         let late = !scratch.late.is_empty() || !histograms.late.is_empty();
         if !in_order && !late {
             self.count(report, 0);
@@ -219,7 +240,7 @@ impl Head {
         if !series.is_empty() || in_order {
             let entry = LogEntry {
                 series: &series,
-                samples: &scratch.accepted,
+                samples: accepted,
                 starts: &scratch.accepted_starts,
                 histograms: &histograms.accepted,
                 out_of_order: false,
@@ -236,7 +257,7 @@ impl Head {
                 scratch.histograms.late.clear();
             }
         }
-        let stored = self.publish(scratch);
+        let stored = self.publish(scratch, batch);
         if logged.is_ok() {
             self.count(report, stored);
         }
@@ -266,6 +287,36 @@ impl Head {
         self.logged_starts || self.rules().xor2
     }
 
+    /// Whether all samples of the batch can be stored as they stand there: each is the only one of a float series that the log
+    /// knows, and newer than all others. Nearly all batches are so, and then nothing needs to be sorted out. If not, the gates
+    /// are as they were.
+    fn is_plain(
+        &self,
+        places: &[Place],
+        batch: &Batch,
+        gates: &mut [Option<&mut Gate>; SHARDS],
+        data: &[Option<RwLockReadGuard<'_, ShardData>>; SHARDS],
+    ) -> bool {
+        let time_min = self.bounds(batch).time_min;
+        let mut is_plain = |(idx, (sample, place)): (usize, (&BatchSample, &Place))| {
+            if *place == Place::NONE {
+                return false;
+            }
+            let (Some(gate), Some(data)) = (&mut gates[place.shard()], &data[place.shard()]) else { return false };
+            let slot = data.slots.get(place.slot());
+            sample.t >= time_min && slot.takes_plainly(sample.t) && gate.accept_first(place.slot(), idx)
+        };
+        let plain = batch.samples.iter().zip(places).enumerate().all(&mut is_plain);
+        if !plain {
+            for (gate, data) in gates.iter_mut().zip(data) {
+                if let (Some(gate), Some(data)) = (gate, data) {
+                    gate.begin(batch.samples.len(), data.slots.len());
+                }
+            }
+        }
+        plain
+    }
+
     /// Sorts the samples of the batch into accepted ones, late ones and rejected ones. Without `STARTS` their start
     /// timestamps are not looked at.
     fn check<const STARTS: bool>(
@@ -275,13 +326,7 @@ impl Head {
         report: &mut AppendReport,
         gates: &mut [Option<&mut Gate>; SHARDS],
         data: &[Option<RwLockReadGuard<'_, ShardData>>; SHARDS],
-    ) -> Result<(), StorageError> {
-        for (gate, data) in gates.iter_mut().zip(data) {
-            if let (Some(gate), Some(data)) = (gate, data) {
-                gate.begin(batch.samples.len(), data.slots.len());
-                data.check_room()?;
-            }
-        }
+    ) {
         let bounds = self.bounds(batch);
         let mut reject = |idx, why| report.rejected.push((idx, why));
         for (idx, (sample, &place)) in batch.samples.iter().zip(&scratch.places).enumerate() {
@@ -357,7 +402,6 @@ impl Head {
             scratch.accepted.push(*sample);
             scratch.accepted_places.push(place);
         }
-        Ok(())
     }
 
     /// The same of the histograms of the batch, which come behind its floats.
@@ -460,10 +504,11 @@ impl Head {
 
     /// Moves the accepted samples into the slots, and late ones beside them, all at once for readers. Returns how many were
     /// stored.
-    fn publish(&self, scratch: &Scratch) -> usize {
+    fn publish(&self, scratch: &Scratch, batch: &Batch) -> usize {
+        let (accepted, accepted_places) = scratch.accepted(batch);
         let mut touched = 0u32;
         let (mut min, mut max) = (i64::MAX, i64::MIN);
-        for (sample, place) in scratch.accepted.iter().zip(&scratch.accepted_places) {
+        for (sample, place) in accepted.iter().zip(accepted_places) {
             touched |= 1 << place.shard();
             (min, max) = (min.min(sample.t), max.max(sample.t));
         }
@@ -481,7 +526,7 @@ impl Head {
         let (mut chunks, mut stale) = (0, 0);
         let rules = self.rules();
         if rules.xor2 {
-            for (idx, (sample, place)) in scratch.accepted.iter().zip(&scratch.accepted_places).enumerate() {
+            for (idx, (sample, place)) in accepted.iter().zip(accepted_places).enumerate() {
                 let Some(data) = &mut shards[place.shard()] else { continue };
                 let ShardData { slots, slabs, arena, .. } = &mut **data;
                 let slot = slots.get_mut(place.slot());
@@ -492,7 +537,7 @@ impl Head {
                 chunks += u64::from(slot.push_xor2(place.slot(), sample, commit, &rules, slabs, arena));
             }
         } else {
-            for (sample, place) in scratch.accepted.iter().zip(&scratch.accepted_places) {
+            for (sample, place) in accepted.iter().zip(accepted_places) {
                 let Some(data) = &mut shards[place.shard()] else { continue };
                 let ShardData { slots, slabs, arena, .. } = &mut **data;
                 let slot = slots.get_mut(place.slot());
@@ -527,7 +572,7 @@ impl Head {
         self.min_time.fetch_min(min, Ordering::AcqRel);
         self.min_time_appended.fetch_min(min, Ordering::AcqRel);
         self.max_time.fetch_max(max, Ordering::AcqRel);
-        let mut stored = scratch.accepted.len();
+        let mut stored = accepted.len();
         let (mut late_min, mut late_max) = (i64::MAX, i64::MIN);
         for (idx, (sample, place)) in scratch.late.iter().zip(&scratch.late_places).enumerate() {
             let Some(data) = &mut shards[place.shard()] else { continue };
@@ -555,7 +600,7 @@ impl Head {
         if late_min <= late_max {
             self.ooo.min_time.fetch_min(late_min, Ordering::AcqRel);
             self.ooo.max_time.fetch_max(late_max, Ordering::AcqRel);
-            let late = (stored - scratch.accepted.len()) as u64;
+            let late = (stored - accepted.len()) as u64;
             self.metrics.out_of_order_appended.fetch_add(late, Ordering::Relaxed);
         }
         drop(shards);

@@ -77,6 +77,15 @@ impl Gate {
         self.marks[slot as usize] = self.base + idx as u32;
     }
 
+    /// The same, unless another one was accepted before; says whether there was none.
+    #[inline]
+    pub fn accept_first(&mut self, slot: u32, idx: usize) -> bool {
+        let mark = &mut self.marks[slot as usize];
+        let first = *mark < self.base;
+        *mark = self.base + idx as u32;
+        first
+    }
+
     /// Gives back the memory for slots beyond `slots`.
     pub fn shrink(&mut self, slots: usize) {
         if slots < self.marks.len() {

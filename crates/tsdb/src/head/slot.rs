@@ -109,6 +109,12 @@ impl Slot {
         (self.open.count > 0).then_some(self.open.t)
     }
 
+    /// Whether a float sample at `t` needs nothing but to be stored.
+    #[inline]
+    pub fn takes_plainly(&self, t: i64) -> bool {
+        self.is_logged() && !self.is_histogram() && (self.open.count == 0 || t > self.open.t)
+    }
+
     pub fn is_logged(&self) -> bool {
         self.flags & LOGGED != 0
     }
