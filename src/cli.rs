@@ -51,6 +51,7 @@ const FEATURES_WITHOUT_EFFECT: &[&str] = &[
 /// Features that are built.
 const FEATURES_BUILT: &[&str] = &[
     "auto-reload-config",
+    "created-timestamp-zero-ingestion",
     "delayed-compaction",
     "exemplar-storage",
     "extra-scrape-metrics",
@@ -62,6 +63,8 @@ const FEATURES_BUILT: &[&str] = &[
     "promql-extended-range-selectors",
     "promql-binop-fill-modifiers",
     "promql-delayed-name-removal",
+    "st-synthesis",
+    "type-and-unit-labels",
 ];
 
 /// Features that work, and what replaces them.
@@ -72,11 +75,8 @@ const FEATURES_DEPRECATED: &[(&str, &str)] = &[
 
 /// Features that would change what is stored: silently going without them would corrupt what people expect to find.
 const FEATURES_REFUSED: &[&str] = &[
-    "created-timestamp-zero-ingestion",
     "otlp-deltatocumulative",
     "otlp-native-delta-ingestion",
-    "st-synthesis",
-    "type-and-unit-labels",
     "use-start-timestamps",
 ];
 

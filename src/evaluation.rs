@@ -27,6 +27,8 @@ pub struct EngineFlags {
     pub parser: ParserOptions,
     /// Feature `promql-delayed-name-removal`.
     pub delayed_name_removal: bool,
+    /// Feature `type-and-unit-labels`.
+    pub type_and_unit_labels: bool,
 }
 
 impl EngineFlags {
@@ -37,6 +39,7 @@ impl EngineFlags {
             default_subquery_step_ms: default_subquery_step(slots).as_millis(),
             max_samples: self.max_samples,
             delayed_name_removal: self.delayed_name_removal,
+            type_and_unit_labels: self.type_and_unit_labels,
             ..QueryOptions::default()
         }
     }

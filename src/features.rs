@@ -119,7 +119,7 @@ pub fn map(options: &Options) -> BTreeMap<String, Category> {
                 ("per_step_stats", false),
                 ("smoothed", ranges),
                 ("subqueries", true),
-                ("type_and_unit_labels", false),
+                ("type_and_unit_labels", feature("type-and-unit-labels")),
                 ("without", true),
             ]),
         ),
@@ -133,8 +133,8 @@ pub fn map(options: &Options) -> BTreeMap<String, Category> {
             "scrape".to_owned(),
             category(&[
                 ("extra_scrape_metrics", true),
-                ("start_timestamp_zero_ingestion", false),
-                ("type_and_unit_labels", false),
+                ("start_timestamp_zero_ingestion", feature("created-timestamp-zero-ingestion")),
+                ("type_and_unit_labels", feature("type-and-unit-labels")),
             ]),
         ),
         (

@@ -7,6 +7,7 @@ use fk_config::{FloatEncoding, LoadOptions, Loaded, Retention, StorageConfig, by
 use fk_model::Duration;
 use fk_promql_syntax::ParserOptions;
 use fk_rules::RuleOptions;
+use fk_scrape::Features;
 use fk_tsdb::{DbOptions, Encoding, TsdbConfig};
 use fk_wal::{Compression, WalOptions};
 use fk_web::state::WebOptions;
@@ -59,6 +60,7 @@ impl Settings {
         let load = LoadOptions {
             parser: parser_options(&options),
             extra_scrape_metrics: options.has_feature("extra-scrape-metrics"),
+            proto_first: ["created-timestamp-zero-ingestion", "st-storage"].iter().any(|name| options.has_feature(name)),
             retention: flag_retention(&options),
             exemplar_storage: options.has_feature("exemplar-storage"),
             xor2_forbidden: !options.has_feature("xor2-encoding"),
@@ -169,6 +171,7 @@ impl Settings {
             max_samples: self.options.query_max_samples,
             parser: parser_options(&self.options),
             delayed_name_removal: self.options.has_feature("promql-delayed-name-removal"),
+            type_and_unit_labels: self.options.has_feature("type-and-unit-labels"),
         }
     }
 
@@ -200,6 +203,14 @@ impl Settings {
             host_name: self.host_name.clone(),
             align_timestamps: self.options.adjust_timestamps,
             tolerance_ns: self.options.timestamp_tolerance_ns,
+            features: Features {
+                exemplars: self.options.has_feature("exemplar-storage"),
+                zero_samples: self.options.has_feature("created-timestamp-zero-ingestion"),
+                start_timestamps: self.options.has_feature("st-storage"),
+                start_synthesis: self.options.has_feature("st-synthesis"),
+                metadata: self.options.has_feature("metadata-wal-records"),
+                type_and_unit_labels: self.options.has_feature("type-and-unit-labels"),
+            },
         }
     }
 

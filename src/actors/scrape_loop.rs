@@ -17,7 +17,7 @@ use fk_http::{Client, ScrapeRequest, ScrapeResponse};
 use fk_instrument::{Counter, Family, Gauge, Histogram, Registry, Summary};
 use fk_scrape::timing::{ALIGN_TOLERANCE_NS, aligned_timestamp};
 use fk_scrape::{
-    BodyBudget, FailedBody, Fetched, FetchedBody, History, MetadataHandle, PastScrape, ScrapeError, ScrapeOutcome,
+    BodyBudget, Features, FailedBody, Fetched, FetchedBody, History, MetadataHandle, PastScrape, ScrapeError, ScrapeOutcome,
     Scratch, Target, accept_header,
 };
 use fk_tsdb::Db;
@@ -57,6 +57,8 @@ pub struct ScrapeSettings {
     pub align_timestamps: bool,
     /// `--scrape.timestamp-tolerance`, nanoseconds; at most one percent of an interval counts.
     pub tolerance_ns: i64,
+    /// What is stored beyond samples.
+    pub features: Features,
 }
 
 impl ScrapeSettings {
@@ -78,6 +80,7 @@ impl Default for ScrapeSettings {
             host_name: String::new(),
             align_timestamps: true,
             tolerance_ns: ALIGN_TOLERANCE_NS,
+            features: Features::default(),
         }
     }
 }
@@ -110,6 +113,8 @@ pub struct ScrapeMetrics {
     scrape_duration: Histogram,
     exceeded_body_size: Counter,
     exceeded_sample_limit: Counter,
+    exceeded_bucket_limit: Counter,
+    exemplars_out_of_order: Counter,
     duplicates: Counter,
     out_of_order: Counter,
     out_of_bounds: Counter,
@@ -217,6 +222,14 @@ impl ScrapeMetrics {
                 "prometheus_target_scrapes_sample_out_of_bounds_total",
                 "Total number of samples rejected due to timestamp falling outside of the time bounds.",
             ),
+            exceeded_bucket_limit: registry.counter(
+                "prometheus_target_scrapes_exceeded_native_histogram_bucket_limit_total",
+                "Total number of scrapes that hit the native histogram bucket limit and were rejected.",
+            ),
+            exemplars_out_of_order: registry.counter(
+                "prometheus_target_scrapes_exemplar_out_of_order_total",
+                "Total number of exemplar rejected due to not being out of the expected order.",
+            ),
             cache_flush_forced: registry.counter(
                 "prometheus_target_scrapes_cache_flush_forced_total",
                 "How many times a scrape cache was flushed due to getting big while scrapes are failing.",
@@ -246,6 +259,8 @@ impl ScrapeMetrics {
         self.out_of_bounds.add(outcome.counts.out_of_bounds);
         self.exceeded_body_size.add(u64::from(outcome.body_bytes < 0));
         self.exceeded_sample_limit.add(u64::from(matches!(outcome.error, Some(ScrapeError::SampleLimit))));
+        self.exceeded_bucket_limit.add(u64::from(matches!(outcome.error, Some(ScrapeError::BucketLimit))));
+        self.exemplars_out_of_order.add(outcome.counts.exemplars_out_of_order);
         self.cache_flush_forced.add(u64::from(outcome.cache_flush_forced));
         let label_limit = matches!(&outcome.error, Some(ScrapeError::Series(error)) if error.is_limit());
         self.exceeded_label_limits.add(u64::from(label_limit));
@@ -378,7 +393,8 @@ pub struct ScrapeLoop {
 impl ScrapeLoop {
     /// A loop that waits for its first slot.
     pub fn new(params: Params) -> ScrapeLoop {
-        let engine = fk_scrape::ScrapeLoop::new(Arc::clone(&params.target), Arc::clone(&params.spec.config));
+        let engine = fk_scrape::ScrapeLoop::new(Arc::clone(&params.target), Arc::clone(&params.spec.config))
+            .with_features(params.settings.features);
         *params.status.metadata.lock() = Some(engine.metadata());
         let accept = accept_header(&params.spec.config).into();
         let (first, idle) = (Instant::now(), Arc::default());

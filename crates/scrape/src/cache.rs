@@ -309,6 +309,21 @@ impl SeriesCache {
         found(&self.layout.tail);
     }
 
+    /// Before a scrape that is not read along a layout: the next one that is begins anew.
+    pub(crate) fn start_without_layout(&mut self) {
+        if !self.layout.items.is_empty() || !self.layout.tail.is_empty() {
+            self.layout = Layout::default();
+        }
+    }
+
+    /// Behind such a scrape.
+    pub(crate) fn finish_without_layout(&mut self) {
+        if self.texts.is_mostly_own() {
+            self.cut_texts();
+            self.entries.shrink_to_fit();
+        }
+    }
+
     // === the table ===
 
     fn hash(text: &[u8]) -> u64 {

@@ -82,6 +82,15 @@ pub(crate) fn stored_labels(
 ) -> Result<Option<Labels>, SeriesError> {
     let mut exposed: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(16);
     parser.for_each_label(|name, value| exposed.push((name, value)));
+    stored(exposed, job, target)
+}
+
+/// The labels under which a series with these `exposed` ones is stored, as [`stored_labels`].
+pub(crate) fn stored(
+    mut exposed: Vec<(Cow<'_, str>, Cow<'_, str>)>,
+    job: &ScrapeConfig,
+    target: &Labels,
+) -> Result<Option<Labels>, SeriesError> {
     exposed.sort_by(|a, b| a.0.cmp(&b.0));
     let repeated = exposed.windows(2).find(|pair| pair[0].0 == pair[1].0).map(|pair| pair[0].0.clone().into_owned());
     if repeated.is_some() {

@@ -11,17 +11,20 @@
 //! The behaviour is that of Prometheus' `scrape` package; where it is surprising, the comments say so.
 
 pub mod cache;
+mod features;
 pub mod history;
 pub mod labels;
 pub mod metadata;
 pub mod scrape_loop;
+mod starts;
 pub mod target;
 mod texts;
 pub mod timing;
 
+pub use features::Features;
 pub use history::{BodyBudget, FailedBody, FetchedBody, History, PastScrape};
 pub use metadata::{MetadataHandle, MetadataMap, MetricMetadata};
 pub use scrape_loop::{
     Fetched, ScrapeCounts, ScrapeError, ScrapeLoop, ScrapeOutcome, Scratch, accept_header, cache_survives,
 };
-pub use target::{DroppedTarget, Target, TargetError, TargetErrorReason, TargetSet, explain};
+pub use target::{DroppedTarget, HistogramSwitches, Target, TargetError, TargetErrorReason, TargetSet, explain};

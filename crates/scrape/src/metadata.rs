@@ -1,4 +1,4 @@
-//! TYPE and HELP of the metrics of one target, for the metadata API.
+//! TYPE, HELP and UNIT of the metrics of one target, for the metadata API.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ pub struct MetricMetadata {
     pub kind: MetricType,
     /// Its help text.
     pub help: String,
-    /// Its unit; the text format has none.
+    /// Its unit; the Prometheus text format has none.
     pub unit: String,
 }
 
@@ -47,12 +47,14 @@ struct Family {
     seen: u32,
     /// Named by the last scrape whose layout differed, and so by all since.
     current: bool,
+    /// Changed by that scrape.
+    changed: bool,
 }
 
 /// The loop's side: which families there are, and when they were last named.
 ///
 /// Scrapes that repeat the layout of the one before touch nothing here. One that differs calls [`MetadataCache::start`], then
-/// tells all TYPE and HELP lines it has, then [`MetadataCache::finish`].
+/// tells all TYPE, HELP and UNIT lines it has, then [`MetadataCache::finish`].
 #[derive(Debug, Default)]
 pub(crate) struct MetadataCache {
     families: BTreeMap<String, Family>,
@@ -69,10 +71,17 @@ impl MetadataCache {
 
     /// Before the lines of a scrape that differs from scrape number `last`.
     pub(crate) fn start(&mut self, last: u32) {
-        for family in self.families.values_mut().filter(|family| family.current) {
-            family.current = false;
-            family.seen = last;
+        for family in self.families.values_mut() {
+            family.changed = false;
+            if std::mem::take(&mut family.current) {
+                family.seen = last;
+            }
         }
+    }
+
+    /// What is known about a family, and whether the lines since [`MetadataCache::start`] have changed it.
+    pub(crate) fn get(&self, metric: &str) -> Option<(&MetricMetadata, bool)> {
+        self.families.get(metric).map(|family| (&family.metadata, family.changed))
     }
 
     pub(crate) fn set_type(&mut self, metric: &str, kind: MetricType) {
@@ -93,18 +102,30 @@ impl MetadataCache {
         });
     }
 
+    pub(crate) fn set_unit(&mut self, metric: &str, unit: &str) {
+        self.set(metric, |metadata| {
+            let changed = metadata.unit != unit;
+            if changed {
+                unit.clone_into(&mut metadata.unit);
+            }
+            changed
+        });
+    }
+
     fn set(&mut self, metric: &str, update: impl FnOnce(&mut MetricMetadata) -> bool) {
         if !self.families.contains_key(metric) {
             if self.families.len() >= FAMILIES_MAX {
                 return;
             }
             self.changed = true;
-            let family = Family { metadata: MetricMetadata::default(), seen: 0, current: true };
+            let family = Family { metadata: MetricMetadata::default(), seen: 0, current: true, changed: true };
             self.families.insert(metric.to_owned(), family);
         }
         if let Some(family) = self.families.get_mut(metric) {
             family.current = true;
-            self.changed |= update(&mut family.metadata);
+            let changed = update(&mut family.metadata);
+            family.changed |= changed;
+            self.changed |= changed;
         }
     }
 

@@ -1,17 +1,22 @@
 //! The state of one target between scrapes, and what one scrape does.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use fk_config::{HttpClientConfig, ScrapeConfig, ScrapeProtocol};
-use fk_exposition::{Entry, MediaType, NegotiationError, ParseError, Protocol, TextParser, choose_format};
-use fk_model::{Duration, Labels, stale_nan};
-use fk_storage::{AppendReport, Appender, Batch, OutOfOrder, Rejection, SeriesRef, StorageError};
+use fk_exposition::{Entry, MediaType, NegotiationError, ParseError, Protocol, ReadOptions, TextParser, choose_format};
+use fk_model::histogram::HistogramError;
+use fk_model::{Duration, stale_nan};
+use fk_storage::{AppendReport, Appender, Batch, OutOfOrder, SeriesRef, StorageError};
 
 use crate::cache::{Known, Meaning, ScrapeNo, SeriesCache};
+use crate::features::{Features, HistogramPolicy};
 use crate::labels::{SeriesError, stored_labels};
 use crate::metadata::{MetadataCache, MetadataHandle};
+use crate::starts::Starts;
 use crate::target::Target;
+
+mod entries;
+mod write;
 
 /// Samples further ahead of the scrape than this are out of bounds.
 const FUTURE_MAX_MS: i64 = 10 * 60 * 1000;
@@ -57,9 +62,6 @@ pub enum ScrapeError {
     /// The response does not say what it is.
     #[error(transparent)]
     ContentType(#[from] NegotiationError),
-    /// A format that is not built.
-    #[error("scraping the format {0} is not supported")]
-    UnsupportedFormat(MediaType),
     /// The body is not in the format.
     #[error(transparent)]
     Parse(#[from] ParseError),
@@ -69,6 +71,12 @@ pub enum ScrapeError {
     /// More than `sample_limit`.
     #[error("sample limit exceeded")]
     SampleLimit,
+    /// A native histogram with more buckets than `native_histogram_bucket_limit`, however coarse.
+    #[error("histogram bucket limit exceeded")]
+    BucketLimit,
+    /// A native histogram that contradicts itself.
+    #[error(transparent)]
+    Histogram(#[from] HistogramError),
     /// The storage refused a series.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -98,6 +106,8 @@ pub struct ScrapeCounts {
     pub too_old: u64,
     /// Staleness markers written.
     pub stale_markers: u64,
+    /// Exemplars older than the newest of their series, of samples that had no others.
+    pub exemplars_out_of_order: u64,
 }
 
 /// What became of a scrape.
@@ -126,6 +136,8 @@ pub struct ScrapeOutcome {
 pub struct Scratch {
     batch: Batch,
     report: AppendReport,
+    /// Samples of zero where counting began; written before all others.
+    zeros: Batch,
 }
 
 /// One target, scraped again and again.
@@ -142,11 +154,17 @@ pub struct ScrapeLoop {
     layout_scrape: ScrapeNo,
     /// How many entries the last scrape tracks.
     tracked: usize,
+    features: Features,
+    options: ReadOptions,
+    policy: HistogramPolicy,
+    /// What is known about starts of series, where that matters.
+    starts: Starts,
 }
 
 /// A scrape while it is read.
 struct Pass<'p> {
     batch: &'p mut Batch,
+    zeros: &'p mut Batch,
     now: ScrapeNo,
     ts_ms: i64,
     ts_max_ms: i64,
@@ -157,6 +175,7 @@ struct Pass<'p> {
     /// Samples that went to the storage, or would have.
     appended: u64,
     limit_hit: bool,
+    bucket_limit_hit: bool,
     /// Entries met.
     seen: usize,
     /// Entries tracked, and how many of them the scrape before tracked too.
@@ -199,7 +218,18 @@ pub fn cache_survives(old: &ScrapeConfig, new: &ScrapeConfig) -> bool {
 impl ScrapeLoop {
     /// A loop that has not scraped yet.
     pub fn new(target: Arc<Target>, job: Arc<ScrapeConfig>) -> ScrapeLoop {
+        let options = ReadOptions {
+            type_and_unit_labels: false,
+            ignore_native_histograms: !target.histograms.native,
+            convert_classic_histograms: target.histograms.convert_classic,
+            keep_classic_histograms: target.histograms.always_classic,
+            skip_created: false,
+        };
         ScrapeLoop {
+            policy: HistogramPolicy::of(&job),
+            features: Features::default(),
+            starts: Starts::default(),
+            options,
             target,
             job,
             cache: SeriesCache::default(),
@@ -211,10 +241,20 @@ impl ScrapeLoop {
         }
     }
 
+    /// With features that are off otherwise.
+    pub fn with_features(self, features: Features) -> ScrapeLoop {
+        let options = ReadOptions {
+            type_and_unit_labels: features.type_and_unit_labels,
+            skip_created: features.reads_starts(),
+            ..self.options
+        };
+        ScrapeLoop { features, options, ..self }
+    }
+
     /// The loop of the same target after a change of the job for which [`cache_survives`] holds: it goes on with what it knows.
     pub fn reconfigured(self, target: Arc<Target>, job: Arc<ScrapeConfig>) -> ScrapeLoop {
         debug_assert!(cache_survives(&self.job, &job), "the cache does not survive this change of {}", job.job_name);
-        ScrapeLoop { target, job, ..self }
+        ScrapeLoop { policy: HistogramPolicy::of(&job), target, job, ..self }
     }
 
     /// The target.
@@ -249,9 +289,11 @@ impl ScrapeLoop {
     ) -> ScrapeOutcome {
         self.scrape += 1;
         scratch.batch.clear();
+        scratch.zeros.clear();
         let job = Arc::clone(&self.job);
         let mut pass = Pass {
             batch: &mut scratch.batch,
+            zeros: &mut scratch.zeros,
             now: self.scrape,
             ts_ms,
             ts_max_ms: ts_ms.saturating_add(FUTURE_MAX_MS),
@@ -261,6 +303,7 @@ impl ScrapeLoop {
             counts: ScrapeCounts::default(),
             appended: 0,
             limit_hit: false,
+            bucket_limit_hit: false,
             seen: 0,
             tracked: 0,
             tracked_again: 0,
@@ -279,6 +322,7 @@ impl ScrapeLoop {
         if error.is_some() {
             // Nothing of a scrape that failed is kept.
             scratch.batch.clear();
+            scratch.zeros.clear();
         }
         let mut outcome = ScrapeOutcome {
             up: error.is_none(),
@@ -291,6 +335,7 @@ impl ScrapeLoop {
             storage_error: None,
         };
         let samples = scratch.batch.samples.len();
+        Self::append_zeros(scratch, appender);
         if let Err(error) = self.push_report(&outcome, ts_ms, &mut scratch.batch, appender) {
             outcome.storage_error = Some(error);
         }
@@ -306,6 +351,7 @@ impl ScrapeLoop {
             outcome.cache_flush_forced = self.cache.end_other(self.scrape);
         }
         self.metadata.end_scrape(self.scrape, good);
+        self.starts.end_scrape(self.scrape, good);
         outcome
     }
 
@@ -343,11 +389,17 @@ impl ScrapeLoop {
         }
         let format = choose_format(content_type, self.job.fallback_scrape_protocol.map(protocol))?;
         *warning = format.warning;
-        if format.media_type != MediaType::Text {
-            return Err(ScrapeError::UnsupportedFormat(format.media_type));
+        let needs_entries = self.options.convert_classic_histograms || self.features.need_entries();
+        if format.media_type == MediaType::Text && !needs_entries {
+            self.read_text(body, pass, appender)?;
+        } else {
+            self.read_entries(body, format.media_type, pass, appender)?;
         }
-        self.read_text(body, pass, appender)?;
-        if pass.limit_hit { Err(ScrapeError::SampleLimit) } else { Ok(()) }
+        match (pass.limit_hit, pass.bucket_limit_hit) {
+            (true, _) => Err(ScrapeError::SampleLimit),
+            (false, true) => Err(ScrapeError::BucketLimit),
+            (false, false) => Ok(()),
+        }
     }
 
     fn read_text(&mut self, body: &[u8], pass: &mut Pass<'_>, appender: &dyn Appender) -> Result<(), ScrapeError> {
@@ -439,144 +491,6 @@ impl ScrapeLoop {
         }
         Ok(Some(Meaning::Stored(appender.resolve(&labels)?)))
     }
-
-    // === writing ===
-
-    /// Adds the synthetic series to the batch.
-    fn push_report(
-        &mut self,
-        outcome: &ScrapeOutcome,
-        ts_ms: i64,
-        batch: &mut Batch,
-        appender: &dyn Appender,
-    ) -> Result<(), StorageError> {
-        let counts = &outcome.counts;
-        let values = [
-            f64::from(u8::from(outcome.up)),
-            outcome.duration_s,
-            counts.scraped as f64,
-            counts.post_relabel as f64,
-            counts.series_added as f64,
-            self.target.timeout.as_secs_f64(),
-            self.job.sample_limit as f64,
-            outcome.body_bytes as f64,
-        ];
-        let wanted = if self.job.extra_scrape_metrics { REPORT_SERIES.len() } else { REPORT_SERIES_BASIC };
-        for (idx, value) in values.into_iter().enumerate().take(wanted) {
-            let series = match self.report_series[idx] {
-                Some(series) => series,
-                None => appender.resolve(&self.target.report_labels(REPORT_SERIES[idx]))?,
-            };
-            self.report_series[idx] = Some(series);
-            batch.push(series, ts_ms, value);
-        }
-        Ok(())
-    }
-
-    /// Hands the batch over, of which the first `samples` are the target's, and counts what was rejected.
-    fn append(&mut self, samples: usize, outcome: &mut ScrapeOutcome, scratch: &mut Scratch, appender: &dyn Appender) {
-        let Scratch { batch, report } = scratch;
-        if batch.samples.is_empty() {
-            return;
-        }
-        let mut result = appender.append(batch, report);
-        if result.is_ok() && report.rejected.iter().any(|(_, why)| *why == Rejection::UnknownSeries) {
-            count_rejections(report, samples, &mut outcome.counts);
-            let (again, samples_again) = self.resolve_again(batch, report, samples, appender);
-            result = appender.append(&again, report);
-            if result.is_ok() {
-                count_rejections(report, samples_again, &mut outcome.counts);
-            }
-        } else if result.is_ok() {
-            count_rejections(report, samples, &mut outcome.counts);
-        }
-        if let Err(error) = result {
-            outcome.storage_error = Some(error);
-        }
-    }
-
-    /// The samples whose series the storage has forgotten, with new references, and how many of them are the target's.
-    fn resolve_again(
-        &mut self,
-        batch: &Batch,
-        report: &AppendReport,
-        samples: usize,
-        appender: &dyn Appender,
-    ) -> (Batch, usize) {
-        let mut entries: HashMap<SeriesRef, Vec<u32>> = HashMap::new();
-        for (idx, entry) in self.cache.entries.iter().enumerate() {
-            if let Meaning::Stored(series) = entry.meaning() {
-                entries.entry(series).or_default().push(idx as u32);
-            }
-        }
-        let mut renamed: HashMap<SeriesRef, SeriesRef> = HashMap::new();
-        let mut again = Batch { out_of_order: batch.out_of_order, ..Batch::default() };
-        let mut samples_again = 0;
-        for (at, _) in report.rejected.iter().filter(|(_, why)| *why == Rejection::UnknownSeries) {
-            let sample = batch.samples[*at];
-            let known = renamed.get(&sample.series).copied();
-            let resolved = known.or_else(|| {
-                if let Some(idx) = self.report_series.iter().position(|series| *series == Some(sample.series)) {
-                    let series = appender.resolve(&self.target.report_labels(REPORT_SERIES[idx])).ok()?;
-                    self.report_series[idx] = Some(series);
-                    return Some(series);
-                }
-                let same = entries.get(&sample.series)?;
-                let series = appender.resolve(&self.labels_of(*same.first()?)?).ok()?;
-                for idx in same {
-                    self.cache.entries[*idx as usize].set_meaning(Meaning::Stored(series));
-                }
-                Some(series)
-            });
-            if let Some(series) = resolved {
-                renamed.insert(sample.series, series);
-                again.push(series, sample.t, sample.v);
-                samples_again += usize::from(*at < samples);
-            }
-        }
-        (again, samples_again)
-    }
-
-    /// The labels of an entry, made again from its text: keeping them would double the memory of a series.
-    fn labels_of(&self, idx: u32) -> Option<Labels> {
-        let (text, kind) = self.cache.series_text(idx);
-        let line = [text, b" 0\n"].concat();
-        let mut parser = TextParser::new(&line);
-        parser.seek(0, kind);
-        parser.next().ok()?;
-        stored_labels(&parser, &self.job, &self.target.public_labels).ok()?
-    }
-
-    /// Writes markers for what the scrape before tracked and this one does not.
-    fn mark_stale(&self, ts_ms: i64, outcome: &mut ScrapeOutcome, scratch: &mut Scratch, appender: &dyn Appender) {
-        let (now, before) = (self.scrape, self.scrape - 1);
-        let Scratch { batch, report } = scratch;
-        batch.clear();
-        batch.out_of_order = OutOfOrder::Reject;
-        let stored = |tracked: ScrapeNo| {
-            self.cache.entries.iter().filter_map(move |entry| match entry.meaning() {
-                Meaning::Stored(series) if entry.tracked == tracked => Some(series),
-                _ => None,
-            })
-        };
-        // Relabelling can make one series of two texts. It is stale only if both have gone.
-        let mut stale: HashSet<SeriesRef> = stored(before).collect();
-        for series in stored(now) {
-            stale.remove(&series);
-        }
-        for series in stored(before) {
-            if stale.remove(&series) {
-                batch.push(series, ts_ms, stale_nan());
-            }
-        }
-        if batch.samples.is_empty() {
-            return;
-        }
-        match appender.append(batch, report) {
-            Ok(()) => outcome.counts.stale_markers = report.accepted as u64,
-            Err(error) => outcome.storage_error = Some(error),
-        }
-    }
 }
 
 /// Value and timestamp of a line that was recognised, and where the next one starts. `None` if the line is not what it
@@ -598,26 +512,6 @@ fn read_metadata(block: &[u8], metadata: &mut MetadataCache) {
             Entry::Type { metric, kind } => metadata.set_type(&metric, kind),
             Entry::Help { metric, help } => metadata.set_help(&metric, &help),
             Entry::Comment(_) | Entry::Sample(_) => {}
-        }
-    }
-}
-
-fn count_rejections(report: &AppendReport, samples: usize, counts: &mut ScrapeCounts) {
-    for (at, why) in &report.rejected {
-        if *at >= samples {
-            // Synthetic series may be rejected without anybody minding: another loop has been there.
-            continue;
-        }
-        match why {
-            Rejection::OutOfOrder => counts.out_of_order += 1,
-            Rejection::Duplicate => counts.duplicates += 1,
-            Rejection::OutOfBounds => counts.out_of_bounds += 1,
-            Rejection::TooOld => counts.too_old += 1,
-            // Resolved again; text without histograms and exemplars has none of the others.
-            Rejection::UnknownSeries
-            | Rejection::InvalidHistogram(_)
-            | Rejection::ExemplarOutOfOrder
-            | Rejection::ExemplarTooLong => {}
         }
     }
 }
@@ -682,5 +576,7 @@ impl Pass<'_> {
     }
 }
 
+#[cfg(test)]
+mod format_tests;
 #[cfg(test)]
 mod tests;

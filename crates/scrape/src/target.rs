@@ -20,12 +20,20 @@ const PARAM_PREFIX: &str = "__param_";
 const META_PREFIX: &str = "__meta_";
 const RESERVED_PREFIX: &str = "__";
 
-/// Labels that switch on histogram features, with the name of the feature. None is built yet, so "true" is refused.
-const HISTOGRAM_SWITCHES: [(&str, &str); 3] = [
-    ("__convert_classic_histograms_to_nhcb__", "convert_classic_histograms_to_nhcb"),
-    ("__always_scrape_classic_histograms__", "always_scrape_classic_histograms"),
-    ("__scrape_native_histograms__", "scrape_native_histograms"),
-];
+const CONVERT_CLASSIC: &str = "__convert_classic_histograms_to_nhcb__";
+const ALWAYS_CLASSIC: &str = "__always_scrape_classic_histograms__";
+const NATIVE: &str = "__scrape_native_histograms__";
+
+/// What becomes of the histograms of a target: as its job says, perhaps overridden by relabelling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistogramSwitches {
+    /// Native histograms are read as such.
+    pub native: bool,
+    /// Classic histograms are stored also where a native one is.
+    pub always_classic: bool,
+    /// Classic histograms become native ones with custom buckets.
+    pub convert_classic: bool,
+}
 
 /// Something to scrape. Immutable; two targets of a job with the same [`Target::identity`] are the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +52,8 @@ pub struct Target {
     pub interval: Duration,
     /// Timeout of request and body, perhaps overridden by relabelling.
     pub timeout: Duration,
+    /// What becomes of histograms.
+    pub histograms: HistogramSwitches,
     /// FNV-1a of labels and URL.
     pub identity: u64,
 }
@@ -97,16 +107,13 @@ pub enum TargetErrorReason {
         interval: String,
     },
     /// A switch label that is neither true nor false.
-    #[error("error parsing {label}: strconv.ParseBool: parsing {value:?}: invalid syntax")]
+    #[error("error parsing {what}: strconv.ParseBool: parsing {value:?}: invalid syntax")]
     Switch {
-        /// The label.
-        label: &'static str,
+        /// What it switches.
+        what: &'static str,
         /// Its value.
         value: String,
     },
-    /// A feature that is not built yet.
-    #[error("{0} is not supported")]
-    Unsupported(&'static str),
 }
 
 /// All targets of one job at one time.
@@ -193,9 +200,10 @@ fn discovered_labels(job: &ScrapeConfig, group: &TargetGroup, own: &Labels) -> L
     default(SCRAPE_TIMEOUT, &job.scrape_timeout.to_string());
     default(METRICS_PATH, &job.metrics_path);
     default(SCHEME, &job.scheme);
-    for (label, _) in HISTOGRAM_SWITCHES {
-        default(label, "false");
-    }
+    let text = |on: bool| if on { "true" } else { "false" };
+    default(CONVERT_CLASSIC, text(job.convert_classic_histograms));
+    default(ALWAYS_CLASSIC, text(job.always_scrape_classic_histograms));
+    default(NATIVE, text(job.scrape_native_histograms));
     for (name, values) in &job.params {
         if let Some(first) = values.first() {
             default(&format!("{PARAM_PREFIX}{name}"), first);
@@ -232,13 +240,25 @@ impl Target {
             let (timeout, interval) = (timeout_text.to_owned(), interval_text.to_owned());
             return Err(TargetErrorReason::TimeoutOverInterval { timeout, interval });
         }
-        for (label, feature) in HISTOGRAM_SWITCHES {
-            match labels.value(label) {
-                "" | "0" | "f" | "F" | "FALSE" | "false" | "False" => {}
-                "1" | "t" | "T" | "TRUE" | "true" | "True" => return Err(TargetErrorReason::Unsupported(feature)),
-                value => return Err(TargetErrorReason::Switch { label, value: value.to_owned() }),
-            }
-        }
+        let switch = |label, what, configured: bool| match labels.value(label) {
+            "" => Ok(configured),
+            "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+            "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+            value => Err(TargetErrorReason::Switch { what, value: value.to_owned() }),
+        };
+        let histograms = HistogramSwitches {
+            convert_classic: switch(
+                CONVERT_CLASSIC,
+                "convert classic histograms to nhcb",
+                job.convert_classic_histograms,
+            )?,
+            always_classic: switch(
+                ALWAYS_CLASSIC,
+                "always scrape classic histograms",
+                job.always_scrape_classic_histograms,
+            )?,
+            native: switch(NATIVE, "scrape native histograms", job.scrape_native_histograms)?,
+        };
         labels.retain(|name, _| !name.starts_with(META_PREFIX));
         if labels.value("instance").is_empty() {
             labels.set("instance", &address);
@@ -255,6 +275,7 @@ impl Target {
             url,
             interval,
             timeout,
+            histograms,
             identity,
         }))
     }

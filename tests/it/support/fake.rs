@@ -67,11 +67,11 @@ fn serve(mut stream: TcpStream, answer: &Answer) {
     }
 }
 
-fn ok(content_type: &str, body: String) -> Message {
+fn ok(content_type: &str, body: impl Into<Vec<u8>>) -> Message {
     Message {
         first: "HTTP/1.1 200 OK".to_owned(),
         headers: vec![("content-type".to_owned(), content_type.to_owned())],
-        body: body.into_bytes(),
+        body: body.into(),
     }
 }
 
@@ -103,6 +103,18 @@ impl FakeTarget {
             ok("text/plain; version=0.0.4", text)
         });
         FakeTarget { server, page }
+    }
+
+    /// Serves on each path the Content-Type and the body that belong to it.
+    pub fn serving_pages(pages: BTreeMap<String, (String, Vec<u8>)>) -> FakeTarget {
+        let server = FakeServer::start(move |request| {
+            let path = request.first.split(' ').nth(1).unwrap_or_default();
+            match pages.get(path) {
+                Some((content_type, body)) => ok(content_type, body.clone()),
+                None => Message { first: "HTTP/1.1 404 Not Found".to_owned(), ..ok("text/plain", "") },
+            }
+        });
+        FakeTarget { server, page: Arc::default() }
     }
 
     /// Changes what is served.

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 
 use fk_exposition::MetricType;
 use fk_model::relabel::{RelabelAction, RelabelRule};
-use fk_model::{Regex, TargetGroup, is_stale};
+use fk_model::{Labels, Regex, TargetGroup, is_stale};
+use fk_storage::Rejection;
 use fk_testkit::MemoryStorage;
 
 use super::*;
@@ -344,7 +345,7 @@ fn format_is_negotiated() {
     let mut rig = Rig::new(job());
     let body = b"a 1\n";
     for (content_type, text) in [
-        ("application/openmetrics-text", "scraping the format application/openmetrics-text is not supported"),
+        ("application/openmetrics-text", "data does not end with # EOF"),
         (
             "",
             "non-compliant scrape target sending blank Content-Type and no fallback_scrape_protocol specified for target",

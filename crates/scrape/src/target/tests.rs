@@ -97,7 +97,11 @@ fn faulty_targets_are_refused_with_the_texts_of_prometheus() {
         &ok,
         r#"scrape timeout cannot be greater than scrape interval ("1m" > "15s")"#,
     );
-    check_error(set("__scrape_native_histograms__", "true"), &ok, "scrape_native_histograms is not supported");
+    check_error(
+        set("__scrape_native_histograms__", "on"),
+        &ok,
+        r#"error parsing scrape native histograms: strconv.ParseBool: parsing "on": invalid syntax"#,
+    );
 }
 
 #[test]
