@@ -673,7 +673,7 @@ mod tests {
             (&["--agent", "--storage.tsdb.path=x"], 3),
             (&["--agent"], 1),
             (&["--web.config.file=x"], 1),
-            (&["--enable-feature=st-synthesis"], 1),
+            (&["--enable-feature=otlp-deltatocumulative"], 1),
             (&["--help"], 0),
             (&["-h"], 0),
             (&["--help-long"], 0),

@@ -8,11 +8,13 @@
 //! [`Exposition`], with all that options can ask for: classic histograms turned into native ones, start timestamps, types as labels.
 
 pub mod float;
+mod lines;
 pub mod negotiate;
 mod nhcb;
 pub mod openmetrics;
 mod protobuf;
 mod reader;
+mod spans;
 pub mod text;
 pub mod writer;
 
@@ -21,6 +23,7 @@ mod conformance;
 
 pub use fk_model::metadata::MetricType;
 pub use float::{FloatError, format_go_float, format_open_metrics_float, parse_go_float, scan_float};
+pub use lines::Lines;
 pub use negotiate::{Format, MediaType, NegotiationError, Protocol, accept_header, choose_format};
 pub use openmetrics::{ExemplarEntry, OpenMetricsEntry, OpenMetricsParser};
 pub use reader::{

@@ -5,14 +5,11 @@
 //! timestamps begin with their one blank. A body must end with `# EOF`. Timestamps are seconds with a fraction; they come out as ms.
 
 use std::borrow::Cow;
-use std::ops::Range;
-
-use fk_model::METRIC_NAME;
-use fk_model::labels::STRING_BYTES_MAX;
 
 use crate::MetricType;
-use crate::float::{format_open_metrics_float, parse_go_float, quote};
-use crate::text::{LABELS_MAX, ParseError, Sample, unescape, utf8};
+use crate::float::{parse_go_float, quote};
+use crate::spans::{LabelSpans, Span, check_length, unescape, utf8};
+use crate::text::{ParseError, Sample};
 
 /// What a body consists of.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,9 +118,6 @@ enum Context {
 const WORDS: [(&[u8], Token); 4] =
     [(b"HELP ", Token::Help), (b"TYPE ", Token::Type), (b"UNIT ", Token::Unit), (b"EOF", Token::EofWord)];
 
-/// Where something stands in the body.
-type Span = Range<usize>;
-
 /// Reads a body, entry by entry. See the module.
 #[derive(Clone, Debug)]
 pub struct OpenMetricsParser<'a> {
@@ -132,10 +126,9 @@ pub struct OpenMetricsParser<'a> {
     entry_start: usize,
     token_start: usize,
     kind: MetricType,
-    name: Option<Span>,
-    labels: Vec<(Span, Span)>,
+    labels: LabelSpans,
     exemplar: Option<ExemplarEntry>,
-    exemplar_labels: Vec<(Span, Span)>,
+    exemplar_labels: LabelSpans,
 }
 
 impl<'a> OpenMetricsParser<'a> {
@@ -147,11 +140,29 @@ impl<'a> OpenMetricsParser<'a> {
             entry_start: 0,
             token_start: 0,
             kind: MetricType::Unknown,
-            name: None,
-            labels: Vec::new(),
+            labels: LabelSpans::default(),
             exemplar: None,
-            exemplar_labels: Vec::new(),
+            exemplar_labels: LabelSpans::default(),
         }
+    }
+
+    /// Goes to `offset`, which must be the start of a line, with the type that the last TYPE line before it names.
+    pub fn seek(&mut self, offset: usize, kind: MetricType) {
+        self.pos = offset;
+        self.kind = kind;
+    }
+
+    /// Reads value, perhaps a timestamp and perhaps an exemplar behind the blank in front of `offset`, up to behind the line break.
+    /// For whoever has recognised the series before it without this parser. On an error the line must be read as a whole to get
+    /// the right error.
+    pub fn value_at(&mut self, offset: usize) -> Result<(f64, Option<i64>), ParseError> {
+        let Some(blank) = offset.checked_sub(1) else { return Err(self.error("expected a series")) };
+        self.entry_start = blank;
+        self.pos = blank;
+        self.exemplar = None;
+        self.exemplar_labels.clear();
+        let token = self.token(Context::Value);
+        self.rest_of_sample(token)
     }
 
     /// Where the next entry is looked for, bytes.
@@ -168,7 +179,6 @@ impl<'a> OpenMetricsParser<'a> {
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend its labels")]
     pub fn next(&mut self) -> Result<Option<OpenMetricsEntry<'a>>, ParseError> {
         self.entry_start = self.pos;
-        self.name = None;
         self.labels.clear();
         self.exemplar = None;
         self.exemplar_labels.clear();
@@ -186,7 +196,7 @@ impl<'a> OpenMetricsParser<'a> {
             }
             Token::MetricName => {
                 let start = self.token_start;
-                self.name = Some(start..self.pos);
+                self.labels.name = Some(start..self.pos);
                 if self.body.get(self.pos) == Some(&b'{') {
                     self.pos += 1;
                     self.label_list()?;
@@ -200,30 +210,17 @@ impl<'a> OpenMetricsParser<'a> {
     /// Calls `found(name, value)` for each label of the last sample as it is to be stored, the metric name first: unescaped, and
     /// `le` of histograms and `quantile` of summaries as OpenMetrics floats. Names may repeat and values may be empty.
     pub fn for_each_label(&self, mut found: impl FnMut(Cow<'a, str>, Cow<'a, str>)) {
-        let text = |range: &Span| unescape(utf8(&self.body[range.clone()]), true);
-        if let Some(name) = &self.name {
-            found(Cow::Borrowed(METRIC_NAME), text(name));
-        }
-        for (name, value) in &self.labels {
-            let (name, value) = (text(name), text(value));
-            let is_bound = match self.kind {
-                MetricType::Histogram => name == "le",
-                MetricType::Summary => name == "quantile",
-                _ => false,
-            };
-            let normal = if is_bound { parse_go_float(value.as_bytes()).ok() } else { None };
-            found(name, normal.map_or(value, |v| Cow::Owned(format_open_metrics_float(v))));
-        }
+        self.labels.for_each(self.body, self.kind, &mut found);
     }
 
     /// The metric name of the last sample as written.
     pub(crate) fn name(&self) -> &'a [u8] {
-        self.name.clone().and_then(|name| self.body.get(name)).unwrap_or_default()
+        self.labels.name.clone().and_then(|name| self.body.get(name)).unwrap_or_default()
     }
 
     /// Names and values of the labels of the last sample as written, without the metric name.
     pub(crate) fn written_labels(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        self.labels.iter().map(|(name, value)| (&self.body[name.clone()], &self.body[value.clone()]))
+        self.labels.labels.iter().map(|(name, value)| (&self.body[name.clone()], &self.body[value.clone()]))
     }
 
     /// The exemplar of the last sample.
@@ -233,7 +230,7 @@ impl<'a> OpenMetricsParser<'a> {
 
     /// Calls `found(name, value)` for each label of the last sample's exemplar. Escapes stay as they are, as in Prometheus.
     pub fn for_each_exemplar_label(&self, mut found: impl FnMut(Cow<'a, str>, Cow<'a, str>)) {
-        for (name, value) in &self.exemplar_labels {
+        for (name, value) in &self.exemplar_labels.labels {
             found(utf8(&self.body[name.clone()]), utf8(&self.body[value.clone()]));
         }
     }
@@ -430,10 +427,16 @@ impl<'a> OpenMetricsParser<'a> {
     fn sample(&mut self, start: usize) -> Result<OpenMetricsEntry<'a>, ParseError> {
         let series = &self.body[start..self.pos];
         let value_token = self.token(Context::Value);
-        match &self.name {
+        match &self.labels.name {
             None => return Err(self.while_parsing("metric name not set")),
             Some(name) => self.check_length(name.len())?,
         }
+        let (value, timestamp) = self.rest_of_sample(value_token)?;
+        Ok(OpenMetricsEntry::Sample(Sample { series, offset: start, value, timestamp }))
+    }
+
+    /// Value and timestamp; the exemplar is kept.
+    fn rest_of_sample(&mut self, value_token: Token) -> Result<(f64, Option<i64>), ParseError> {
         let value = self.value(value_token, "metric")?;
         let mut timestamp = None;
         match self.token(Context::Timestamp) {
@@ -450,7 +453,7 @@ impl<'a> OpenMetricsParser<'a> {
             }
             other => return Err(self.unexpected("expected timestamp or exemplar", other)),
         }
-        Ok(OpenMetricsEntry::Sample(Sample { series, offset: start, value, timestamp }))
+        Ok((value, timestamp))
     }
 
     /// Behind ` # {`.
@@ -519,10 +522,10 @@ impl<'a> OpenMetricsParser<'a> {
             token = self.token(Context::Labels);
             // A quoted string on its own is the metric name.
             if quoted && matches!(token, Token::Comma | Token::BraceClose) {
-                if self.name.is_some() {
+                if self.labels.name.is_some() {
                     return Err(self.while_parsing("metric name already set"));
                 }
-                self.name = Some(name);
+                self.labels.name = Some(name);
                 if token == Token::BraceClose {
                     return Ok(());
                 }
@@ -530,7 +533,7 @@ impl<'a> OpenMetricsParser<'a> {
                 continue;
             }
             let value = self.label_value(token, Context::LabelValue)?;
-            self.keep(name, value, false)?;
+            self.labels.push(name, value).map_err(|message| self.error(message))?;
             token = self.behind_label(Context::Labels)?;
         }
     }
@@ -551,7 +554,7 @@ impl<'a> OpenMetricsParser<'a> {
                 return Err(self.unexpected("expected label name", token));
             }
             let value = self.label_value(token, Context::ExemplarLabelValue)?;
-            self.keep(name, value, true)?;
+            self.exemplar_labels.push(name, value).map_err(|message| self.error(message))?;
             token = self.behind_label(Context::ExemplarLabels)?;
         }
     }
@@ -572,16 +575,6 @@ impl<'a> OpenMetricsParser<'a> {
         }
     }
 
-    fn keep(&mut self, name: Span, value: Span, exemplar: bool) -> Result<(), ParseError> {
-        self.check_length(name.len().max(value.len()))?;
-        let labels = if exemplar { &mut self.exemplar_labels } else { &mut self.labels };
-        if labels.len() < LABELS_MAX {
-            labels.push((name, value));
-            return Ok(());
-        }
-        Err(self.while_parsing(format!("more than {LABELS_MAX} labels")))
-    }
-
     /// The token at which the next label begins, or the closing brace. The last comma may be too many.
     fn behind_label(&mut self, context: Context) -> Result<Token, ParseError> {
         match self.token(context) {
@@ -592,10 +585,7 @@ impl<'a> OpenMetricsParser<'a> {
     }
 
     fn check_length(&self, len: usize) -> Result<(), ParseError> {
-        if len <= STRING_BYTES_MAX {
-            return Ok(());
-        }
-        Err(self.error(format!("name or label value of {len} bytes is longer than {STRING_BYTES_MAX}")))
+        check_length(len).map_err(|message| self.error(message))
     }
 }
 

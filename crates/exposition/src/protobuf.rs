@@ -5,12 +5,12 @@
 //! metric at hand are all that is kept, in memory that is used again for the next one.
 
 use fk_model::histogram::{self, ClassicHistogram, Span};
-use fk_model::labels::{METRIC_NAME, STRING_BYTES_MAX};
+use fk_model::labels::METRIC_NAME;
 use fk_model::{FloatHistogram, Histogram};
 
 use crate::float::{format_open_metrics_float, quote};
 use crate::reader::{SEPARATOR, TYPE_LABEL, UNIT_LABEL, push_key_label};
-use crate::text::LABELS_MAX;
+use crate::spans::{LABELS_MAX, check_length};
 use crate::{EntryKind, ExposedExemplar, ExposedHistogram, Exposition, MetricType, ParseError, ReadOptions};
 
 mod message;
@@ -187,16 +187,10 @@ impl<'a> ProtobufReader<'a> {
             let Some(unit) = utf8(unit) else {
                 return Err(self.error(format!("invalid unit for metric {}", quoted())));
             };
-            if name.len().max(unit.len()) > STRING_BYTES_MAX {
-                return Err(self.too_long(name.len().max(unit.len())));
-            }
+            check_length(name.len().max(unit.len())).map_err(|message| self.error(message))?;
             self.family = Family { name, help, unit, shape };
             return Ok(true);
         }
-    }
-
-    fn too_long(&self, len: usize) -> ParseError {
-        self.error(format!("name or label value of {len} bytes is longer than {STRING_BYTES_MAX}"))
     }
 
     /// Name, help, unit and number of the type; the metrics go to where they belong.
@@ -310,9 +304,7 @@ impl<'a> ProtobufReader<'a> {
             let Some(value) = utf8(value) else {
                 return Err(self.error(format!("invalid label value: {}", String::from_utf8_lossy(value))));
             };
-            if name.len().max(value.len()) > STRING_BYTES_MAX {
-                return Err(self.too_long(name.len().max(value.len())));
-            }
+            check_length(name.len().max(value.len())).map_err(|message| self.error(message))?;
             let overridden = name == METRIC_NAME && self.options.type_and_unit_labels
                 || name == TYPE_LABEL && has_kind
                 || name == UNIT_LABEL && has_unit;

@@ -11,17 +11,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::Range;
-
-use fk_model::METRIC_NAME;
-use fk_model::labels::STRING_BYTES_MAX;
 
 use crate::MetricType;
-use crate::float::{format_open_metrics_float, parse_go_float, quote, scan_float};
-
-/// Labels of one sample, the name included. More are refused: no real series comes near it, and one line of a body must
-/// not make us build a label set of a million pairs.
-pub const LABELS_MAX: usize = 4096;
+use crate::float::{parse_go_float, quote, scan_float};
+use crate::spans::{LabelSpans, check_length, unescape, utf8};
 
 /// One sample line.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -153,8 +146,7 @@ pub struct TextParser<'a> {
     entry_start: usize,
     token_start: usize,
     kind: MetricType,
-    name: Option<Range<usize>>,
-    labels: Vec<(Range<usize>, Range<usize>)>,
+    labels: LabelSpans,
 }
 
 impl<'a> TextParser<'a> {
@@ -166,8 +158,7 @@ impl<'a> TextParser<'a> {
             entry_start: 0,
             token_start: 0,
             kind: MetricType::Unknown,
-            name: None,
-            labels: Vec::new(),
+            labels: LabelSpans::default(),
         }
     }
 
@@ -208,20 +199,7 @@ impl<'a> TextParser<'a> {
     /// Calls `found(name, value)` for each label of the last sample as it is to be stored, the metric name first: unescaped, and
     /// `le` of histograms and `quantile` of summaries as OpenMetrics floats. Names may repeat and values may be empty.
     pub fn for_each_label(&self, mut found: impl FnMut(Cow<'a, str>, Cow<'a, str>)) {
-        let text = |range: &Range<usize>| unescape(utf8(&self.body[range.clone()]), true);
-        if let Some(name) = &self.name {
-            found(Cow::Borrowed(METRIC_NAME), text(name));
-        }
-        for (name, value) in &self.labels {
-            let (name, value) = (text(name), text(value));
-            let is_bound = match self.kind {
-                MetricType::Histogram => name == "le",
-                MetricType::Summary => name == "quantile",
-                _ => false,
-            };
-            let normal = if is_bound { parse_go_float(value.as_bytes()).ok() } else { None };
-            found(name, normal.map_or(value, |v| Cow::Owned(format_open_metrics_float(v))));
-        }
+        self.labels.for_each(self.body, self.kind, &mut found);
     }
 
     fn byte(&self, at: usize) -> Option<u8> {
@@ -392,13 +370,12 @@ impl<'a> TextParser<'a> {
     }
 
     fn sample(&mut self) -> Result<Sample<'a>, ParseError> {
-        self.name = None;
         self.labels.clear();
         let start = self.pos;
         match self.token(Context::Line) {
             Token::BraceOpen => self.label_list()?,
             Token::MetricName => {
-                self.name = Some(start..self.pos);
+                self.labels.name = Some(start..self.pos);
                 let name_end = self.pos;
                 if self.token(Context::Value) == Token::BraceOpen {
                     self.label_list()?;
@@ -409,7 +386,7 @@ impl<'a> TextParser<'a> {
             other => return Err(self.unexpected("expected a valid start token", other)),
         }
         let series = &self.body[start..self.pos];
-        let has_name = self.name.as_ref().map(|name| name.len());
+        let has_name = self.labels.name.as_ref().map(|name| name.len());
         let Some(name_len) = has_name else {
             self.token(Context::Value);
             return Err(self.while_parsing("metric name not set"));
@@ -477,10 +454,10 @@ impl<'a> TextParser<'a> {
             token = self.token(Context::Labels);
             // A quoted string on its own is the metric name.
             if quoted && matches!(token, Token::Comma | Token::BraceClose) {
-                if self.name.is_some() {
+                if self.labels.name.is_some() {
                     return Err(self.while_parsing("metric name already set"));
                 }
-                self.name = Some(name);
+                self.labels.name = Some(name);
                 if token == Token::BraceClose {
                     return Ok(());
                 }
@@ -499,11 +476,7 @@ impl<'a> TextParser<'a> {
                 let text = quote(&self.body[self.token_start..self.pos]);
                 return Err(self.error(format!("invalid UTF-8 label value: {text}")));
             }
-            self.check_length(name.len().max(value.len()))?;
-            if self.labels.len() >= LABELS_MAX {
-                return Err(self.while_parsing(&format!("more than {LABELS_MAX} labels")));
-            }
-            self.labels.push((name, value));
+            self.labels.push(name, value).map_err(|message| self.error(message))?;
             // Commas may be left out, and the last one may be too many.
             token = self.token(Context::Labels);
             if token == Token::Comma {
@@ -513,10 +486,7 @@ impl<'a> TextParser<'a> {
     }
 
     fn check_length(&self, len: usize) -> Result<(), ParseError> {
-        if len <= STRING_BYTES_MAX {
-            return Ok(());
-        }
-        Err(self.error(format!("name or label value of {len} bytes is longer than {STRING_BYTES_MAX}")))
+        check_length(len).map_err(|message| self.error(message))
     }
 }
 
@@ -526,33 +496,6 @@ pub(crate) use reader::TextReader;
 
 fn is_metric_start(b: u8) -> bool {
     b.is_ascii_alphabetic() || b == b'_' || b == b':'
-}
-
-/// Text that the parser has checked already.
-pub(crate) fn utf8(bytes: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
-}
-
-/// Replaces `\\` and `\n`, and `\"` if `quotes`. Any other backslash stays.
-pub(crate) fn unescape(text: Cow<'_, str>, quotes: bool) -> Cow<'_, str> {
-    if memchr::memchr(b'\\', text.as_bytes()).is_none() {
-        return text;
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = &text[..];
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let (replaced, len) = match rest.as_bytes().get(at + 1) {
-            Some(b'\\') => ('\\', 2),
-            Some(b'n') => ('\n', 2),
-            Some(b'"') if quotes => ('"', 2),
-            _ => ('\\', 1),
-        };
-        out.push(replaced);
-        rest = &rest[at + len..];
-    }
-    out.push_str(rest);
-    Cow::Owned(out)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use fk_config::ScrapeConfig;
-use fk_exposition::TextParser;
+use fk_exposition::Lines;
 use fk_model::labels::METRIC_NAME;
 use fk_model::name::NameValidation;
 use fk_model::{Labels, LabelsBuilder, relabel};
@@ -74,14 +74,14 @@ impl SeriesError {
     }
 }
 
-/// The labels under which the last sample of `parser` is stored. `Ok(None)`: relabelling dropped it.
-pub(crate) fn stored_labels(
-    parser: &TextParser<'_>,
+/// The labels under which the last sample of `lines` is stored. `Ok(None)`: relabelling dropped it.
+pub(crate) fn stored_labels<'b>(
+    lines: &impl Lines<'b>,
     job: &ScrapeConfig,
     target: &Labels,
 ) -> Result<Option<Labels>, SeriesError> {
     let mut exposed: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(16);
-    parser.for_each_label(|name, value| exposed.push((name, value)));
+    lines.labels(|name, value| exposed.push((name, value)));
     stored(exposed, job, target)
 }
 

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use fk_config::{HttpClientConfig, ScrapeConfig, ScrapeProtocol};
-use fk_exposition::{Entry, MediaType, NegotiationError, ParseError, Protocol, ReadOptions, TextParser, choose_format};
+use fk_exposition::{
+    EntryKind, ExposedExemplar, Lines, MediaType, NegotiationError, OpenMetricsParser, ParseError, Protocol, ReadOptions,
+    TextParser, choose_format, reader,
+};
 use fk_model::histogram::HistogramError;
-use fk_model::{Duration, stale_nan};
-use fk_storage::{AppendReport, Appender, Batch, OutOfOrder, SeriesRef, StorageError};
+use fk_model::{Duration, Labels, stale_nan};
+use fk_storage::{AppendReport, Appender, Batch, Exemplar, OutOfOrder, SeriesRef, StorageError};
 
 use crate::cache::{Known, Meaning, ScrapeNo, SeriesCache};
 use crate::features::{Features, HistogramPolicy};
@@ -152,6 +155,8 @@ pub struct ScrapeLoop {
     scrape: ScrapeNo,
     /// The last scrape that looked like the layout.
     layout_scrape: ScrapeNo,
+    /// The format of the last scrape that had one.
+    layout_format: Option<MediaType>,
     /// How many entries the last scrape tracks.
     tracked: usize,
     features: Features,
@@ -237,6 +242,7 @@ impl ScrapeLoop {
             report_series: [None; REPORT_SERIES.len()],
             scrape: 0,
             layout_scrape: 0,
+            layout_format: None,
             tracked: 0,
         }
     }
@@ -390,10 +396,17 @@ impl ScrapeLoop {
         let format = choose_format(content_type, self.job.fallback_scrape_protocol.map(protocol))?;
         *warning = format.warning;
         let needs_entries = self.options.convert_classic_histograms || self.features.need_entries();
-        if format.media_type == MediaType::Text && !needs_entries {
-            self.read_text(body, pass, appender)?;
-        } else {
-            self.read_entries(body, format.media_type, pass, appender)?;
+        if self.layout_format != Some(format.media_type) {
+            // Equal bytes may be good in one format and wrong in another.
+            self.cache.start_without_layout();
+        }
+        self.layout_format = Some(format.media_type);
+        match format.media_type {
+            MediaType::Text if !needs_entries => self.read_lines::<TextParser<'_>>(body, pass, appender)?,
+            MediaType::OpenMetrics if !needs_entries && !self.features.reads_starts() => {
+                self.read_lines::<OpenMetricsParser<'_>>(body, pass, appender)?;
+            }
+            media_type => self.read_entries(body, media_type, pass, appender)?,
         }
         match (pass.limit_hit, pass.bucket_limit_hit) {
             (true, _) => Err(ScrapeError::SampleLimit),
@@ -402,12 +415,20 @@ impl ScrapeLoop {
         }
     }
 
-    fn read_text(&mut self, body: &[u8], pass: &mut Pass<'_>, appender: &dyn Appender) -> Result<(), ScrapeError> {
-        let mut parser = TextParser::new(body);
+    fn read_lines<'b, L: Lines<'b>>(
+        &mut self,
+        body: &'b [u8],
+        pass: &mut Pass<'_>,
+        appender: &dyn Appender,
+    ) -> Result<(), ScrapeError> {
+        let mut lines = L::at_start(body);
         let (mut pos, mut place) = (0, 0);
         while let Some(known) = self.cache.known_at(body, pos, place) {
-            let Some((value, timestamp, next)) = value_of(&known, &mut parser) else { break };
-            pass.sample(&mut self.cache, known.entry, value, timestamp);
+            let Some((value, timestamp, next)) = value_of(&known, &mut lines) else { break };
+            let pushed = pass.sample(&mut self.cache, known.entry, value, timestamp);
+            if known.value.is_none() && self.features.exemplars {
+                push_exemplar(&lines, pushed, pass.batch);
+            }
             pos = next;
             place += 1;
         }
@@ -415,73 +436,74 @@ impl ScrapeLoop {
             self.layout_scrape = self.scrape;
             return Ok(());
         }
-        self.read_changed(body, pos, place, parser, pass, appender)
+        self.read_changed(body, pos, place, lines, pass, appender)
     }
 
     /// From the first place on where the body differs from the layout.
-    fn read_changed(
+    fn read_changed<'b, L: Lines<'b>>(
         &mut self,
-        body: &[u8],
+        body: &'b [u8],
         mut pos: usize,
         mut place: usize,
-        mut parser: TextParser<'_>,
+        mut lines: L,
         pass: &mut Pass<'_>,
         appender: &dyn Appender,
     ) -> Result<(), ScrapeError> {
         let mut kind = self.cache.start_layout(place);
-        while pos < body.len() {
+        loop {
             if let Some((found, known)) = self.cache.known_ahead(body, pos, place)
-                && let Some((value, timestamp, next)) = value_of(&known, &mut parser)
+                && let Some((value, timestamp, next)) = value_of(&known, &mut lines)
             {
-                pass.sample(&mut self.cache, known.entry, value, timestamp);
+                let pushed = pass.sample(&mut self.cache, known.entry, value, timestamp);
+                if known.value.is_none() && self.features.exemplars {
+                    push_exemplar(&lines, pushed, pass.batch);
+                }
                 kind = self.cache.keep_item(found);
                 pos = next;
                 place = found + 1;
                 continue;
             }
-            parser.seek(pos, kind);
-            let sample = loop {
-                match parser.next()? {
-                    Some(Entry::Sample(sample)) => break Some(sample),
-                    Some(_) => {}
-                    None => break None,
-                }
-            };
-            let Some(sample) = sample else { break };
-            kind = parser.metric_type();
+            lines.go_to(pos, kind);
+            // At the end, too: it has to be as the format wants it.
+            let Some(sample) = lines.next_sample()? else { break };
+            kind = lines.kind();
             let block = &body[pos..sample.offset];
-            pos = parser.offset();
+            pos = lines.line_end();
+            let mut pushed = None;
             if let Some((entry, behind)) = self.cache.find(sample.series) {
-                pass.sample(&mut self.cache, entry, sample.value, sample.timestamp);
+                pushed = pass.sample(&mut self.cache, entry, sample.value, sample.timestamp);
                 self.cache.push_item(block, entry, kind);
                 place = behind.unwrap_or(place);
-            } else if let Some(meaning) = self.meaning_of(&parser, sample.timestamp, pass, appender)? {
+            } else if let Some(meaning) = self.meaning_of(&lines, sample.timestamp, pass, appender)? {
                 let behind = body.get(sample.offset + sample.series.len()..).unwrap_or_default();
                 let blank = &behind[..usize::from(matches!(behind.first(), Some(b' ' | b'\t')))];
                 let entry = self.cache.insert(sample.series, blank, kind, meaning).ok_or(ScrapeError::CacheFull)?;
-                pass.first_sample(&mut self.cache, entry, sample.value, sample.timestamp);
+                pushed = pass.first_sample(&mut self.cache, entry, sample.value, sample.timestamp);
                 self.cache.push_item(block, entry, kind);
+            }
+            if self.features.exemplars {
+                push_exemplar(&lines, pushed, pass.batch);
             }
         }
         self.cache.finish_layout(&body[pos.min(body.len())..]);
         self.metadata.start(self.layout_scrape);
         self.layout_scrape = self.scrape;
         let metadata = &mut self.metadata;
-        self.cache.for_each_block(|block| read_metadata(block, metadata));
+        self.cache.for_each_block(|block| read_metadata(block, L::MEDIA_TYPE, metadata));
         metadata.finish();
         Ok(())
     }
 
     /// What becomes of a series that is not known. `None`: its sample is not stored, and it is not to be remembered.
-    fn meaning_of(
+    fn meaning_of<'b>(
         &self,
-        parser: &TextParser<'_>,
+        lines: &impl Lines<'b>,
         timestamp: Option<i64>,
         pass: &mut Pass<'_>,
         appender: &dyn Appender,
     ) -> Result<Option<Meaning>, ScrapeError> {
         pass.counts.scraped += 1;
-        let Some(labels) = stored_labels(parser, &self.job, &self.target.public_labels)? else {
+        let Some(labels) = stored_labels(lines, &self.job, &self.target.public_labels)? else {
             return Ok(Some(Meaning::Dropped));
         };
         pass.counts.post_relabel += 1;
@@ -496,45 +518,60 @@ impl ScrapeLoop {
 /// Value and timestamp of a line that was recognised, and where the next one starts. `None` if the line is not what it
 /// seemed to be.
 #[inline]
-fn value_of(known: &Known, parser: &mut TextParser<'_>) -> Option<(f64, Option<i64>, usize)> {
+fn value_of<'b>(known: &Known, lines: &mut impl Lines<'b>) -> Option<(f64, Option<i64>, usize)> {
     if let Some((value, next)) = known.value {
         return Some((value, None, next));
     }
-    let (value, timestamp) = parser.value_at(known.value_at).ok()?;
-    Some((value, timestamp, parser.offset()))
+    let (value, timestamp) = lines.rest_of_line(known.value_at).ok()?;
+    Some((value, timestamp, lines.line_end()))
 }
 
-fn read_metadata(block: &[u8], metadata: &mut MetadataCache) {
-    let mut parser = TextParser::new(block);
-    // The block was read without error before.
-    while let Ok(Some(entry)) = parser.next() {
-        match entry {
-            Entry::Type { metric, kind } => metadata.set_type(&metric, kind),
-            Entry::Help { metric, help } => metadata.set_help(&metric, &help),
-            Entry::Comment(_) | Entry::Sample(_) => {}
+fn read_metadata(block: &[u8], media_type: MediaType, metadata: &mut MetadataCache) {
+    let mut reader = reader(block, media_type, ReadOptions::default());
+    // The block was read without error before; only what ends a body may be missing.
+    while let Ok(Some(kind)) = reader.next() {
+        match kind {
+            EntryKind::Type => metadata.set_type(reader.family(), reader.metric_type()),
+            EntryKind::Help => metadata.set_help(reader.family(), reader.text()),
+            EntryKind::Unit => metadata.set_unit(reader.family(), reader.text()),
+            EntryKind::Comment | EntryKind::Sample | EntryKind::Histogram => {}
         }
     }
 }
 
+/// Adds the exemplar of the last line, if it has one and its sample was stored.
+fn push_exemplar<'b>(lines: &impl Lines<'b>, pushed: Option<(SeriesRef, i64)>, batch: &mut Batch) {
+    let mut exemplar = ExposedExemplar::default();
+    let Some((series, t)) = pushed.filter(|_| lines.exemplar_into(&mut exemplar)) else { return };
+    let labels = Labels::from_pairs(exemplar.labels.iter().map(|(name, value)| (name, value)));
+    batch.exemplars.push((series, Exemplar { labels, v: exemplar.value, t: exemplar.timestamp.unwrap_or(t) }));
+}
+
 impl Pass<'_> {
-    /// A sample of a known series.
+    /// A sample of a known series. Returns its series and time if it is to be stored.
     #[inline]
-    fn sample(&mut self, cache: &mut SeriesCache, idx: u32, value: f64, timestamp: Option<i64>) {
+    fn sample(
+        &mut self,
+        cache: &mut SeriesCache,
+        idx: u32,
+        value: f64,
+        timestamp: Option<i64>,
+    ) -> Option<(SeriesRef, i64)> {
         self.counts.scraped += 1;
         let entry = &mut cache.entries[idx as usize];
         let repeated = entry.seen == self.now;
         entry.seen = self.now;
         self.seen += usize::from(!repeated);
-        let Meaning::Stored(series) = entry.meaning() else { return };
+        let Meaning::Stored(series) = entry.meaning() else { return None };
         self.counts.post_relabel += 1;
         let own = timestamp.filter(|_| self.honor_timestamps);
         if repeated && own.is_none() {
             self.counts.duplicates += 1;
-            return;
+            return None;
         }
         let t = own.unwrap_or(self.ts_ms);
         if !self.admits(t) {
-            return;
+            return None;
         }
         if (own.is_none() || self.track_timestamps) && entry.tracked != self.now {
             self.tracked_again += usize::from(entry.tracked == self.now - 1);
@@ -542,21 +579,30 @@ impl Pass<'_> {
             entry.tracked = self.now;
         }
         self.batch.push(series, t, value);
+        Some((series, t))
     }
 
     /// The first sample of a series that was just remembered; counted and admitted already.
-    fn first_sample(&mut self, cache: &mut SeriesCache, idx: u32, value: f64, timestamp: Option<i64>) {
+    fn first_sample(
+        &mut self,
+        cache: &mut SeriesCache,
+        idx: u32,
+        value: f64,
+        timestamp: Option<i64>,
+    ) -> Option<(SeriesRef, i64)> {
         let entry = &mut cache.entries[idx as usize];
         entry.seen = self.now;
         self.seen += 1;
-        let Meaning::Stored(series) = entry.meaning() else { return };
+        let Meaning::Stored(series) = entry.meaning() else { return None };
         self.counts.series_added += 1;
         let own = timestamp.filter(|_| self.honor_timestamps);
         if own.is_none() || self.track_timestamps {
             entry.tracked = self.now;
             self.tracked += 1;
         }
-        self.batch.push(series, own.unwrap_or(self.ts_ms), value);
+        let t = own.unwrap_or(self.ts_ms);
+        self.batch.push(series, t, value);
+        Some((series, t))
     }
 
     /// Whether limits let a sample at this time through.

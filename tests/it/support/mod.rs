@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 pub use fake::{FakeAlertmanager, FakeTarget};
-pub use server::{Home, Server};
+pub use server::{Home, Server, program};
 
 /// How long anything may take that is only waited for. Generous: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::{OpenMetricsEntry, OpenMetricsParser};
 use crate::reader::{ExposedExemplar, ExposedHistogram, SEPARATOR, TypeAndUnit};
 use crate::text::Sample;
-use crate::{EntryKind, Exposition, MetricType, ParseError, ReadOptions};
+use crate::{EntryKind, Exposition, Lines, MetricType, ParseError, ReadOptions};
 
 const CREATED: &[u8] = b"_created";
 
@@ -185,14 +185,7 @@ impl Exposition for OpenMetricsReader<'_> {
     }
 
     fn next_exemplar(&mut self, exemplar: &mut ExposedExemplar) -> bool {
-        let Some(found) = self.parser.exemplar().filter(|_| !self.exemplar_taken) else { return false };
-        self.exemplar_taken = true;
-        (exemplar.value, exemplar.timestamp) = (found.value, found.timestamp);
-        exemplar.labels.clear();
-        self.parser.for_each_exemplar_label(|name, value| {
-            exemplar.labels.push((name.into_owned(), value.into_owned()));
-        });
-        true
+        !std::mem::replace(&mut self.exemplar_taken, true) && self.parser.exemplar_into(exemplar)
     }
 
     fn start_ms(&mut self) -> i64 {

@@ -147,10 +147,10 @@ impl Rig {
     }
 
     #[track_caller]
-    fn check_error(&mut self, body: &[u8], content_type: &str, expected: &str) -> ScrapeCounts {
+    fn check_error(&mut self, body: &[u8], content_type: &str, expected: &str, stored: &[&str]) -> ScrapeCounts {
         let outcome = self.scrape(body, content_type);
         assert_eq!(outcome.error.map(|error| error.to_string()).as_deref(), Some(expected));
-        assert_eq!(std::mem::take(&mut *self.storage.noted.lock().unwrap()), [""; 0]);
+        assert_eq!(std::mem::take(&mut *self.storage.noted.lock().unwrap()), stored);
         outcome.counts
     }
 }
@@ -209,10 +209,27 @@ fn open_metrics_is_read_like_text() {
     assert_eq!((counts.series_added, counts.stale_markers), (0, 0));
     rig.check("a_total{x=\"1\"} 6\n# EOF\n", OPEN_METRICS, &["a_total{x=\"1\"} 6@30"]);
     rig.check("a_total{x=\"1\"} 7\n", "text/plain", &["a_total{x=\"1\"} 7@40"]);
-    let counts = rig.check_error(b"a_total{x=\"1\"} 8\n", OPEN_METRICS, "data does not end with # EOF");
+    let counts = rig.check_error(b"a_total{x=\"1\"} 8\n", OPEN_METRICS, "data does not end with # EOF", &[]);
     assert_eq!(counts.scraped, 1);
     let counts = rig.check("b 1\nb 2\nb 3 1.5\n# EOF\n", OPEN_METRICS, &["b 1@60", "b 3@1.5", "a_total{x=\"1\"} !@60"]);
     assert_eq!((counts.duplicates, counts.scraped), (1, 3));
+}
+
+#[test]
+fn what_is_good_in_one_format_may_be_wrong_in_another() {
+    let mut rig = rig(job(), Features::default());
+    let body = "# a comment\na 1\n";
+    rig.check(body, "text/plain", &["a 1@10"]);
+    let text = r##"expected a valid start token, got "# a" ("INVALID") while parsing: "# a""##;
+    rig.check_error(body.as_bytes(), OPEN_METRICS, text, &["a !@20"]);
+    rig.check("a 2\n# EOF\n", OPEN_METRICS, &["a 2@30"]);
+    rig.check("a 3\n# EOF\n", OPEN_METRICS, &["a 3@40"]);
+    // What was read before the mistake counts as seen.
+    rig.check_error(b"a 4\n", OPEN_METRICS, "data does not end with # EOF", &[]);
+    rig.check_error(b"a 4\n# EOF\nb 1\n", OPEN_METRICS, "unexpected data after # EOF", &[]);
+    // Times are seconds in one format, and milliseconds in the other.
+    rig.check("a 5 6\n# EOF\n", OPEN_METRICS, &["a 5@6"]);
+    rig.check("a 5 6\n", "text/plain", &["a 5@0.006"]);
 }
 
 #[test]
@@ -222,8 +239,11 @@ fn exemplars_are_stored_with_the_feature() {
     let body = "# TYPE a counter\na_total 1 # {t=\"u\"} 0.5 5\nb_total 2 # {} 0.25\n# EOF\n";
     let expected = ["a_total 1@10", "b_total 2@10", "a_total exemplar {t=\"u\"} 0.5@5", "b_total exemplar {} 0.25@10"];
     all.check(body, OPEN_METRICS, &expected);
+    let body = &body.replace("0.5 5", "0.75 15");
+    let expected = ["a_total 1@20", "b_total 2@20", "a_total exemplar {t=\"u\"} 0.75@15", "b_total exemplar {} 0.25@20"];
+    all.check(body, OPEN_METRICS, &expected);
     all.storage.refuse_exemplars = true;
-    let counts = all.check(body, OPEN_METRICS, &["a_total 1@20", "b_total 2@20"]);
+    let counts = all.check(body, OPEN_METRICS, &["a_total 1@30", "b_total 2@30"]);
     assert_eq!(counts.exemplars_out_of_order, 2);
 }
 
@@ -250,7 +270,7 @@ fn native_histograms_are_stored_where_the_job_wants_them() {
     let wide = [&[1u8][..], &[0; 100], &[1]].concat();
     let mut rig = rig(ScrapeConfig { native_histogram_bucket_limit: 1, ..limited }, Features::default());
     let body = family("h", HISTOGRAM, &[histogram(&wide, false)]);
-    rig.check_error(&body, PROTOBUF, "histogram bucket limit exceeded");
+    rig.check_error(&body, PROTOBUF, "histogram bucket limit exceeded", &[]);
 }
 
 #[test]
@@ -371,7 +391,7 @@ fn limits_and_relabelling_hold_for_all_formats() {
     assert_eq!((counts.counts.scraped, counts.counts.post_relabel), (3, 3));
     let labels = ScrapeConfig { label_limit: 3, ..job() };
     let text = "label_limit exceeded (metric: g, number of labels: 4, limit: 3)";
-    rig(labels, Features::default()).check_error(&gauges(1), PROTOBUF, text);
+    rig(labels, Features::default()).check_error(&gauges(1), PROTOBUF, text, &[]);
 }
 
 #[test]
