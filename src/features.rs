@@ -92,7 +92,7 @@ pub fn map(options: &Options) -> BTreeMap<String, Category> {
     operators.extend([("limitk".to_owned(), experimental), ("limit_ratio".to_owned(), experimental)]);
     let functions =
         FUNCTIONS.iter().map(|function| (function.name.to_owned(), experimental || !function.experimental)).collect();
-    BTreeMap::from([
+    let mut map = BTreeMap::from([
         (
             "prometheus".to_owned(),
             category(&[("agent_mode", false), ("auto_reload_config", options.auto_reload), ("server_mode", true)]),
@@ -154,5 +154,16 @@ pub fn map(options: &Options) -> BTreeMap<String, Category> {
             "service_discovery_providers".to_owned(),
             DISCOVERY.iter().map(|name| ((*name).to_owned(), DISCOVERY_BUILT.contains(name))).collect(),
         ),
-    ])
+    ]);
+    // As in Prometheus, these are there only where they are on.
+    for (category, flag, name) in
+        [("scrape", "st-synthesis", "st-synthesis"), ("tsdb", "metadata-wal-records", "metadata_wal_records")]
+    {
+        if feature(flag)
+            && let Some(category) = map.get_mut(category)
+        {
+            category.insert(name.to_owned(), true);
+        }
+    }
+    map
 }

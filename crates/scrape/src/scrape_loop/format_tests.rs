@@ -228,7 +228,7 @@ fn what_is_good_in_one_format_may_be_wrong_in_another() {
     rig.check_error(b"a 4\n", OPEN_METRICS, "data does not end with # EOF", &[]);
     rig.check_error(b"a 4\n# EOF\nb 1\n", OPEN_METRICS, "unexpected data after # EOF", &[]);
     // Times are seconds in one format, and milliseconds in the other.
-    rig.check("a 5 6\n# EOF\n", OPEN_METRICS, &["a 5@6"]);
+    rig.check("a 5 6\n# EOF\n", OPEN_METRICS, &["a 5@6", "a !@70"]);
     rig.check("a 5 6\n", "text/plain", &["a 5@0.006"]);
 }
 
