@@ -74,11 +74,7 @@ const FEATURES_DEPRECATED: &[(&str, &str)] = &[
 ];
 
 /// Features that would change what is stored: silently going without them would corrupt what people expect to find.
-const FEATURES_REFUSED: &[&str] = &[
-    "otlp-deltatocumulative",
-    "otlp-native-delta-ingestion",
-    "use-start-timestamps",
-];
+const FEATURES_REFUSED: &[&str] = &["otlp-deltatocumulative", "otlp-native-delta-ingestion", "use-start-timestamps"];
 
 /// Features that are not built and whose absence only costs comfort.
 const FEATURES_MISSING: &[&str] =

@@ -60,7 +60,9 @@ impl Settings {
         let load = LoadOptions {
             parser: parser_options(&options),
             extra_scrape_metrics: options.has_feature("extra-scrape-metrics"),
-            proto_first: ["created-timestamp-zero-ingestion", "st-storage"].iter().any(|name| options.has_feature(name)),
+            proto_first: ["created-timestamp-zero-ingestion", "st-storage"]
+                .iter()
+                .any(|name| options.has_feature(name)),
             retention: flag_retention(&options),
             exemplar_storage: options.has_feature("exemplar-storage"),
             xor2_forbidden: !options.has_feature("xor2-encoding"),

@@ -17,8 +17,8 @@ use fk_http::{Client, ScrapeRequest, ScrapeResponse};
 use fk_instrument::{Counter, Family, Gauge, Histogram, Registry, Summary};
 use fk_scrape::timing::{ALIGN_TOLERANCE_NS, aligned_timestamp};
 use fk_scrape::{
-    BodyBudget, Features, FailedBody, Fetched, FetchedBody, History, MetadataHandle, PastScrape, ScrapeError, ScrapeOutcome,
-    Scratch, Target, accept_header,
+    BodyBudget, FailedBody, Features, Fetched, FetchedBody, History, MetadataHandle, PastScrape, ScrapeError,
+    ScrapeOutcome, Scratch, Target, accept_header,
 };
 use fk_tsdb::Db;
 use parking_lot::Mutex;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use fk_config::{HttpClientConfig, ScrapeConfig, ScrapeProtocol};
 use fk_exposition::{
-    EntryKind, ExposedExemplar, Lines, MediaType, NegotiationError, OpenMetricsParser, ParseError, Protocol, ReadOptions,
-    TextParser, choose_format, reader,
+    EntryKind, ExposedExemplar, Lines, MediaType, NegotiationError, OpenMetricsParser, ParseError, Protocol,
+    ReadOptions, TextParser, choose_format, reader,
 };
 use fk_model::histogram::HistogramError;
 use fk_model::{Duration, Labels, stale_nan};

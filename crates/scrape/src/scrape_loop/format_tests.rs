@@ -240,7 +240,8 @@ fn exemplars_are_stored_with_the_feature() {
     let expected = ["a_total 1@10", "b_total 2@10", "a_total exemplar {t=\"u\"} 0.5@5", "b_total exemplar {} 0.25@10"];
     all.check(body, OPEN_METRICS, &expected);
     let body = &body.replace("0.5 5", "0.75 15");
-    let expected = ["a_total 1@20", "b_total 2@20", "a_total exemplar {t=\"u\"} 0.75@15", "b_total exemplar {} 0.25@20"];
+    let expected =
+        ["a_total 1@20", "b_total 2@20", "a_total exemplar {t=\"u\"} 0.75@15", "b_total exemplar {} 0.25@20"];
     all.check(body, OPEN_METRICS, &expected);
     all.storage.refuse_exemplars = true;
     let counts = all.check(body, OPEN_METRICS, &["a_total 1@30", "b_total 2@30"]);
