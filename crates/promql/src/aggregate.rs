@@ -15,6 +15,11 @@ use crate::keys::{Choice, Keys};
 use crate::math::{self, Mean, kahan};
 use crate::relabel::{invalid_label_name, is_label_name, with_label};
 
+/// Groups with more members than this look at the clock at every step, others every [`STEPS_PER_CHECK`].
+pub(crate) const MEMBERS_PER_CHECK: usize = 1000;
+/// See [`MEMBERS_PER_CHECK`].
+pub(crate) const STEPS_PER_CHECK: usize = 256;
+
 /// The running state of one group, by step.
 enum Fold {
     Sum {
@@ -65,6 +70,16 @@ impl Fold {
             },
             _ => return None,
         })
+    }
+
+    /// Memory it takes for `n` steps.
+    fn bytes(&self, n: usize) -> usize {
+        n * match self {
+            Fold::Sum { .. } => 16,
+            Fold::Avg(_) => size_of::<Mean>(),
+            Fold::Count(_) | Fold::Min(_) | Fold::Max(_) | Fold::Group => 8,
+            Fold::Variance { .. } => 24,
+        }
     }
 
     /// Adds one value; `first` if the group has none yet at this step.
@@ -173,6 +188,7 @@ impl Eval<'_> {
         let choice = choice(&aggregate.grouping);
         let mut keys = Keys::default();
         let mut groups: Vec<Group> = Vec::new();
+        let mut memory = self.control().reserve();
         self.vector(&aggregate.expr, grid, &mut |series| {
             let (at, is_new) = keys.number(&choice, &series.labels);
             if is_new {
@@ -180,6 +196,7 @@ impl Eval<'_> {
                 let fold = Fold::new(aggregate.op, grid.n)
                     .ok_or_else(|| QueryError::Unsupported(format!("aggregation {:?}", aggregate.op)))?;
                 let labels = choice.labels(&series.labels);
+                self.take_memory(&mut memory, labels.byte_len() + size_of::<Group>() + fold.bytes(grid.n))?;
                 groups.push(Group { labels, drop_name: false, ok: Bits::none(grid.n), fold, histograms: None });
             }
             let group = &mut groups[at];
@@ -232,9 +249,11 @@ impl Eval<'_> {
         }
         let mut values = Vec::new();
         for members in groups {
-            self.control().check()?;
             let mut out = Column::none(grid.n);
             for step in 0..grid.n {
+                if members.len() > MEMBERS_PER_CHECK || step % STEPS_PER_CHECK == 0 {
+                    self.control().check()?;
+                }
                 let at_step = members.iter().map(|at| &held.series[*at].col).filter(|col| col.ok.get(step));
                 values.clear();
                 values.extend(at_step.map(|col| col.v[step]));
@@ -294,6 +313,7 @@ impl Eval<'_> {
         let mut by_value: HashMap<(usize, u64), usize> = HashMap::new();
         let mut by_text: HashMap<(usize, String), usize> = HashMap::new();
         let mut out: Vec<Series> = Vec::new();
+        let mut memory = self.control().reserve();
         self.vector(&aggregate.expr, grid, &mut |series| {
             let (group, _) = keys.number(&choice, &series.labels);
             for (step, v) in series.col.iter() {
@@ -320,6 +340,7 @@ impl Eval<'_> {
                         labels = with_label(&labels, label, &text);
                     }
                     out.push(Series { labels, drop_name: false, col: Column::none(grid.n) });
+                    self.take_memory(&mut memory, out[next].bytes())?;
                 }
                 let counted = &mut out[at];
                 counted.drop_name |= series.drop_name;

@@ -251,6 +251,8 @@ impl Eval<'_> {
         let mut covered: Vec<Bits> =
             if fill_many.is_some() { vec![Bits::none(grid.n); groups.len()] } else { Vec::new() };
         let mut results = Results::new(join.matching.card == Cardinality::OneToOne, grid.n);
+        // The results are held beside both sides, until these go.
+        let mut memory = self.control().reserve();
         let filler = |v: f64| Column::constant(v, grid.n);
         for series in &many.series {
             self.control().check()?;
@@ -260,6 +262,7 @@ impl Eval<'_> {
             if let Some(group) = group {
                 for other in groups[group].members.iter().map(|at| &one.series[*at]) {
                     if let Some(out) = join.pair(&series.labels, &series.col, &other.labels, &other.col, &mut told) {
+                        self.take_memory(&mut memory, out.series.bytes())?;
                         if let Some(covered) = covered.get_mut(group) {
                             covered.or(&out.matched);
                         }

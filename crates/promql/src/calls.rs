@@ -392,7 +392,7 @@ impl Eval<'_> {
             held.series.rotate_left(numbers);
         }
         for mut series in std::mem::take(&mut held.series) {
-            held.release(crate::eval::weight(&series));
+            held.release(&series);
             sink(&mut series)?;
         }
         Ok(())

@@ -131,6 +131,19 @@ impl Column {
         Column { v: vec![v; n], ok: Bits::all(n), h: None }
     }
 
+    /// Memory of the values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.v.capacity() * size_of::<f64>() + self.v.len() / 8 + self.histogram_bytes()
+    }
+
+    /// Memory of the histograms among them, which may be shared with others.
+    pub(crate) fn histogram_bytes(&self) -> usize {
+        if self.h.is_none() {
+            return 0;
+        }
+        self.ok.iter().filter_map(|step| self.histogram(step)).map(|h| bytes_of(h)).sum()
+    }
+
     /// Forgets the values; `n` steps from now on.
     pub(crate) fn clear(&mut self, n: usize) {
         self.v.clear();
@@ -184,6 +197,13 @@ impl Column {
     }
 }
 
+/// Memory of a histogram.
+pub(crate) fn bytes_of(h: &FloatHistogram) -> usize {
+    let buckets = h.positive_buckets.len() + h.negative_buckets.len();
+    let spans = h.positive_spans.len() + h.negative_spans.len();
+    size_of::<FloatHistogram>() + 8 * (buckets + spans)
+}
+
 /// A series of an instant vector at all steps.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Series {
@@ -191,6 +211,13 @@ pub(crate) struct Series {
     /// The metric name is to be dropped at the end (only with delayed name removal).
     pub(crate) drop_name: bool,
     pub(crate) col: Column,
+}
+
+impl Series {
+    /// Memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Series>() + self.labels.byte_len() + self.col.bytes()
+    }
 }
 
 /// The steps of an evaluation: `start`, `start + step`, …

@@ -5,17 +5,19 @@
 //! step (`@`, constants) are evaluated at one step and spread.
 
 use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
 
 use fk_promql_syntax::ast::{Binary, BinaryOp, DurationExpr, DurationNode, Expr, ExprKind, Pos, RangeMode, ValueType};
 use fk_promql_syntax::parser::DEPTH_MAX;
-use fk_storage::{Control, Queryable};
+use fk_storage::{Control, Queryable, Reservation};
 
 use crate::annotations::Annotations;
-use crate::column::{Grid, Series};
+use crate::column::{Grid, Series, bytes_of};
+use crate::explain::Trace;
 use crate::histograms::stats::Buckets;
 use crate::keys::{Merger, without_metadata};
 use crate::windows::Windows;
-use crate::{Answer, MatrixSeries, Query, QueryError, QueryStats, Value, VectorSample, binary, math};
+use crate::{Answer, MatrixSeries, Query, QueryError, QueryStats, Timings, Value, VectorSample, binary, math};
 
 /// Up to this depth the caller's stack is large enough.
 const DEPTH_ON_CALLERS_STACK: usize = 50;
@@ -68,17 +70,19 @@ impl Scalar {
     }
 }
 
-/// Series held in memory. Counts against the limit until dropped.
+/// Series held in memory. Counts against the limits until dropped.
 pub(crate) struct Held<'e> {
     pub(crate) series: Vec<Series>,
     samples: usize,
     held: &'e Cell<usize>,
+    memory: Reservation,
 }
 
 impl Held<'_> {
-    /// Some of the samples are handed on.
-    pub(crate) fn release(&mut self, samples: usize) {
-        let samples = samples.min(self.samples);
+    /// One of the series is handed on.
+    pub(crate) fn release(&mut self, series: &Series) {
+        self.memory.shrink(series.bytes());
+        let samples = weight(series).min(self.samples);
         self.samples -= samples;
         self.held.set(self.held.get() - samples);
     }
@@ -105,6 +109,12 @@ pub(crate) struct Eval<'a> {
     held: Cell<usize>,
     /// Whether selectors may leave out the buckets of histograms.
     pub(crate) buckets: Cell<Buckets>,
+    /// Memory of the result.
+    pub(crate) result_memory: RefCell<Reservation>,
+    /// Time spent on finding series.
+    pub(crate) selecting: Cell<Duration>,
+    /// What the parts of the query take and give, if somebody wants to know.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// See [`crate::evaluate`].
@@ -139,15 +149,43 @@ fn evaluate_here(storage: &dyn Queryable, query: &Query<'_>) -> Result<Answer, Q
         notes: RefCell::new(Annotations::new(query.text)),
         stats: RefCell::new(QueryStats {
             samples_per_step: if query.options.per_step_stats { vec![0; grid.n] } else { Vec::new() },
+            samples_read_per_step: if query.options.per_step_stats { vec![0; grid.n] } else { Vec::new() },
             ..QueryStats::default()
         }),
         held: Cell::new(0),
         buckets: Cell::default(),
+        result_memory: RefCell::new(query.control.reserve()),
+        selecting: Cell::new(Duration::ZERO),
+        trace: if query.options.explain { Some(Trace::new(query.expr)?) } else { None },
     };
-    let value = if instant { eval.instant_value(&grid)? } else { eval.range_value(&grid)? };
+    let mut value = if instant { eval.instant_value(&grid)? } else { eval.range_value(&grid)? };
+    let explain = eval.trace.map(|trace| trace.finish(query.expr, query.text));
+    let began_sorting = Instant::now();
+    if let Value::Matrix(matrix) = &mut value {
+        sort_by_labels(matrix, query.control)?;
+    }
+    let timings = Timings { prepare: eval.selecting.get(), sort: began_sorting.elapsed() };
     query.control.take_warnings().iter().for_each(|warning| eval.notes.borrow_mut().storage_warning(warning));
     let (warnings, infos) = eval.notes.into_inner().finish();
-    Ok(Answer { value, warnings, infos, stats: eval.stats.into_inner() })
+    let memory = eval.result_memory.into_inner();
+    Ok(Answer { value, warnings, infos, stats: eval.stats.into_inner(), timings, explain, memory })
+}
+
+/// Series that are sorted at a time before the clock is looked at again.
+const SORT_RUN: usize = 1 << 14;
+
+/// Sorts by labels, and looks at the clock while it does: there may be millions.
+fn sort_by_labels(matrix: &mut [MatrixSeries], control: &Control) -> Result<(), QueryError> {
+    for run in matrix.chunks_mut(SORT_RUN) {
+        control.check()?;
+        run.sort_by(|a, b| a.labels.cmp(&b.labels));
+    }
+    if matrix.len() > SORT_RUN {
+        // Finds the runs and merges them.
+        matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+        control.check()?;
+    }
+    Ok(())
 }
 
 fn range_grid(query: &Query<'_>) -> Result<Grid, QueryError> {
@@ -179,7 +217,8 @@ impl<'a> Eval<'a> {
             ValueType::Vector => {
                 let mut vector = Vec::new();
                 self.result(expr, grid, &mut |series| {
-                    self.hold(1)?;
+                    let bytes = series.labels.byte_len() + size_of::<VectorSample>() + series.col.histogram_bytes();
+                    self.hold_result(1, bytes)?;
                     let h = series.col.histogram(0).cloned();
                     vector.push(VectorSample { labels: series.labels.clone(), t_ms, v: series.col.v[0], h });
                     Ok(())
@@ -194,7 +233,7 @@ impl<'a> Eval<'a> {
         match type_of(expr) {
             ValueType::Scalar => {
                 let scalar = self.scalar(expr, grid)?;
-                self.touch(grid.n)?;
+                self.hold_result(grid.n, grid.n * POINT_BYTES)?;
                 let all = MatrixSeries {
                     labels: fk_model::Labels::empty(),
                     t: (0..grid.n).map(|i| grid.t(i)).collect(),
@@ -207,7 +246,8 @@ impl<'a> Eval<'a> {
                 let mut matrix: Vec<MatrixSeries> = Vec::new();
                 self.result(expr, grid, &mut |series| {
                     let count = series.col.ok.count();
-                    self.hold(series.col.samples())?;
+                    let bytes = series.labels.byte_len() + SERIES_BYTES + count * POINT_BYTES;
+                    self.hold_result(series.col.samples(), bytes + series.col.histogram_bytes())?;
                     let mut points = MatrixSeries {
                         labels: series.labels.clone(),
                         t: Vec::with_capacity(count),
@@ -221,7 +261,6 @@ impl<'a> Eval<'a> {
                     matrix.push(points);
                     Ok(())
                 })?;
-                matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
                 Ok(Value::Matrix(matrix))
             }
             // Text as in Prometheus:
@@ -268,8 +307,10 @@ impl<'a> Eval<'a> {
                 }
                 let windows = self.matrix_windows(matrix_selector, grid)?;
                 self.raw(&matrix_selector.selector, &windows, &mut |labels, samples| {
-                    self.hold(samples.len())?;
                     let histograms = samples.histograms.clone();
+                    let in_histograms: usize = histograms.iter().map(|(_, h)| bytes_of(h)).sum();
+                    let bytes = labels.byte_len() + SERIES_BYTES + samples.len() * POINT_BYTES + in_histograms;
+                    self.hold_result(samples.len(), bytes)?;
                     matrix.push(MatrixSeries { labels, t: samples.t.clone(), v: samples.v.clone(), histograms });
                     Ok(())
                 })?;
@@ -281,7 +322,8 @@ impl<'a> Eval<'a> {
                     let inside = |t: &i64| *t > windows.start(0) && *t <= windows.end(0);
                     let (t, v): (Vec<i64>, Vec<f64>) =
                         series.col.iter().map(|(step, v)| (inner.t(step), v)).filter(|(t, _)| inside(t)).unzip();
-                    self.hold(t.len())?;
+                    let bytes = series.labels.byte_len() + SERIES_BYTES + t.len() * POINT_BYTES;
+                    self.hold_result(t.len(), bytes + series.col.histogram_bytes())?;
                     if !t.is_empty() {
                         let histograms = series.col.sparse_histograms(|step| inside(&inner.t(step)));
                         matrix.push(MatrixSeries { labels: series.labels.clone(), t, v, histograms });
@@ -291,7 +333,6 @@ impl<'a> Eval<'a> {
             }
             _ => return Err(unexpected(expr, "range vector")),
         }
-        matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(matrix)
     }
 
@@ -300,9 +341,23 @@ impl<'a> Eval<'a> {
         if grid.n == 0 {
             return Ok(());
         }
+        let Some(trace) = &self.trace else { return self.vector_itself(expr, grid, sink) };
+        let outer = trace.enter(expr);
+        let result = self.vector_itself(expr, grid, &mut |series| {
+            trace.gave(series);
+            let inner = trace.switch(outer);
+            let result = sink(series);
+            trace.switch(inner);
+            result
+        });
+        trace.switch(outer);
+        result
+    }
+
+    fn vector_itself(&self, expr: &Expr, grid: &Grid, sink: Sink<'_>) -> Result<(), QueryError> {
         if grid.n > 1 && !matches!(expr.kind, ExprKind::Paren(_)) && is_step_invariant(expr) {
             let before = self.stats.borrow().samples_total;
-            self.vector(expr, &Grid::instant(grid.start), &mut |series| {
+            self.vector_itself(expr, &Grid::instant(grid.start), &mut |series| {
                 if series.col.ok.get(0) {
                     series.col = series.col.spread(grid.n);
                     sink(series)?;
@@ -369,15 +424,13 @@ impl<'a> Eval<'a> {
         produce: impl FnOnce(Sink<'_>) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let mut merger = Merger::default();
-        let mut held = Held { series: Vec::new(), samples: 0, held: &self.held };
+        let mut held = self.nothing_held();
         produce(&mut |series| {
-            let weight = weight(series);
-            self.hold(weight)?;
-            held.samples += weight;
+            self.hold(series, &mut held)?;
             merger.push(std::mem::take(series))
         })?;
         for mut series in merger.finish() {
-            held.release(weight(&series));
+            held.release(&series);
             sink(&mut series)?;
         }
         Ok(())
@@ -397,13 +450,15 @@ impl<'a> Eval<'a> {
         result
     }
 
+    fn nothing_held(&self) -> Held<'_> {
+        Held { series: Vec::new(), samples: 0, held: &self.held, memory: self.control().reserve() }
+    }
+
     /// All series of a vector expression.
     pub(crate) fn collect(&self, expr: &Expr, grid: &Grid) -> Result<Held<'_>, QueryError> {
-        let mut held = Held { series: Vec::new(), samples: 0, held: &self.held };
+        let mut held = self.nothing_held();
         self.vector(expr, grid, &mut |series| {
-            let weight = weight(series);
-            self.hold(weight)?;
-            held.samples += weight;
+            self.hold(series, &mut held)?;
             held.series.push(std::mem::take(series));
             Ok(())
         })?;
@@ -412,6 +467,15 @@ impl<'a> Eval<'a> {
 
     /// A scalar expression.
     pub(crate) fn scalar(&self, expr: &Expr, grid: &Grid) -> Result<Scalar, QueryError> {
+        let Some(trace) = &self.trace else { return self.scalar_itself(expr, grid) };
+        let outer = trace.enter(expr);
+        let result = self.scalar_itself(expr, grid);
+        trace.gave_scalar(grid.n);
+        trace.switch(outer);
+        result
+    }
+
+    fn scalar_itself(&self, expr: &Expr, grid: &Grid) -> Result<Scalar, QueryError> {
         match &expr.kind {
             ExprKind::Number(v) | ExprKind::Duration(v) => Ok(Scalar::Constant(*v)),
             ExprKind::Paren(inner) => self.scalar(inner, grid),
@@ -539,11 +603,28 @@ impl<'a> Eval<'a> {
         if now > self.query.options.max_samples { Err(QueryError::TooManySamples) } else { Ok(()) }
     }
 
-    /// Notes that `samples` more stay in memory.
-    fn hold(&self, samples: usize) -> Result<(), QueryError> {
+    /// Notes that a series stays in memory.
+    fn hold(&self, series: &Series, held: &mut Held<'_>) -> Result<(), QueryError> {
+        let (samples, bytes) = (weight(series), series.bytes());
         self.touch(samples)?;
         self.held.set(self.held.get() + samples);
-        Ok(())
+        held.samples += samples;
+        self.take_memory(&mut held.memory, bytes)
+    }
+
+    /// Notes that samples, and so many bytes for them, are part of the result.
+    fn hold_result(&self, samples: usize, bytes: usize) -> Result<(), QueryError> {
+        self.touch(samples)?;
+        self.held.set(self.held.get() + samples);
+        self.take_memory(&mut self.result_memory.borrow_mut(), bytes)
+    }
+
+    /// Takes so many bytes more from the memory of the query.
+    pub(crate) fn take_memory(&self, memory: &mut Reservation, bytes: usize) -> Result<(), QueryError> {
+        if let Some(trace) = &self.trace {
+            trace.held(bytes);
+        }
+        Ok(memory.grow(bytes)?)
     }
 
     pub(crate) fn stats_per_step(&self) -> bool {
@@ -555,17 +636,20 @@ impl<'a> Eval<'a> {
         let mut stats = self.stats.borrow_mut();
         stats.samples_total += total;
         stats.samples_read += read;
+        if let Some(trace) = &self.trace {
+            trace.sampled(total, read);
+        }
     }
 
-    /// Counts samples by step of the query. Those of other steps (of subqueries, of fixed times) go to the step of the
+    /// Counts samples by step of the query, as in [`Eval::count`]. Those of other steps (of subqueries, of fixed times) go to the step of the
     /// query that is nearest behind them.
-    pub(crate) fn count_steps(&self, counts: impl IntoIterator<Item = (usize, u64)>, grid: &Grid) {
+    pub(crate) fn count_steps(&self, counts: impl IntoIterator<Item = (usize, u64, u64)>, grid: &Grid) {
         if !self.stats_per_step() {
             return;
         }
         let mut stats = self.stats.borrow_mut();
         let last = self.grid.n.saturating_sub(1);
-        for (step, count) in counts {
+        for (step, total, read) in counts {
             let at = if *grid == self.grid {
                 step
             } else {
@@ -573,11 +657,20 @@ impl<'a> Eval<'a> {
                 usize::try_from(behind / self.grid.step).unwrap_or(last).min(last)
             };
             if let Some(slot) = stats.samples_per_step.get_mut(at) {
-                *slot += count;
+                *slot += total;
+            }
+            if let Some(slot) = stats.samples_read_per_step.get_mut(at) {
+                *slot += read;
             }
         }
     }
 }
+
+/// Bytes of a point of the result: time and value.
+const POINT_BYTES: usize = 16;
+
+/// Bytes of a series of the result, without labels and points.
+const SERIES_BYTES: usize = size_of::<MatrixSeries>();
 
 /// What a series counts as while it is held: its samples, or a quarter of its steps if it has fewer, since a column takes
 /// room for every step.
@@ -799,6 +892,7 @@ mod tests {
         {
             let stats = run(text, 720_000, 60_000, &options).expect(text).stats;
             assert_eq!((stats.samples_per_step, stats.samples_total), (vec![per_step; 3], per_step * 3), "{text}");
+            assert_eq!(stats.samples_read_per_step.iter().sum::<u64>(), stats.samples_read, "{text}");
         }
     }
 

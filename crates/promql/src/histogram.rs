@@ -164,6 +164,7 @@ impl Eval<'_> {
         let mut histograms: Vec<Histogram> = Vec::new();
         let mut samples = 0;
         let mut natives: Vec<Series> = Vec::new();
+        let mut memory = self.control().reserve();
         self.vector_with_buckets(Buckets::Needed, arg, grid, &mut |series| {
             if series.col.has_histograms() {
                 samples += series.col.samples();
@@ -171,6 +172,7 @@ impl Eval<'_> {
                 let mut native = series.clone();
                 native.col.ok.and(&series.col.histogram_steps());
                 if !native.col.ok.is_empty() {
+                    self.take_memory(&mut memory, native.bytes())?;
                     natives.push(native);
                 }
                 series.col.drop_histograms();
@@ -186,6 +188,7 @@ impl Eval<'_> {
             };
             samples += series.col.ok.count();
             self.touch(samples)?;
+            self.take_memory(&mut memory, series.bytes())?;
             let (at, is_new) = keys.number(&choice, &series.labels);
             if is_new {
                 let labels = series.labels.filtered(|name| name != BUCKET_LABEL);

@@ -5,11 +5,12 @@
 
 use fk_model::{Labels, LabelsBuilder, METRIC_NAME, MatchKind, Matcher};
 use fk_promql_syntax::ast::{Call, Expr, ExprKind};
+use fk_storage::Reservation;
 use hashbrown::{HashMap, HashSet};
 
 use crate::QueryError;
 use crate::column::{Bits, Column, Grid, Series};
-use crate::eval::{Eval, Sink, strip_parens, unexpected, weight};
+use crate::eval::{Eval, Sink, strip_parens, unexpected};
 use crate::keys::{Choice, Keys};
 
 /// The labels by which info series are found.
@@ -66,6 +67,8 @@ struct InfoSeries {
     series: Vec<Series>,
     /// By number of the identity: for each metric name the series that have it.
     by_identity: Vec<Vec<Vec<usize>>>,
+    /// What they count for.
+    memory: Reservation,
 }
 
 impl Eval<'_> {
@@ -84,7 +87,7 @@ impl Eval<'_> {
         self.merged(sink, |sink| {
             for mut series in std::mem::take(&mut base.series) {
                 self.control().check()?;
-                base.release(weight(&series));
+                base.release(&series);
                 if wanted.is_info(series.labels.metric_name()) {
                     sink(&mut series)?;
                     continue;
@@ -106,7 +109,7 @@ impl Eval<'_> {
         keys: &mut Keys,
         grid: &Grid,
     ) -> Result<InfoSeries, QueryError> {
-        let mut infos = InfoSeries { series: Vec::new(), by_identity: Vec::new() };
+        let mut infos = InfoSeries { series: Vec::new(), by_identity: Vec::new(), memory: self.control().reserve() };
         let to_enrich = || base.iter().filter(|series| !wanted.is_info(series.labels.metric_name()));
         let values =
             IDENTIFYING.map(|label| to_enrich().filter_map(|s| s.labels.get(label)).collect::<HashSet<&str>>());
@@ -137,6 +140,7 @@ impl Eval<'_> {
                 return Ok(());
             }
             self.touch(infos.series.len() * grid.n)?;
+            self.take_memory(&mut infos.memory, series.bytes())?;
             let (at, is_new) = keys.number(identity, &series.labels);
             if is_new {
                 infos.by_identity.push(Vec::new());

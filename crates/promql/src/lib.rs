@@ -6,8 +6,9 @@
 //! bit for bit what Prometheus computes step by step, because sums are taken in the same order with the same
 //! compensation; where a result depends on the order of series, it is the order of the storage.
 //!
-//! The crate knows nothing of time, threads that serve requests, or transport: the caller passes the steps and a
-//! [`Control`] that ends an evaluation early. Start with [`evaluate`], then `eval.rs`, the dispatcher.
+//! The crate knows nothing of dates, threads that serve requests, or transport: the caller passes the steps and a
+//! [`Control`] that ends an evaluation early: at its deadline, when it is cancelled, or when it would hold more memory than
+//! it may. Start with [`evaluate`], then `eval.rs`, the dispatcher.
 //!
 //! A value is a float or a native histogram; what concerns the latter is in `histograms/`, apart from the path of floats.
 //!
@@ -20,6 +21,7 @@ mod calls;
 mod column;
 mod date;
 mod eval;
+mod explain;
 mod histogram;
 mod histograms;
 mod info;
@@ -35,10 +37,13 @@ mod topk;
 mod windows;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fk_model::{FloatHistogram, Labels};
 use fk_promql_syntax::ast::Expr;
-use fk_storage::{Control, Queryable, Stopped, StorageError};
+use fk_storage::{Control, Queryable, Reservation, Stopped, StorageError};
+
+pub use explain::ExplainNode;
 
 /// One evaluation.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +79,8 @@ pub struct QueryOptions {
     pub type_and_unit_labels: bool,
     /// Count samples per step as well ([`QueryStats::samples_per_step`]).
     pub per_step_stats: bool,
+    /// Say what each part of the query takes and gives ([`Answer::explain`]).
+    pub explain: bool,
     /// Threads that one large selector uses; 0: as many as the machine has.
     pub threads_max: usize,
 }
@@ -87,13 +94,14 @@ impl Default for QueryOptions {
             delayed_name_removal: false,
             type_and_unit_labels: false,
             per_step_stats: false,
+            explain: false,
             threads_max: 0,
         }
     }
 }
 
 /// What an evaluation gives.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Answer {
     /// The result.
     pub value: Value,
@@ -103,6 +111,21 @@ pub struct Answer {
     pub infos: Vec<String>,
     /// What it cost.
     pub stats: QueryStats,
+    /// What took how long.
+    pub timings: Timings,
+    /// What each part of the query took and gave, if [`QueryOptions::explain`] asks for it.
+    pub explain: Option<ExplainNode>,
+    /// The memory of `value`: it counts as the query's until this is dropped.
+    pub memory: Reservation,
+}
+
+/// Parts of the time of an evaluation; the rest is evaluating.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timings {
+    /// Finding series.
+    pub prepare: Duration,
+    /// Sorting the result.
+    pub sort: Duration,
 }
 
 /// A result.
@@ -173,6 +196,8 @@ pub struct QueryStats {
     pub samples_total: u64,
     /// The same by step, if [`QueryOptions::per_step_stats`] asks for it.
     pub samples_per_step: Vec<u64>,
+    /// [`QueryStats::samples_read`] by step, likewise.
+    pub samples_read_per_step: Vec<u64>,
     /// Samples read for that: those that several windows of a range selector share count once.
     pub samples_read: u64,
     /// Most samples held in memory at once.
@@ -187,8 +212,8 @@ pub enum QueryError {
     /// More than [`QueryOptions::max_samples`] in memory.
     #[error("query processing would load too many samples into memory in query execution")]
     TooManySamples,
-    /// The deadline passed, or the query was cancelled.
-    #[error("{} in expression evaluation", stopped_text(.0))]
+    /// The deadline passed, the query was cancelled, or it needs too much memory.
+    #[error("{} in expression evaluation", .0)]
     Stopped(Stopped),
     /// The storage failed. Text as in Prometheus.
     #[error("expanding series: {0}")]
@@ -199,14 +224,6 @@ pub enum QueryError {
     /// Prometheus can, we cannot; names it.
     #[error("{0} is not supported")]
     Unsupported(String),
-}
-
-/// Texts as in Prometheus.
-fn stopped_text(stopped: &Stopped) -> &'static str {
-    match stopped {
-        Stopped::TimedOut => "query timed out",
-        Stopped::Cancelled => "query was canceled",
-    }
 }
 
 impl QueryError {

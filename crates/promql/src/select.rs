@@ -4,10 +4,11 @@
 //! order of the storage, so results do not depend on how many threads there are.
 
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::time::Instant;
 
 use fk_model::{Matcher, is_stale};
 use fk_promql_syntax::ast::{At, DurationExpr, Pos, RangeMode, VectorSelector};
-use fk_storage::{Control, Samples, SelectParams, SeriesSet, TimeRange};
+use fk_storage::{Control, Reservation, Samples, SelectParams, SeriesSet, TimeRange};
 
 use crate::QueryError;
 use crate::column::{Column, Grid, Series};
@@ -28,6 +29,15 @@ const BATCHES_AHEAD: usize = 2;
 
 /// Below so many series one thread is enough.
 const PARALLEL_SERIES_MIN: usize = 512;
+
+/// Bytes that a series of a set takes before its samples are read: where to find it, and its chunks.
+const FOUND_SERIES_BYTES: usize = 64;
+
+/// A set of series with the memory it counts for.
+struct Found {
+    set: Box<dyn SeriesSet>,
+    _memory: Reservation,
+}
 
 /// A function of the samples of one series, run by any thread.
 pub(crate) type Kernel<'k> = &'k (dyn Fn(&Input<'_>, &mut Column) + Sync);
@@ -70,11 +80,28 @@ impl Eval<'_> {
         })
     }
 
-    fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Box<dyn SeriesSet>, QueryError> {
+    /// The series that `matchers` accept. Their number counts against the memory of the query.
+    fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Found, QueryError> {
         let params = SelectParams { range, sorted: false, limit: 0 };
+        let began = Instant::now();
         let set = self.storage.select(&params, matchers, self.control())?;
+        self.selecting.set(self.selecting.get() + began.elapsed());
         self.stats.borrow_mut().series_total += set.len() as u64;
-        Ok(set)
+        if let Some(trace) = &self.trace {
+            trace.found(set.len());
+        }
+        let mut memory = self.control().reserve();
+        self.take_memory(&mut memory, set.len() * FOUND_SERIES_BYTES)?;
+        Ok(Found { set, _memory: memory })
+    }
+
+    /// The same for a range selector, which is a part of the query of its own.
+    fn select_of(&self, selector: &VectorSelector, range: TimeRange) -> Result<Found, QueryError> {
+        let Some(trace) = &self.trace else { return self.select(&selector.matchers, range) };
+        let outer = trace.enter_selector(selector);
+        let found = self.select(&selector.matchers, range);
+        trace.switch(outer);
+        found
     }
 
     /// An instant selector: at each step the newest sample within the lookback, unless it is a staleness marker.
@@ -133,8 +160,8 @@ impl Eval<'_> {
         if grid.n == 1 && seen.mint > seen.maxt {
             return Ok(());
         }
-        let set = self.select(matchers, range)?;
-        let set = &*set;
+        let found = self.select(matchers, range)?;
+        let set = &*found.set;
         let bare = self.buckets.get() == Buckets::Unused;
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             let col = &mut read.series.col;
@@ -188,8 +215,8 @@ impl Eval<'_> {
         let Some(last) = grid.n.checked_sub(1) else { return Ok(()) };
         let mint = refs.t(0).saturating_sub(lookback).saturating_add(1);
         let range = TimeRange { mint, maxt: refs.t(last).saturating_add(lookback) };
-        let set = self.select(matchers, range)?;
-        let set = &*set;
+        let found = self.select(matchers, range)?;
+        let set = &*found.set;
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             set.read(idx, range, &mut scratch.samples)?;
             remove_stale(&mut scratch.samples);
@@ -217,7 +244,8 @@ impl Eval<'_> {
             return self.each_series(set, &counting, grid.n, sink);
         }
         self.each_series(set, &counting, grid.n, &mut |series| {
-            self.count_steps(series.col.ok.iter().map(|step| (step, series.col.samples_at(step) as u64)), grid);
+            let at_step = |step| (step, series.col.samples_at(step) as u64, series.col.samples_at(step) as u64);
+            self.count_steps(series.col.ok.iter().map(at_step), grid);
             sink(series)
         })
     }
@@ -242,11 +270,11 @@ impl Eval<'_> {
                 windows.end(n - 1)
             },
         };
-        let set = self.select(&selector.matchers, range)?;
-        let set = &*set;
+        let found = self.select_of(selector, range)?;
+        let set = &*found.set;
         let (control, wants_steps) = (self.control(), self.stats_per_step());
         let bare = self.buckets.get() == Buckets::Unused;
-        let per_step = Mutex::new(wants_steps.then(|| vec![0u64; n]));
+        let per_step = Mutex::new(wants_steps.then(|| vec![(0u64, 0u64); n]));
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             let Scratch { samples, plan, .. } = scratch;
             set.read(idx, range, samples)?;
@@ -265,7 +293,12 @@ impl Eval<'_> {
                 && let Ok(mut counts) = per_step.lock()
                 && let Some(counts) = counts.as_mut()
             {
-                counts.iter_mut().zip(plan.bounds()).for_each(|(count, (lo, hi))| *count += u64::from(hi - lo));
+                let mut read_up_to = 0;
+                for ((total, read), &(lo, hi)) in counts.iter_mut().zip(plan.bounds()) {
+                    *total += u64::from(hi - lo);
+                    *read += u64::from(hi.saturating_sub(read_up_to.max(lo)));
+                    read_up_to = read_up_to.max(hi);
+                }
             }
             let input = Input { windows, t: &samples.t, v: &samples.v, histograms: &samples.histograms, plan, control };
             if !samples.histograms.is_empty() {
@@ -278,7 +311,8 @@ impl Eval<'_> {
         };
         self.each_series(set, &work, n, sink)?;
         if let Ok(Some(counts)) = per_step.into_inner() {
-            self.count_steps(counts.into_iter().enumerate(), &windows.eval);
+            let counts = counts.into_iter().enumerate().map(|(step, (total, read))| (step, total, read));
+            self.count_steps(counts, &windows.eval);
         }
         Ok(())
     }
@@ -291,7 +325,8 @@ impl Eval<'_> {
         sink: &mut dyn FnMut(fk_model::Labels, &Samples) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let range = TimeRange { mint: windows.start(0).saturating_add(1), maxt: windows.end(0) };
-        let set = self.select(&selector.matchers, range)?;
+        let found = self.select_of(selector, range)?;
+        let set = &*found.set;
         let mut samples = Samples::default();
         for idx in 0..set.len() {
             self.control().check()?;
@@ -300,7 +335,7 @@ impl Eval<'_> {
             if !samples.is_empty() {
                 let count = held(&samples) as u64;
                 self.count(count, count);
-                self.count_steps([(0, count)], &windows.eval);
+                self.count_steps([(0, count, count)], &windows.eval);
                 sink(set.labels(idx), &samples)?;
             }
         }

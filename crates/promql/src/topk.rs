@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use fk_promql_syntax::ast::{Aggregate, AggregateOp, Expr, Pos};
 
 use crate::QueryError;
+use crate::aggregate::{MEMBERS_PER_CHECK, STEPS_PER_CHECK};
 use crate::column::{Bits, Grid};
 use crate::eval::{Eval, Scalar, Sink};
 use crate::histograms::aggregate::ignore;
@@ -126,6 +127,9 @@ impl Eval<'_> {
             self.control().check()?;
             if aggregate.op == AggregateOp::Limitk {
                 for (step, k) in counts.iter().enumerate() {
+                    if members.len() > MEMBERS_PER_CHECK || step % STEPS_PER_CHECK == 0 {
+                        self.control().check()?;
+                    }
                     let present = members.iter().filter(|at| held.series[**at].col.ok.get(step));
                     for at in present.take(*k) {
                         chosen[*at].set(step);

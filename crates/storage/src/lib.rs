@@ -15,7 +15,7 @@ use std::sync::Arc;
 use fk_model::histogram::HistogramFault;
 use fk_model::{FloatHistogram, Histogram, Labels, Matcher, Metadata};
 
-pub use control::{Control, Stopped, Usage, WARNINGS_MAX};
+pub use control::{Control, MemoryBudget, Reservation, Stopped, Usage, WARNINGS_MAX};
 
 /// Names a series of the local storage while the process runs (and in its write-ahead log). Never reused for another series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -113,6 +113,9 @@ impl From<StorageError> for ApiError {
         match error {
             StorageError::Stopped(Stopped::TimedOut) => ApiError::new(ErrorKind::Timeout, error.to_string()),
             StorageError::Stopped(Stopped::Cancelled) => ApiError::new(ErrorKind::Canceled, error.to_string()),
+            StorageError::Stopped(Stopped::TooMuchMemory(_) | Stopped::NoMemoryLeft(_)) => {
+                ApiError::new(ErrorKind::Execution, error.to_string())
+            }
             StorageError::ReadOnly(_) => ApiError::new(ErrorKind::ReadOnly, error.to_string()),
             StorageError::Unsupported(_) => ApiError::new(ErrorKind::Execution, error.to_string()),
             error => ApiError::internal(error.to_string()),
