@@ -26,7 +26,7 @@ use crate::actors::scrape_manager::{self, ScrapeManager, ScrapeState};
 use crate::actors::signals::{self, Signals, Streams};
 use crate::actors::storage_keeper::{self, StorageKeeper};
 use crate::actors::web_server::{self, WebServer};
-use crate::evaluation::{EngineFlags, EngineMetrics, RuleQueries};
+use crate::evaluation::{EngineFlags, RuleQueries};
 use crate::messages::config::Participant;
 use crate::messages::discovery::TargetGroups;
 use crate::messages::lifecycle::{Drain, Fatal, ReloadReady};
@@ -103,8 +103,8 @@ pub struct App {
     pub notify: Arc<NotifierState>,
     /// Flags about queries.
     pub engine: EngineFlags,
-    /// Metrics of queries.
-    pub engine_metrics: EngineMetrics,
+    /// The list of queries that run.
+    pub queries: Arc<fk_queries::Board>,
     reloader: Arc<config_reloader::ReloaderState>,
     signals: Arc<Mutex<Option<Streams>>>,
     listeners: Mutex<Vec<TcpListener>>,
@@ -134,7 +134,7 @@ impl App {
             scrape: Arc::default(),
             notify: Arc::default(),
             engine,
-            engine_metrics: EngineMetrics::new(&registry),
+            queries: fk_queries::Board::new(settings.query_memory(), &registry),
             reloader: Arc::default(),
             signals: Arc::new(Mutex::new(Some(signals))),
             listeners: Mutex::new(listeners),
@@ -201,7 +201,7 @@ impl App {
         };
         let signals = board.spawn(spec("signals"), |_| Signals::new(params));
 
-        let params = query_gate::Params { state: Arc::clone(&self.gate) };
+        let params = query_gate::Params { state: Arc::clone(&self.gate), board: Arc::clone(&self.queries) };
         let gate = board.spawn(spec("gate"), |_| QueryGate::new(params));
         let params = remote_storage::Params { door: Arc::clone(&self.door) };
         let remote = board.spawn(spec("remote"), |_| RemoteStorage::new(params));
@@ -235,6 +235,8 @@ impl App {
         let db = slots.db.load_full().ok_or("the storage is not open")?;
         let parent = board.actors().iter().find(|actor| actor.parent.is_none()).map(|actor| actor.id);
         let spec = |name: &str| Spec { parent, ..Spec::named(name) };
+        // The data directory is ours by now. Users' queries and those of rules have as many slots each.
+        self.queries.track_in(&settings.data_path, 2 * options.query_max_concurrency);
         self.web_storage.set(Arc::new(Front::new(Arc::clone(&db), Arc::clone(&self.door))));
 
         notifier::register(&self.notify, &self.registry);
@@ -258,7 +260,7 @@ impl App {
                 Arc::clone(&db),
                 Arc::clone(slots),
                 self.engine.clone(),
-                self.engine_metrics.clone(),
+                Arc::clone(&self.queries),
             )),
             gate: early.gate.clone().recipient(),
             notifier: notifier.clone().recipient(),
@@ -301,6 +303,7 @@ impl App {
             discovery("notify", notify_sections, Arc::clone(&slots.notify_groups), notifier.clone().recipient());
 
         let participants = vec![
+            Participant { name: "query gate", address: early.gate.clone().recipient() },
             Participant { name: "storage", address: early.keeper.clone().recipient() },
             Participant { name: "scrape manager", address: scrape.clone().recipient() },
             Participant { name: "scrape discovery", address: scrape_discovery.clone().recipient() },

@@ -77,17 +77,11 @@ const FEATURES_DEPRECATED: &[(&str, &str)] = &[
 const FEATURES_REFUSED: &[&str] = &["otlp-deltatocumulative", "otlp-native-delta-ingestion", "use-start-timestamps"];
 
 /// Features that are not built and whose absence only costs comfort.
-const FEATURES_MISSING: &[&str] =
-    &["concurrent-rule-eval", "old-ui", "promql-per-step-stats", "search-api", "use-uncached-io"];
+const FEATURES_MISSING: &[&str] = &["concurrent-rule-eval", "old-ui", "search-api", "use-uncached-io"];
 
 /// Flags that steer the Go runtime or parts that do not exist here: accepted, without effect.
-const FLAGS_WITHOUT_EFFECT: &[&str] = &[
-    "auto-gomaxprocs",
-    "auto-gomemlimit",
-    "auto-gomemlimit.ratio",
-    "auto-gomemlimit.refresh-interval",
-    "storage.tsdb.head-chunks-write-queue-size",
-];
+const FLAGS_WITHOUT_EFFECT: &[&str] =
+    &["auto-gomaxprocs", "auto-gomemlimit.refresh-interval", "storage.tsdb.head-chunks-write-queue-size"];
 
 /// Flags of parts that are not built yet: accepted with a note, since nothing goes wrong without them.
 const FLAGS_NOT_BUILT: &[&str] = &[
@@ -206,6 +200,9 @@ pub struct Options {
     pub query_max_concurrency: usize,
     /// `--query.max-samples`
     pub query_max_samples: usize,
+    /// `--auto-gomemlimit.ratio`: the share of the machine's or the control group's memory that the process may use; all of it
+    /// without `--auto-gomemlimit`.
+    pub memory_limit_ratio: f64,
     /// `--log.level`
     pub log_level: String,
     /// `--log.format`
@@ -283,6 +280,10 @@ impl Options {
             query_timeout: raw.duration("query.timeout")?,
             query_max_concurrency: positive("query.max-concurrency")?,
             query_max_samples: positive("query.max-samples")?,
+            memory_limit_ratio: match raw.switch("auto-gomemlimit") {
+                true => raw.text("auto-gomemlimit.ratio").parse().unwrap_or(1.0),
+                false => 1.0,
+            },
             log_level: raw.text("log.level"),
             log_format: raw.text("log.format"),
         })

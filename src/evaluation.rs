@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use fk_instrument::{Counter, Family, Histogram, Registry, Summary};
 use fk_model::{Duration, SampleValue};
 use fk_promql::{Query, QueryError, QueryOptions, Value};
 use fk_promql_syntax::ParserOptions;
 use fk_promql_syntax::ast::Expr;
+use fk_queries::{Asked, Board, Origin};
 use fk_rules::{Evaluate, EvaluateError, QueryResult, ResultSample};
 use fk_storage::{Control, Stopped};
 use fk_tsdb::Db;
@@ -29,6 +29,8 @@ pub struct EngineFlags {
     pub delayed_name_removal: bool,
     /// Feature `type-and-unit-labels`.
     pub type_and_unit_labels: bool,
+    /// Feature `promql-per-step-stats`.
+    pub per_step_stats: bool,
 }
 
 impl EngineFlags {
@@ -50,60 +52,24 @@ pub fn default_subquery_step(slots: &Slots) -> Duration {
     slots.config.load().as_ref().map_or(Duration(60_000), |loaded| loaded.config.global.evaluation_interval)
 }
 
-/// `prometheus_engine_query_*`
-#[derive(Clone, Debug)]
-pub struct EngineMetrics {
-    durations: Family<Summary>,
-    duration_buckets: Family<Histogram>,
-    samples: Counter,
-}
-
-impl EngineMetrics {
-    /// Registers them.
-    pub fn new(registry: &Registry) -> EngineMetrics {
-        EngineMetrics {
-            durations: registry.summaries(
-                "prometheus_engine_query_duration_seconds",
-                "Query timings.",
-                &["slice"],
-                &[0.5, 0.9, 0.99],
-            ),
-            duration_buckets: registry.histograms(
-                "prometheus_engine_query_duration_histogram_seconds",
-                "The duration of various parts of PromQL query execution.",
-                &["slice"],
-                &[0.01, 0.1, 1.0, 10.0],
-            ),
-            samples: registry
-                .counter("prometheus_engine_query_samples_total", "The total number of samples loaded by all queries."),
-        }
-    }
-
-    /// Notes an evaluation. Selecting series and sorting are part of the evaluation here and have no slice of their own.
-    pub fn evaluated(&self, queued: Option<std::time::Duration>, took: std::time::Duration, samples: u64) {
-        for (slice, duration) in [("queue_time", queued), ("inner_eval", Some(took))] {
-            if let Some(duration) = duration {
-                self.durations.get(&[slice]).observe(duration.as_secs_f64());
-                self.duration_buckets.get(&[slice]).observe(duration.as_secs_f64());
-            }
-        }
-        self.samples.add(samples);
-    }
-}
-
 /// Answers the queries of rules and gives their results a home.
 #[derive(Debug)]
 pub struct RuleQueries {
     db: Arc<Db>,
     slots: Arc<Slots>,
     flags: EngineFlags,
-    metrics: EngineMetrics,
+    board: Arc<Board>,
 }
 
 impl RuleQueries {
-    /// On this storage.
-    pub fn new(db: Arc<Db>, slots: Arc<Slots>, flags: EngineFlags, metrics: EngineMetrics) -> RuleQueries {
-        RuleQueries { db, slots, flags, metrics }
+    /// On this storage; what runs is on the board.
+    pub fn new(db: Arc<Db>, slots: Arc<Slots>, flags: EngineFlags, board: Arc<Board>) -> RuleQueries {
+        RuleQueries { db, slots, flags, board }
+    }
+
+    /// For the queries of one evaluation of a group.
+    pub fn control(&self) -> Control {
+        self.board.control()
     }
 
     /// The storage rules read and write.
@@ -111,9 +77,9 @@ impl RuleQueries {
         &self.db
     }
 
-    /// The same, with every query ended by `control`.
-    pub fn under(&self, control: Control) -> ControlledQueries<'_> {
-        ControlledQueries { queries: self, control }
+    /// The same, with every query ended by `control`, for the group of this name and file.
+    pub fn under<'a>(&'a self, control: Control, file: &'a str, group: &'a str) -> ControlledQueries<'a> {
+        ControlledQueries { queries: self, control, file, group }
     }
 }
 
@@ -122,20 +88,26 @@ impl RuleQueries {
 pub struct ControlledQueries<'a> {
     queries: &'a RuleQueries,
     control: Control,
+    file: &'a str,
+    group: &'a str,
 }
 
 impl Evaluate for ControlledQueries<'_> {
     fn query(&self, expr: &Expr, ts_ms: i64) -> Result<QueryResult, EvaluateError> {
-        let RuleQueries { db, slots, flags, metrics } = self.queries;
-        let mut control = self.control.clone();
-        control.deadline = Some(Instant::now() + flags.timeout);
-        let options = flags.query_options(slots);
-        let query =
-            Query { expr, text: "", start_ms: ts_ms, end_ms: ts_ms, step_ms: 0, options: &options, control: &control };
+        let RuleQueries { db, slots, flags, board } = self.queries;
         let began = Instant::now();
+        let control = self.control.clone().with_deadline(began + flags.timeout);
+        let origin = Origin::Rule { file: self.file.to_owned(), group: self.group.to_owned() };
+        let asked = Asked { text: expr.to_string(), start_ms: ts_ms, end_ms: ts_ms, step_ms: 0, origin };
+        let mut running = board.begin(asked, control);
+        // The slot is the group's.
+        running.admitted(None);
+        let options = flags.query_options(slots);
+        let control = running.control();
+        let query = Query { expr, text: "", start_ms: ts_ms, end_ms: ts_ms, step_ms: 0, options: &options, control };
         let evaluated = fk_promql::evaluate(&**db, &query);
-        let samples = evaluated.as_ref().map_or(0, |answer| answer.stats.samples_total);
-        metrics.evaluated(None, began.elapsed(), samples);
+        let text = evaluated.as_ref().err().map(QueryError::to_string);
+        running.evaluated(began.elapsed(), evaluated.as_ref().map_err(|_| text.as_deref().unwrap_or("")));
         match evaluated {
             Ok(answer) => Ok(match answer.value {
                 Value::Vector(samples) => QueryResult::Vector(

@@ -15,6 +15,7 @@ pub mod evaluation;
 pub mod features;
 pub mod json_log;
 pub mod logging;
+pub mod memory_limit;
 pub mod messages;
 pub mod process_metrics;
 pub mod promtool;

@@ -8,6 +8,7 @@ use fk_model::Duration;
 use fk_promql_syntax::ParserOptions;
 use fk_rules::RuleOptions;
 use fk_scrape::Features;
+use fk_storage::MemoryBudget;
 use fk_tsdb::{DbOptions, Encoding, TsdbConfig};
 use fk_wal::{Compression, WalOptions};
 use fk_web::state::WebOptions;
@@ -16,6 +17,7 @@ use url::Url;
 use crate::actors::scrape_loop::ScrapeSettings;
 use crate::cli::{Exit, Options, PROMETHEUS_VERSION};
 use crate::evaluation::EngineFlags;
+use crate::memory_limit;
 
 /// Time retention when neither flags nor configuration name any: 15 days.
 const RETENTION_DEFAULT: Duration = Duration(15 * 24 * 3_600_000);
@@ -174,7 +176,14 @@ impl Settings {
             parser: parser_options(&self.options),
             delayed_name_removal: self.options.has_feature("promql-delayed-name-removal"),
             type_and_unit_labels: self.options.has_feature("type-and-unit-labels"),
+            per_step_stats: self.options.has_feature("promql-per-step-stats"),
         }
+    }
+
+    /// What queries may hold in memory: all together a quarter of the memory limit of the process, each half of that.
+    pub fn query_memory(&self) -> Arc<MemoryBudget> {
+        let all = memory_limit::of_process(self.options.memory_limit_ratio) / 4;
+        MemoryBudget::new(all / 2, all)
     }
 
     /// The retention in force, as people read it: that of the configuration in force, or of the one that the program

@@ -5,12 +5,12 @@ mod storage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
 use chrono::Utc;
 use fk_actorkit::{ActorInfo, ActorState};
 use fk_model::{Labels, LabelsBuilder, relabel};
+use fk_queries::Board;
 use fk_rules::{AlertState, Health, RuleDetail, RuleState};
 use fk_storage::Control;
 use fk_web::state::{
@@ -53,13 +53,7 @@ struct View {
 }
 
 impl Queries for View {
-    fn admit<'a>(
-        &'a self,
-        query: &'a str,
-        client: &'a str,
-        control: &'a Control,
-    ) -> LocalFuture<'a, Result<Permit, AdmissionError>> {
-        log::trace!(component = "query gate", client = client; "query asks for a slot");
+    fn admit<'a>(&'a self, query: &'a str, control: &'a Control) -> LocalFuture<'a, Result<Permit, AdmissionError>> {
         let admit = Admit { text: query.to_owned(), control: control.clone(), rule: false };
         Box::pin(async move {
             match self.gate.send(admit).await {
@@ -82,12 +76,12 @@ impl Queries for View {
             default_subquery_step: default_subquery_step(&self.app.slots).to_std(),
             delayed_name_removal: engine.delayed_name_removal,
             parser: engine.parser,
-            per_step_stats: false,
+            per_step_stats: engine.per_step_stats,
         }
     }
 
-    fn evaluated(&self, queued: Duration, took: Duration, samples: u64) {
-        self.app.engine_metrics.evaluated(Some(queued), took, samples);
+    fn board(&self) -> &Arc<Board> {
+        &self.app.queries
     }
 }
 

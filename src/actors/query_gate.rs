@@ -1,6 +1,6 @@
 //! The query gate: admission of queries.
 //!
-//! Owns the slots (`--query.max-concurrency`) and the list of running queries. A query is admitted in the order of asking;
+//! Owns the slots (`--query.max-concurrency`) and which log queries are written to. A query is admitted in the order of asking;
 //! when [`WAITING_MAX`] wait already it is refused at once, so that a flood of slow queries ends in clear errors and not in
 //! memory. Evaluation itself runs off the actors, on the blocking threads of whoever holds the [`Permit`].
 //!
@@ -14,11 +14,15 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use fk_actorkit::{Managed, ManagedActor};
+use fk_config::Loaded;
 use fk_instrument::{Gauge, Registry};
+use fk_queries::{Board, LogFile};
 use fk_storage::Control;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
 
+use crate::messages::config::{ApplyConfig, Refusal};
 use crate::messages::lifecycle::{Drain, ReloadReady};
 use crate::messages::query::{Admit, Refused};
 
@@ -48,6 +52,8 @@ pub struct GateState {
     open: AtomicBool,
     next: AtomicU64,
     running: Mutex<BTreeMap<u64, RunningQuery>>,
+    /// The query log of the configuration that is being applied.
+    prepared: Mutex<Option<Option<LogFile>>>,
 }
 
 impl GateState {
@@ -56,7 +62,7 @@ impl GateState {
         let max: Gauge =
             registry.gauge("prometheus_engine_queries_concurrent_max", "The max number of concurrent queries.");
         max.set(slots as f64);
-        let state = Arc::new(GateState {
+        Arc::new(GateState {
             users: Arc::new(Semaphore::new(slots)),
             rules: Arc::new(Semaphore::new(slots)),
             slots,
@@ -64,15 +70,8 @@ impl GateState {
             open: AtomicBool::new(false),
             next: AtomicU64::new(0),
             running: Mutex::default(),
-        });
-        let shown = Arc::clone(&state);
-        registry.collect(move |out| {
-            let name = "prometheus_engine_queries";
-            let help = "The current number of queries being executed or waiting.";
-            let count = shown.running.lock().len() as f64 + shown.waiting.load(Relaxed) as f64;
-            out.single(name, help, fk_instrument::Kind::Gauge, count);
-        });
-        state
+            prepared: Mutex::default(),
+        })
     }
 
     /// Slots for queries.
@@ -110,6 +109,8 @@ impl fmt::Debug for Permit {
 pub struct Params {
     /// Outlives the actor.
     pub state: Arc<GateState>,
+    /// The list of queries that run.
+    pub board: Arc<Board>,
 }
 
 /// The actor.
@@ -174,6 +175,42 @@ impl Handler<Admit> for QueryGate {
     }
 }
 
+/// Opens the query log that the configuration names, if it names one.
+fn open_log(loaded: &Loaded) -> Result<Option<LogFile>, Refusal> {
+    let path = loaded.config.global.query_log_file.as_str();
+    if path.is_empty() {
+        return Ok(None);
+    }
+    // Text as in Prometheus, up to the reason:
+    let refuse = |error| Refusal(vec![format!("can't create json log file: open {path}: {error}")]);
+    LogFile::open(path.as_ref()).map(Some).map_err(refuse)
+}
+
+impl Handler<ApplyConfig> for QueryGate {
+    type Result = ResponseFuture<Result<(), Refusal>>;
+
+    /// The query log is opened anew by every reload, so that it can be moved away before.
+    fn handle(&mut self, phase: ApplyConfig, _: &mut Self::Context) -> Self::Result {
+        let (state, board) = (Arc::clone(&self.params.state), Arc::clone(&self.params.board));
+        Box::pin(async move {
+            match phase {
+                ApplyConfig::Prepare(loaded) => {
+                    let opened = spawn_blocking(move || open_log(&loaded)).await;
+                    let opened = opened.map_err(|panic| Refusal(vec![format!("opening the query log: {panic}")]))?;
+                    *state.prepared.lock() = Some(opened?);
+                }
+                ApplyConfig::Abort => *state.prepared.lock() = None,
+                ApplyConfig::Commit => {
+                    if let Some(file) = state.prepared.lock().take() {
+                        board.log.set(file);
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
 impl Handler<ReloadReady> for QueryGate {
     type Result = ();
 
@@ -214,7 +251,8 @@ mod tests {
 
     fn gate(slots: usize) -> (Addr<QueryGate>, Arc<GateState>) {
         let state = GateState::new(slots, &Registry::new());
-        let params = Params { state: Arc::clone(&state) };
+        let board = fk_queries::Board::new(fk_storage::MemoryBudget::new(1 << 20, 1 << 20), &Registry::new());
+        let params = Params { state: Arc::clone(&state), board };
         (Board::new().spawn(Spec::named("gate"), |_| QueryGate::new(params)), state)
     }
 

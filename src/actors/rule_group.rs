@@ -241,7 +241,7 @@ impl Evaluation {
     fn run(self) -> Option<GroupReport> {
         let mut group = self.cell.inner.lock().group.take()?;
         let ctx = EvalContext {
-            evaluate: &self.queries.under(self.control.clone()),
+            evaluate: &self.queries.under(self.control.clone(), &self.cell.spec.file, &self.cell.spec.group.name),
             appender: self.queries.storage(),
             storage: self.queries.storage(),
             now_ns: &now_ns,
@@ -356,7 +356,7 @@ impl Handler<Tick> for RuleGroup {
         let (cell, queries, gate) =
             (Arc::clone(&self.params.cell), Arc::clone(&self.params.queries), self.params.gate.clone());
         let evaluation = async move {
-            let control = Control::new();
+            let control = queries.control();
             let text = format!("rule group {}", cell.spec.group.name);
             let permit = match gate.send(Admit { text, control: control.clone(), rule: true }).await {
                 Ok(Ok(permit)) => permit,

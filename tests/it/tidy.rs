@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tsdb",
         ],
     ),
+    ("queries", &["storage", "instrument", "promql"]),
     ("remote", &["model", "storage"]),
     ("rules", &["model", "storage", "promql-syntax", "template", "config"]),
     ("scrape", &["model", "exposition", "storage", "config"]),
@@ -48,7 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tsdb", &["model", "storage", "instrument", "vfs", "chunk", "wal", "block"]),
     ("vfs", &["storage", "mmap"]),
     ("wal", &["model", "storage", "vfs"]),
-    ("web", &["model", "storage", "promql", "promql-syntax", "exposition", "instrument", "remote"]),
+    ("web", &["model", "storage", "promql", "promql-syntax", "queries", "exposition", "instrument", "remote"]),
 ];
 
 /// What tests and benchmarks of a crate may depend on beyond that. `testkit` is for all tests.

@@ -111,7 +111,8 @@ pub(crate) fn read(
     if rule_query_offset != Duration::ZERO {
         map.put_text("rule_query_offset", &rule_query_offset.to_string());
     }
-    refuse_file(reader, &mut fields, base, "query_log_file");
+    let query_log_file = resolve(base, &fields.string(reader, "query_log_file"));
+    map.put_nonempty("query_log_file", &query_log_file);
     let scrape_failure_log_file = resolve(base, &fields.string(reader, "scrape_failure_log_file"));
     map.put_nonempty("scrape_failure_log_file", &scrape_failure_log_file);
 
@@ -150,6 +151,7 @@ pub(crate) fn read(
             scrape_timeout,
             evaluation_interval,
             rule_query_offset,
+            query_log_file,
             external_labels,
         },
         scrape_protocols,
@@ -178,15 +180,6 @@ impl HistogramSwitches {
             always_classic: fields.bool_or(reader, "always_scrape_classic_histograms", defaults.always_classic),
             convert_classic: fields.bool_or(reader, "convert_classic_histograms_to_nhcb", defaults.convert_classic),
         }
-    }
-}
-
-/// Refuses a log file that is not written yet.
-pub(crate) fn refuse_file(reader: &mut Reader<'_>, fields: &mut Fields<'_>, base: &Path, name: &str) {
-    if let Some((key, node)) = fields.take_entry(name)
-        && !resolve(base, &reader.string(node)).is_empty()
-    {
-        reader.unsupported(key.id, name);
     }
 }
 

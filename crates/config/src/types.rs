@@ -74,6 +74,8 @@ pub struct GlobalConfig {
     pub evaluation_interval: Duration,
     /// Default query offset of rule groups.
     pub rule_query_offset: Duration,
+    /// File of the query log, seen from the working directory; empty: queries are not logged.
+    pub query_log_file: String,
     /// Labels for external systems, environment references replaced.
     pub external_labels: Labels,
 }

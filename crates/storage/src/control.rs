@@ -112,6 +112,11 @@ impl Control {
         Control { deadline: None, shared: Arc::new(shared) }
     }
 
+    /// The same with another deadline.
+    pub fn with_deadline(self, deadline: Instant) -> Control {
+        Control { deadline: Some(deadline), ..self }
+    }
+
     /// Asks the work to end.
     pub fn cancel(&self) {
         self.shared.cancelled.store(true, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::{StatusCode, header};
 use bytes::Bytes;
-use fk_storage::{Stopped, StorageError};
+use fk_storage::{Control, Reservation, Stopped, StorageError};
 use serde::Serialize;
 
 use crate::json;
@@ -123,6 +123,12 @@ impl From<StorageError> for ApiError {
     }
 }
 
+impl From<Stopped> for ApiError {
+    fn from(stopped: Stopped) -> ApiError {
+        StorageError::Stopped(stopped).into()
+    }
+}
+
 /// A success with data that serde writes.
 pub(crate) fn success(data: &impl Serialize) -> Result<HttpResponse, ApiError> {
     success_with_warnings(data, &[])
@@ -186,11 +192,17 @@ const CHUNK_SLACK_BYTES: usize = 4 << 10;
 pub(crate) struct ChunkWriter {
     current: Vec<u8>,
     full: Vec<Bytes>,
+    memory: Option<Reservation>,
 }
 
 impl ChunkWriter {
     pub(crate) fn new() -> ChunkWriter {
         ChunkWriter::default()
+    }
+
+    /// One whose pieces count as memory of a query until they are sent.
+    pub(crate) fn within(control: &Control) -> ChunkWriter {
+        ChunkWriter { memory: Some(control.reserve()), ..ChunkWriter::default() }
     }
 
     /// Where to write. Call [`ChunkWriter::spill`] every few hundred bytes.
@@ -199,13 +211,17 @@ impl ChunkWriter {
         &mut self.current
     }
 
-    /// Begins a new piece if the present one is full.
+    /// Begins a new piece if the present one is full. Fails if there is no memory for it.
     #[inline]
-    pub(crate) fn spill(&mut self) {
+    pub(crate) fn spill(&mut self) -> Result<(), Stopped> {
         if self.current.len() >= CHUNK_BYTES {
+            if let Some(memory) = &mut self.memory {
+                memory.grow(self.current.len())?;
+            }
             let next = Vec::with_capacity(CHUNK_BYTES + CHUNK_SLACK_BYTES);
             self.full.push(std::mem::replace(&mut self.current, next).into());
         }
+        Ok(())
     }
 
     pub(crate) fn into_chunks(mut self) -> Chunks {
@@ -213,7 +229,7 @@ impl ChunkWriter {
             self.full.push(self.current.into());
         }
         let bytes = self.full.iter().map(|chunk| chunk.len() as u64).sum();
-        Chunks { rest: self.full.into_iter(), bytes }
+        Chunks { rest: self.full.into_iter(), bytes, memory: self.memory }
     }
 
     fn into_response(self) -> HttpResponse {
@@ -231,6 +247,8 @@ pub(crate) fn json_response(body: Chunks) -> HttpResponse {
 pub(crate) struct Chunks {
     rest: std::vec::IntoIter<Bytes>,
     bytes: u64,
+    /// What the pieces count for.
+    memory: Option<Reservation>,
 }
 
 impl MessageBody for Chunks {
@@ -241,7 +259,11 @@ impl MessageBody for Chunks {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Poll::Ready(self.rest.next().map(Ok))
+        let next = self.rest.next();
+        if let (Some(piece), Some(memory)) = (&next, &mut self.memory) {
+            memory.shrink(piece.len());
+        }
+        Poll::Ready(next.map(Ok))
     }
 }
 
@@ -268,7 +290,7 @@ mod tests {
         let mut out = ChunkWriter::new();
         for n in 0..100_000u32 {
             out.buffer().extend_from_slice(&n.to_le_bytes());
-            out.spill();
+            out.spill().unwrap();
         }
         let chunks = out.into_chunks();
         assert_eq!(chunks.bytes, 400_000);

@@ -1,11 +1,11 @@
 //! Running a query: parse, wait for admission, evaluate on a blocking thread, write the result there as well.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::web;
-use fk_promql::{Answer, MatrixSeries, Query, QueryError, QueryOptions, Value, VectorSample};
+use fk_promql::{Answer, ExplainNode, MatrixSeries, Query, QueryError, QueryOptions, Value, VectorSample};
 use fk_promql_syntax::{Expr, ValueType};
+use fk_queries::{Asked, Measured, Origin};
 use fk_storage::{Control, Stopped};
 
 use crate::answer::{ApiError, ChunkWriter, Chunks, ErrorKind, finish_envelope, json_response};
@@ -30,6 +30,8 @@ pub(crate) struct Request {
     /// Most series of the answer; 0: all.
     pub(crate) limit: usize,
     pub(crate) stats: Stats,
+    /// `explain=analyze`
+    pub(crate) explain: bool,
 }
 
 /// `stats`
@@ -47,17 +49,22 @@ pub(crate) enum Stats {
 /// Runs a query from its text to its answer.
 pub(crate) async fn run(call: &Call, request: Request) -> Reply {
     let started = Instant::now();
-    let settings = call.state().queries.settings();
+    let (queries, settings) = (&call.state().queries, call.state().queries.settings());
     let timeout = request.timeout.map_or(settings.timeout, |timeout| timeout.min(settings.timeout));
-    let expr = expr::parse(&request.text, settings.parser).await?;
+    let control = queries.board().control().with_deadline(started + timeout);
+    let _cancel = CancelOnDrop(control.clone());
+    let mut running = queries.board().begin(asked(call, &request), control);
+    let expr = match tokio::time::timeout(timeout, expr::parse(&request.text, settings.parser)).await {
+        Ok(expr) => expr?,
+        Err(_) => return Err(ApiError::new(ErrorKind::Timeout, "query timed out in query preparation")),
+    };
     if request.step_ms != 0 {
         check_range_type(&expr)?;
     }
     let storage = call.storage()?;
-    let control = Control::until(started + timeout);
-    let _cancel = CancelOnDrop(control.clone());
-    let peer = call.req.peer_addr().map(|addr| addr.to_string()).unwrap_or_default();
-    let admitted = tokio::time::timeout(timeout, call.state().queries.admit(&request.text, &peer, &control)).await;
+    let left = timeout.saturating_sub(started.elapsed());
+    let waiting = Instant::now();
+    let admitted = tokio::time::timeout(left, queries.admit(&request.text, running.control())).await;
     let permit = match admitted {
         Ok(Ok(permit)) => permit,
         // Text as in Prometheus.
@@ -69,41 +76,50 @@ pub(crate) async fn run(call: &Call, request: Request) -> Reply {
             return Err(ApiError::new(ErrorKind::Timeout, error.to_string()));
         }
     };
-    let queued = started.elapsed();
+    running.admitted(Some(waiting.elapsed()));
     let options = QueryOptions {
         lookback_ms: request.lookback_ms.unwrap_or(millis(settings.lookback)),
         default_subquery_step_ms: millis(settings.default_subquery_step),
         max_samples: settings.max_samples,
         delayed_name_removal: settings.delayed_name_removal,
         per_step_stats: request.stats == Stats::All && settings.per_step_stats,
+        explain: request.explain,
         ..QueryOptions::default()
     };
-    let queries = Arc::clone(&call.state().queries);
     let work = web::block(move || -> Result<Chunks, ApiError> {
         let evaluated = Instant::now();
-        let answer = fk_promql::evaluate(
-            &*storage,
-            &Query {
-                expr: &expr,
-                text: &request.text,
-                start_ms: request.start_ms,
-                end_ms: request.end_ms,
-                step_ms: request.step_ms,
-                options: &options,
-                control: &control,
-            },
-        );
-        let times = Times { queued, evaluated: evaluated.elapsed() };
-        let samples = answer.as_ref().map_or(0, |answer| answer.stats.samples_total);
-        queries.evaluated(times.queued, times.evaluated, samples);
+        let query = Query {
+            expr: &expr,
+            text: &request.text,
+            start_ms: request.start_ms,
+            end_ms: request.end_ms,
+            step_ms: request.step_ms,
+            options: &options,
+            control: running.control(),
+        };
+        let answer = fk_promql::evaluate(&*storage, &query);
+        let took = evaluated.elapsed();
+        let text = answer.as_ref().err().map(QueryError::to_string);
+        let measured = running.evaluated(took, answer.as_ref().map_err(|_| text.as_deref().unwrap_or("")));
         // The slot is for the evaluation; its result is written out without it.
         drop(permit);
-        write_answer(answer?, &request, &times, &control)
+        write_answer(answer?, &request, &measured, running.control())
     });
     match work.await {
         Ok(chunks) => Ok(json_response(chunks?)),
         Err(_) => Err(ApiError::internal("the evaluation of the query panicked")),
     }
+}
+
+/// What the list of running queries and the query log say of it.
+fn asked(call: &Call, request: &Request) -> Asked {
+    let origin = Origin::Http {
+        client: call.req.peer_addr().map(|addr| addr.ip().to_string()).unwrap_or_default(),
+        method: call.req.method().to_string(),
+        path: call.req.path().to_owned(),
+    };
+    let Request { start_ms, end_ms, step_ms, .. } = *request;
+    Asked { text: request.text.clone(), start_ms, end_ms, step_ms, origin }
 }
 
 /// Range queries are for values that have one sample a step.
@@ -133,25 +149,28 @@ impl From<QueryError> for ApiError {
     }
 }
 
-/// How long a query took.
-struct Times {
-    queued: Duration,
-    evaluated: Duration,
-}
-
 /// Writes a whole answer. `control` is looked at between series: nobody may be waiting any more.
-fn write_answer(mut answer: Answer, request: &Request, times: &Times, control: &Control) -> Result<Chunks, ApiError> {
+fn write_answer(
+    mut answer: Answer,
+    request: &Request,
+    measured: &Measured,
+    control: &Control,
+) -> Result<Chunks, ApiError> {
     if truncate(&mut answer.value, request.limit) {
         answer.warnings.push(TRUNCATED.to_owned());
     }
     if request.stats == Stats::Deprecated {
         answer.warnings.push("stats parameter with a value other than \"true\" or \"all\" is deprecated".to_owned());
     }
-    let mut out = ChunkWriter::new();
+    let mut out = ChunkWriter::within(control);
     out.buffer().extend_from_slice(b"{\"status\":\"success\",\"data\":{");
     write_value(&mut out, &answer.value, control)?;
     if request.stats != Stats::No {
-        write_stats(out.buffer(), &answer, request, times);
+        write_stats(out.buffer(), request, measured);
+    }
+    if let Some(root) = &answer.explain {
+        out.buffer().extend_from_slice(b",\"explain\":");
+        write_explain(&mut out, root);
     }
     out.buffer().push(b'}');
     finish_envelope(&mut out, &answer.warnings, &answer.infos);
@@ -204,7 +223,7 @@ fn write_list<T>(
     out: &mut ChunkWriter,
     elements: &[T],
     control: &Control,
-    write: fn(&mut ChunkWriter, &T),
+    write: fn(&mut ChunkWriter, &T, &Control) -> Result<(), ApiError>,
 ) -> Result<(), ApiError> {
     out.buffer().push(b'[');
     for (at, element) in elements.iter().enumerate() {
@@ -212,16 +231,25 @@ fn write_list<T>(
             out.buffer().push(b',');
         }
         if at % CHECK_EVERY == CHECK_EVERY - 1 {
-            control.check().map_err(|stopped| ApiError::from(QueryError::Stopped(stopped)))?;
+            check(control)?;
         }
-        write(out, element);
-        out.spill();
+        write(out, element, control)?;
+        spill(out)?;
     }
     out.buffer().push(b']');
     Ok(())
 }
 
-fn write_vector_sample(out: &mut ChunkWriter, sample: &VectorSample) {
+fn check(control: &Control) -> Result<(), ApiError> {
+    control.check().map_err(|stopped| QueryError::Stopped(stopped).into())
+}
+
+/// Begins a new piece if the present one is full: as far as there is memory for it.
+fn spill(out: &mut ChunkWriter) -> Result<(), ApiError> {
+    out.spill().map_err(|stopped| QueryError::Stopped(stopped).into())
+}
+
+fn write_vector_sample(out: &mut ChunkWriter, sample: &VectorSample, _: &Control) -> Result<(), ApiError> {
     let buffer = out.buffer();
     buffer.extend_from_slice(b"{\"metric\":");
     json::write_labels(buffer, &sample.labels);
@@ -236,23 +264,34 @@ fn write_vector_sample(out: &mut ChunkWriter, sample: &VectorSample) {
         }
     }
     buffer.push(b'}');
+    Ok(())
 }
 
-fn write_matrix_series(out: &mut ChunkWriter, series: &MatrixSeries) {
+/// Points between two looks at the clock.
+const POINTS_PER_CHECK: usize = 1 << 14;
+
+fn write_matrix_series(out: &mut ChunkWriter, series: &MatrixSeries, control: &Control) -> Result<(), ApiError> {
     let buffer = out.buffer();
     buffer.extend_from_slice(b"{\"metric\":");
     json::write_labels(buffer, &series.labels);
+    // Before each point.
+    let next = |out: &mut ChunkWriter, at: usize| -> Result<(), ApiError> {
+        if at > 0 {
+            out.buffer().push(b',');
+        }
+        if at % POINTS_PER_CHECK == POINTS_PER_CHECK - 1 {
+            check(control)?;
+        }
+        spill(out)
+    };
     if series.histograms.is_empty() {
-        buffer.extend_from_slice(b",\"values\":[");
+        out.buffer().extend_from_slice(b",\"values\":[");
         for (at, (t_ms, v)) in series.t.iter().zip(&series.v).enumerate() {
-            if at > 0 {
-                out.buffer().push(b',');
-            }
+            next(out, at)?;
             json::write_point(out.buffer(), *t_ms, *v);
-            out.spill();
         }
         out.buffer().extend_from_slice(b"]}");
-        return;
+        return Ok(());
     }
     // The floats and then the histograms.
     for (key, histograms) in [(&b",\"values\":["[..], false), (b",\"histograms\":[", true)] {
@@ -262,62 +301,78 @@ fn write_matrix_series(out: &mut ChunkWriter, series: &MatrixSeries) {
         }
         out.buffer().extend_from_slice(key);
         for (at, (t_ms, v, h)) in points.enumerate() {
-            if at > 0 {
-                out.buffer().push(b',');
-            }
+            next(out, at)?;
             match h {
                 None => json::write_point(out.buffer(), t_ms, v),
                 Some(h) => json::write_histogram_point(out.buffer(), t_ms, h),
             }
-            out.spill();
         }
         out.buffer().push(b']');
     }
     out.buffer().push(b'}');
+    Ok(())
 }
 
-/// Writes `,"stats":{...}`. The engine does not tell preparation and sorting from evaluation: their times are within
-/// `innerEvalTime`, and given as 0.
-fn write_stats(out: &mut Vec<u8>, answer: &Answer, request: &Request, times: &Times) {
-    let (queued, evaluated) = (times.queued.as_secs_f64(), times.evaluated.as_secs_f64());
-    let stats = &answer.stats;
+/// Writes `,"stats":{...}`.
+fn write_stats(out: &mut Vec<u8>, request: &Request, measured: &Measured) {
+    let stats = &measured.stats;
     out.extend_from_slice(b",\"stats\":{\"timings\":{");
-    for (at, (name, seconds)) in [
-        ("evalTotalTime", evaluated),
-        ("resultSortTime", 0.0),
-        ("queryPreparationTime", 0.0),
-        ("innerEvalTime", evaluated),
-        ("execQueueTime", queued),
-        ("execTotalTime", queued + evaluated),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for (at, (name, took)) in measured.timings().into_iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
         json::write_string(out, name);
         out.push(b':');
-        json::write_float(out, seconds);
+        json::write_float(out, took.as_secs_f64());
     }
     out.extend_from_slice(b"},\"samples\":{");
-    if !stats.samples_per_step.is_empty() {
-        out.extend_from_slice(b"\"totalQueryableSamplesPerStep\":[");
-        for (step, samples) in stats.samples_per_step.iter().enumerate() {
-            if step > 0 {
-                out.push(b',');
+    let mut samples = |name: &str, per_step: &[u64], total: u64| {
+        if !per_step.is_empty() {
+            out.extend_from_slice(format!("\"{name}PerStep\":[").as_bytes());
+            for (step, samples) in per_step.iter().enumerate() {
+                out.extend_from_slice(if step > 0 { b",[" } else { b"[" });
+                json::write_timestamp(out, request.start_ms + step as i64 * request.step_ms);
+                out.extend_from_slice(format!(",{samples}]").as_bytes());
             }
-            out.push(b'[');
-            json::write_timestamp(out, request.start_ms + step as i64 * request.step_ms);
-            out.extend_from_slice(format!(",{samples}]").as_bytes());
+            out.extend_from_slice(b"],");
         }
-        out.extend_from_slice(b"],");
+        out.extend_from_slice(format!("\"{name}\":{total},").as_bytes());
+    };
+    samples("totalQueryableSamples", &stats.samples_per_step, stats.samples_total);
+    samples("samplesRead", &stats.samples_read_per_step, stats.samples_read);
+    out.extend_from_slice(format!("\"peakSamples\":{}}}}}", stats.samples_peak).as_bytes());
+}
+
+/// Writes a part of a query with all below it. The parser bounds how deep they are.
+fn write_explain(out: &mut ChunkWriter, node: &ExplainNode) {
+    let buffer = out.buffer();
+    for (key, text) in [("{\"operator\":", &node.operator), (",\"query\":", &node.text)] {
+        buffer.extend_from_slice(key.as_bytes());
+        json::write_text(buffer, text);
     }
-    let totals = format!(
-        "\"totalQueryableSamples\":{},\"samplesRead\":{},\"peakSamples\":{}}}}}",
-        stats.samples_total, stats.samples_read, stats.samples_peak
-    );
-    out.extend_from_slice(totals.as_bytes());
+    for (key, took) in [("ownSeconds", node.own_time), ("totalSeconds", node.total_time())] {
+        buffer.extend_from_slice(format!(",\"{key}\":").as_bytes());
+        json::write_float(buffer, took.as_secs_f64());
+    }
+    for (key, n) in [
+        ("evaluations", node.evaluations),
+        ("seriesIn", node.series_in),
+        ("seriesOut", node.series_out),
+        ("valuesOut", node.values_out),
+        ("samples", node.samples),
+        ("samplesRead", node.samples_read),
+        ("bytes", node.bytes),
+    ] {
+        buffer.extend_from_slice(format!(",\"{key}\":{n}").as_bytes());
+    }
+    buffer.extend_from_slice(b",\"children\":[");
+    for (at, child) in node.children.iter().enumerate() {
+        if at > 0 {
+            out.buffer().push(b',');
+        }
+        write_explain(out, child);
+    }
+    out.buffer().extend_from_slice(b"]}");
 }
 
 /// A whole answer as text.
@@ -332,7 +387,8 @@ pub(crate) fn answer_for_tests(answer: Answer, start_ms: i64, step_ms: i64, stat
         lookback_ms: None,
         limit: 0,
         stats,
+        explain: false,
     };
-    let times = Times { queued: Duration::ZERO, evaluated: Duration::ZERO };
-    crate::answer::collect(write_answer(answer, &request, &times, &Control::new()).unwrap())
+    let measured = Measured { stats: answer.stats.clone(), ..Measured::default() };
+    crate::answer::collect(write_answer(answer, &request, &measured, &Control::new()).unwrap())
 }

@@ -17,6 +17,7 @@ use fk_instrument::Registry;
 use fk_model::relabel::RelabelRule;
 use fk_model::{Labels, Matcher, Regex};
 use fk_promql_syntax::ParserOptions;
+use fk_queries::Board;
 use fk_storage::{Control, Storage, StorageError, TimeRange};
 use serde::Serialize;
 
@@ -137,20 +138,15 @@ impl Default for WebOptions {
 
 /// The gate in front of query evaluation.
 pub trait Queries: Send + Sync {
-    /// Waits for a free slot. The caller bounds the wait by dropping the future. `query` and `client` (address) are for
-    /// the list of running queries; the gate may end the query by `control`, the one it is evaluated under.
-    fn admit<'a>(
-        &'a self,
-        query: &'a str,
-        client: &'a str,
-        control: &'a Control,
-    ) -> LocalFuture<'a, Result<Permit, AdmissionError>>;
+    /// Waits for a free slot. The caller bounds the wait by dropping the future. The gate may end the query by `control`,
+    /// the one it is evaluated under.
+    fn admit<'a>(&'a self, query: &'a str, control: &'a Control) -> LocalFuture<'a, Result<Permit, AdmissionError>>;
 
     /// How queries are evaluated at present; some of it follows the configuration file.
     fn settings(&self) -> QuerySettings;
 
-    /// Notes an evaluation that has ended, well or not, for the engine's metrics. `samples` is what it read.
-    fn evaluated(&self, queued: Duration, took: Duration, samples: u64);
+    /// The list of queries that run.
+    fn board(&self) -> &Arc<Board>;
 }
 
 /// A slot of the query gate. Dropping it frees the slot.

@@ -38,7 +38,8 @@ pub(crate) async fn federate(mut call: Call) -> Reply {
     let external = call.state().status.external_labels();
     let accept = call.req.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     let utf8 = accept.contains("escaping=allow-utf-8");
-    let control = Control::until(std::time::Instant::now() + settings.timeout);
+    let deadline = std::time::Instant::now() + settings.timeout;
+    let control = call.state().queries.board().control().with_deadline(deadline);
     let _cancel = CancelOnDrop(control.clone());
     let metrics = call.shared.metrics.clone();
     let work = web::block(move || {
@@ -73,6 +74,7 @@ fn newest(
     control: &Control,
 ) -> Result<(Vec<Line>, Vec<String>), StorageError> {
     let mut lines = Vec::new();
+    let mut memory = control.reserve();
     for matchers in matcher_sets {
         let set = storage.select(&SelectParams { range, sorted: true, limit: 0 }, matchers, control)?;
         for idx in 0..set.len() {
@@ -83,6 +85,7 @@ fn newest(
                 continue;
             }
             let labels = set.labels(idx);
+            memory.grow(labels.byte_len() + size_of::<Line>())?;
             if labels.metric_name().is_empty() {
                 log::warn!("ignoring nameless metric during federation: {labels}");
                 continue;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::web;
 use fk_model::{Labels, Matcher};
-use fk_storage::{Control, SelectParams, Storage, StorageError, TimeRange};
+use fk_storage::{Control, Reservation, SelectParams, Storage, StorageError, TimeRange};
 
 use crate::answer::{ApiError, ChunkWriter, finish_envelope, json_response};
 use crate::call::{Call, CancelOnDrop, Reply};
@@ -43,7 +43,7 @@ pub(crate) async fn names(mut call: Call) -> Reply {
     answer(
         &call,
         wanted,
-        |storage, wanted, control| strings(wanted, |m| storage.label_names(wanted.range, m, control)),
+        |storage, wanted, control, memory| strings(wanted, memory, |m| storage.label_names(wanted.range, m, control)),
         |out, text| json::write_text(out, text),
     )
     .await
@@ -57,8 +57,8 @@ pub(crate) async fn values(mut call: Call) -> Reply {
         return Err(ApiError::bad_data(format!("invalid label name: {name:?}")));
     }
     let wanted = Wanted::read(&params)?;
-    let find = move |storage: &dyn Storage, wanted: &Wanted, control: &Control| {
-        strings(wanted, |m| storage.label_values(&name, wanted.range, m, control))
+    let find = move |storage: &dyn Storage, wanted: &Wanted, control: &Control, memory: &mut Reservation| {
+        strings(wanted, memory, |m| storage.label_values(&name, wanted.range, m, control))
     };
     answer(&call, wanted, find, |out, text| json::write_text(out, text)).await
 }
@@ -73,13 +73,28 @@ pub(crate) async fn series(mut call: Call) -> Reply {
     answer(&call, wanted, find_series, json::write_labels).await
 }
 
-fn find_series(storage: &dyn Storage, wanted: &Wanted, control: &Control) -> Result<Found<Labels>, StorageError> {
+/// Series between two looks at the clock.
+const SERIES_PER_CHECK: usize = 1024;
+
+fn find_series(
+    storage: &dyn Storage,
+    wanted: &Wanted,
+    control: &Control,
+    memory: &mut Reservation,
+) -> Result<Found<Labels>, StorageError> {
     let mut found = Found { items: Vec::new(), warnings: Vec::new() };
     // One more than wanted tells whether there are more.
     let limit = if wanted.limit == 0 { 0 } else { wanted.limit + 1 };
     for matchers in &wanted.selectors {
         let set = storage.select(&SelectParams { range: wanted.range, sorted: true, limit }, matchers, control)?;
-        found.items.extend((0..set.len()).map(|idx| set.labels(idx)));
+        for idx in 0..set.len() {
+            if idx % SERIES_PER_CHECK == SERIES_PER_CHECK - 1 {
+                control.check()?;
+            }
+            let labels = set.labels(idx);
+            memory.grow(labels.byte_len() + size_of::<Labels>())?;
+            found.items.push(labels);
+        }
     }
     if wanted.selectors.len() > 1 {
         found.items.sort_unstable();
@@ -91,8 +106,14 @@ fn find_series(storage: &dyn Storage, wanted: &Wanted, control: &Control) -> Res
 /// Asks once for each selector, or once without any, and merges.
 fn strings(
     wanted: &Wanted,
+    memory: &mut Reservation,
     ask: impl Fn(&[Matcher]) -> Result<Vec<String>, StorageError>,
 ) -> Result<Found<String>, StorageError> {
+    let mut ask = |matchers: &[Matcher]| -> Result<Vec<String>, StorageError> {
+        let found = ask(matchers)?;
+        memory.grow(found.iter().map(|text| text.len() + size_of::<String>()).sum())?;
+        Ok(found)
+    };
     let mut items = match &wanted.selectors[..] {
         [] => ask(&[])?,
         [matchers] => ask(matchers)?,
@@ -114,27 +135,33 @@ fn strings(
 async fn answer<T: 'static>(
     call: &Call,
     wanted: Wanted,
-    find: impl FnOnce(&dyn Storage, &Wanted, &Control) -> Result<Found<T>, StorageError> + Send + 'static,
+    find: impl FnOnce(&dyn Storage, &Wanted, &Control, &mut Reservation) -> Result<Found<T>, StorageError> + Send + 'static,
     write: fn(&mut Vec<u8>, &T),
 ) -> Reply {
     let storage: Arc<dyn Storage> = call.storage()?;
-    let control = Control::until(std::time::Instant::now() + call.state().queries.settings().timeout);
+    let queries = &call.state().queries;
+    let deadline = std::time::Instant::now() + queries.settings().timeout;
+    let control = queries.board().control().with_deadline(deadline);
     let _cancel = CancelOnDrop(control.clone());
     let work = web::block(move || -> Result<_, ApiError> {
-        let mut found = find(&*storage, &wanted, &control)?;
+        let mut memory = control.reserve();
+        let mut found = find(&*storage, &wanted, &control, &mut memory)?;
         found.warnings = control.take_warnings();
         if wanted.limit > 0 && found.items.len() > wanted.limit {
             found.items.truncate(wanted.limit);
             found.warnings.push(TRUNCATED.to_owned());
         }
-        let mut out = ChunkWriter::new();
+        let mut out = ChunkWriter::within(&control);
         out.buffer().extend_from_slice(b"{\"status\":\"success\",\"data\":[");
         for (at, item) in found.items.iter().enumerate() {
             if at > 0 {
                 out.buffer().push(b',');
             }
+            if at % SERIES_PER_CHECK == SERIES_PER_CHECK - 1 {
+                control.check()?;
+            }
             write(out.buffer(), item);
-            out.spill();
+            out.spill()?;
         }
         out.buffer().push(b']');
         finish_envelope(&mut out, &found.warnings, &[]);

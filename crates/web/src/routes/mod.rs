@@ -4,6 +4,7 @@ mod federate;
 mod labels;
 mod lifecycle;
 mod page;
+mod queries;
 pub(crate) mod query;
 mod rules;
 mod status;
@@ -89,6 +90,8 @@ pub(crate) static ROUTES: &[Route] = &[
     api_always("/api/v1/ext/actors", handler!(status::actors)),
     api("/api/v1/ext/targets/scrapes", Get, handler!(targets::scrapes)),
     api_always("/api/v1/ext/storage", handler!(storage::health)),
+    api_always("/api/v1/ext/queries", handler!(queries::list)),
+    change("/api/v1/ext/queries/cancel", Post, Gate::Open, handler!(queries::cancel)),
     #[cfg(feature = "chaos")]
     change("/api/v1/ext/chaos/{kind}", Post, Gate::Open, handler!(lifecycle::chaos)),
     change("/api/v1/write", Post, Gate::WhenReady, handler!(write::write)),

@@ -28,6 +28,7 @@ pub(crate) async fn instant(mut call: Call) -> Reply {
         lookback_ms: lookback(&params)?,
         limit,
         stats: stats(&params),
+        explain: explain(&params)?,
         text: params.first("query").to_owned(),
     };
     query_run::run(&call, request).await
@@ -59,9 +60,19 @@ pub(crate) async fn range(mut call: Call) -> Reply {
         lookback_ms: lookback(&params)?,
         limit,
         stats: stats(&params),
+        explain: explain(&params)?,
         text: params.first("query").to_owned(),
     };
     query_run::run(&call, request).await
+}
+
+/// `explain=analyze`, which is ours.
+fn explain(params: &Params) -> Result<bool, ApiError> {
+    match params.first("explain") {
+        "" => Ok(false),
+        "analyze" => Ok(true),
+        other => Err(ApiError::parameter("explain", format!("{other:?} is not supported, only \"analyze\" is"))),
+    }
 }
 
 fn timeout(params: &Params) -> Result<Option<Duration>, ApiError> {
@@ -120,13 +131,13 @@ pub(crate) async fn exemplars(mut call: Call) -> Reply {
     let found = found.map_err(|error| ApiError::new(ErrorKind::Execution, error.to_string()))?;
     let mut out = ChunkWriter::new();
     out.buffer().extend_from_slice(b"{\"status\":\"success\",\"data\":");
-    write_exemplars(&mut out, &found);
+    write_exemplars(&mut out, &found)?;
     finish_envelope(&mut out, &[], &[]);
     Ok(json_response(out.into_chunks()))
 }
 
 /// The list of exemplars as the API has it.
-pub(crate) fn write_exemplars(out: &mut ChunkWriter, series: &[ExemplarSeries]) {
+pub(crate) fn write_exemplars(out: &mut ChunkWriter, series: &[ExemplarSeries]) -> Result<(), ApiError> {
     out.buffer().push(b'[');
     for (at, series) in series.iter().enumerate() {
         let buffer = out.buffer();
@@ -148,11 +159,12 @@ pub(crate) fn write_exemplars(out: &mut ChunkWriter, series: &[ExemplarSeries]) 
             buffer.extend_from_slice(b"\",\"timestamp\":");
             json::write_timestamp(buffer, exemplar.t);
             buffer.push(b'}');
-            out.spill();
+            out.spill()?;
         }
         out.buffer().extend_from_slice(b"]}");
     }
     out.buffer().push(b']');
+    Ok(())
 }
 
 pub(crate) async fn format(mut call: Call) -> Reply {

@@ -22,7 +22,7 @@ async fn run<T: Send + 'static>(
     }
 }
 
-fn check_enabled(call: &Call) -> Result<(), ApiError> {
+pub(super) fn check_enabled(call: &Call) -> Result<(), ApiError> {
     match call.state().options.admin {
         true => Ok(()),
         // Text as in Prometheus.

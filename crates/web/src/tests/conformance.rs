@@ -180,7 +180,7 @@ fn recorded_values_are_written_byte_for_byte() {
                     labels: labels(&e["series"]),
                     exemplars: e["exemplars"].as_array().unwrap().iter().map(exemplar).collect(),
                 });
-                write_exemplars(&mut out, &series.collect::<Vec<_>>());
+                write_exemplars(&mut out, &series.collect::<Vec<_>>()).unwrap();
                 finish_envelope(&mut out, &[], &[]);
                 assert_eq!(collect(out.into_chunks()), expected);
                 passed += 1;
@@ -211,9 +211,13 @@ fn statistics_have_the_keys_of_prometheus() {
             samples_total: 5,
             samples_read: 5,
             samples_per_step: vec![2, 3],
+            samples_read_per_step: vec![2, 3],
             samples_peak: 4,
             series_total: 1,
         },
+        timings: Default::default(),
+        explain: None,
+        memory: Control::new().reserve(),
     };
     let text = crate::query_run::answer_for_tests(answer, 1000, 15_000, Stats::All);
     let json: Value = serde_json::from_str(&text).unwrap();
@@ -224,7 +228,8 @@ fn statistics_have_the_keys_of_prometheus() {
         ["evalTotalTime", "execQueueTime", "execTotalTime", "innerEvalTime", "queryPreparationTime", "resultSortTime"]
     );
     let expected = serde_json::json!({
-        "totalQueryableSamplesPerStep": [[1, 2], [16, 3]], "totalQueryableSamples": 5, "samplesRead": 5, "peakSamples": 4,
+        "totalQueryableSamplesPerStep": [[1, 2], [16, 3]], "totalQueryableSamples": 5,
+        "samplesReadPerStep": [[1, 2], [16, 3]], "samplesRead": 5, "peakSamples": 4,
     });
     assert_eq!(stats["samples"], expected);
 }

@@ -12,12 +12,17 @@ use actix_web::{App, test};
 use fk_instrument::Registry;
 use fk_model::relabel::{RelabelAction, RelabelRule};
 use fk_model::{Labels, Matcher, Regex};
-use fk_storage::{Control, StorageError, TimeRange};
+use fk_queries::Board;
+use fk_storage::{Control, MemoryBudget, StorageError, TimeRange};
 use fk_testkit::MemoryStorage;
 use parking_lot::Mutex;
 
 use crate::Routes;
 use crate::state::*;
+
+/// What a query, and all of them, may hold, bytes.
+pub(super) const MEMORY_OF_QUERY: u64 = 8 << 20;
+const MEMORY_OF_ALL: u64 = 32 << 20;
 
 pub(super) struct Fake {
     pub(super) readiness: Mutex<Readiness>,
@@ -25,7 +30,7 @@ pub(super) struct Fake {
     pub(super) admission: Mutex<Option<AdmissionError>>,
     pub(super) settings: Mutex<QuerySettings>,
     pub(super) slots_taken: Arc<AtomicUsize>,
-    pub(super) samples_read: AtomicUsize,
+    pub(super) board: Arc<Board>,
     /// Makes the view of Alertmanagers panic.
     pub(super) broken: AtomicBool,
     quit: AtomicBool,
@@ -43,12 +48,7 @@ impl Drop for Slot {
 }
 
 impl Queries for Fake {
-    fn admit<'a>(
-        &'a self,
-        query: &'a str,
-        _: &'a str,
-        control: &'a Control,
-    ) -> LocalFuture<'a, Result<Permit, AdmissionError>> {
+    fn admit<'a>(&'a self, query: &'a str, control: &'a Control) -> LocalFuture<'a, Result<Permit, AdmissionError>> {
         Box::pin(async move {
             if query == "cancelled_by_the_gate" {
                 control.cancel();
@@ -68,8 +68,8 @@ impl Queries for Fake {
         self.settings.lock().clone()
     }
 
-    fn evaluated(&self, _: Duration, _: Duration, samples: u64) {
-        self.samples_read.fetch_add(samples as usize, Ordering::SeqCst);
+    fn board(&self) -> &Arc<Board> {
+        &self.board
     }
 }
 
@@ -370,13 +370,14 @@ impl World {
 
     /// A ready server with other flags.
     pub(super) fn with(change: impl FnOnce(&mut WebOptions)) -> World {
+        let registry = Registry::new();
         let fake = Arc::new(Fake {
             readiness: Mutex::new(Readiness::Ready),
             reload: Mutex::new(Ok(())),
             admission: Mutex::new(None),
             settings: Mutex::new(QuerySettings { timeout: Duration::from_secs(20), ..QuerySettings::default() }),
             slots_taken: Arc::default(),
-            samples_read: AtomicUsize::new(0),
+            board: Board::new(MemoryBudget::new(MEMORY_OF_QUERY, MEMORY_OF_ALL), &registry),
             broken: AtomicBool::new(false),
             quit: AtomicBool::new(false),
             deleted: Mutex::default(),
@@ -395,7 +396,7 @@ impl World {
             status: Arc::clone(&fake) as Arc<dyn StatusView>,
             control: Arc::clone(&fake) as Arc<dyn ServerControl>,
             admin: Arc::clone(&fake) as Arc<dyn StorageAdmin>,
-            registry: Registry::new(),
+            registry,
             options,
         });
         let routes = Routes::new(Arc::clone(&state));

@@ -137,7 +137,8 @@ async fn instant_queries_give_every_type() {
     }
     assert_eq!(world.fake.slots_taken.load(Ordering::SeqCst), 0, "every slot has been given back");
     // One sample for "up" and two for its range: what the evaluations report is handed on.
-    assert_eq!(world.fake.samples_read.load(Ordering::SeqCst), 3);
+    let past = world.fake.board.top_by_count(10);
+    assert_eq!((past.len(), past.iter().map(|past| past.samples_total).sum::<u64>()), (4, 3));
 }
 
 #[actix_web::test]
@@ -322,4 +323,74 @@ async fn large_answers_are_whole_also_when_compressed() {
     let mut unpacked = String::new();
     flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut unpacked).unwrap();
     assert_eq!(unpacked, plain);
+}
+
+#[actix_web::test]
+async fn queries_that_run_are_listed_and_can_be_cancelled() {
+    let world = World::with(|options| options.admin = true);
+    let (events, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    world.state.storage.set(Arc::new(Stuck { events }));
+    let mut request = std::pin::pin!(world.get("/api/v1/query?query=up"));
+    tokio::select! {
+        got = &mut request => panic!("answered {got:?}"),
+        started = seen.recv() => assert_eq!(started, Some("started")),
+    }
+    let listed = world.get("/api/v1/ext/queries").await.json();
+    let running = &listed["data"]["running"][0];
+    assert_eq!((running["query"].as_str(), running["stage"].as_str()), (Some("up"), Some("evaluating")), "{listed}");
+    let id = running["id"].as_u64().expect("a number");
+    let cancel = format!("/api/v1/ext/queries/cancel?id={id}");
+    assert_eq!(world.form("/api/v1/ext/queries/cancel?id=x", "").await.status.as_u16(), 400);
+    assert_eq!(world.form("/api/v1/ext/queries/cancel?id=9999", "").await.status.as_u16(), 404);
+    assert_eq!(world.form(&cancel, "").await.status.as_u16(), 204);
+    let got = request.await;
+    assert_eq!((got.status.as_u16(), got.json()["errorType"].as_str()), (499, Some("canceled")));
+    let listed = world.get("/api/v1/ext/queries?top=1").await.json();
+    assert_eq!(listed["data"]["running"], json!([]));
+    let top = &listed["data"]["top"]["byTime"][0];
+    assert_eq!(
+        (top["query"].as_str(), top["count"].as_u64(), top["failures"].as_u64()),
+        (Some("up"), Some(1), Some(1))
+    );
+}
+
+#[actix_web::test]
+async fn what_a_query_holds_is_limited_and_given_back() {
+    let world = World::new();
+    let samples: Vec<(i64, f64)> = (0..1000).map(|n| (n * 1000, n as f64)).collect();
+    for n in 0..1500 {
+        world.storage.add(&labels(&[("__name__", "up"), ("n", &n.to_string())]), &samples);
+    }
+    let range = async |query: &str| {
+        let times = [("start", "0"), ("end", "999"), ("step", "1")];
+        world.get(&with_params("/api/v1/query_range", times.into_iter().chain([("query", query)]))).await
+    };
+    let limit = super::fakes::MEMORY_OF_QUERY;
+    for query in
+        ["up", "up + up", "topk(5, up)", "count_values(\"v\", up + 0.5)", "label_replace(up, 'a', 'b', '', '')"]
+    {
+        let got = range(query).await;
+        let text =
+            format!("query needs more than {limit} bytes of memory, the limit for one query in expression evaluation");
+        assert_eq!((got.status.as_u16(), got.json()["error"].as_str()), (422, Some(&*text)), "{query}");
+        assert_eq!(world.fake.board.budget().used(), 0, "{query}");
+    }
+    assert_eq!(range("sum(up)").await.status.as_u16(), 200, "groups are held, series are not");
+    assert_eq!(world.fake.board.budget().used(), 0);
+}
+
+#[actix_web::test]
+async fn a_query_explains_itself_when_asked() {
+    let world = World::new();
+    world.storage.add(&labels(&[("__name__", "up"), ("job", "a")]), &[(15_000, 1.0), (45_000, 2.0)]);
+    let params = [("query", "sum(rate(up[1m]))"), ("time", "60"), ("explain", "analyze")];
+    let got = world.get(&with_params("/api/v1/query", params)).await.json();
+    let root = &got["data"]["explain"];
+    assert_eq!((root["operator"].as_str(), root["seriesOut"].as_u64()), (Some("aggregation sum"), Some(1)), "{got}");
+    let rate = &root["children"][0];
+    assert_eq!((rate["query"].as_str(), rate["samples"].as_u64()), (Some("rate(up[1m])"), Some(2)), "{got}");
+    assert_eq!(rate["children"][0]["operator"], "range selector");
+    assert!(root["totalSeconds"].as_f64() >= rate["totalSeconds"].as_f64());
+    let text = "invalid parameter \"explain\": \"plan\" is not supported, only \"analyze\" is";
+    check_error(&world, "/api/v1/query", &[("query", "1"), ("explain", "plan")], 400, "bad_data", text).await;
 }
