@@ -126,6 +126,7 @@ impl Settings {
             delay_compact_file: options.delay_compact_file.clone(),
             reload_interval_ms: options.block_reload_interval.as_millis(),
             wal: WalOptions {
+                reserve: true,
                 segment_bytes: options
                     .wal_segment_size
                     .filter(|bytes| *bytes > 0)

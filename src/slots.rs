@@ -50,6 +50,8 @@ pub struct Slots {
     pub db: ArcSwapOption<Db>,
     /// The running configuration; owner: config reloader.
     pub config: ArcSwapOption<Loaded>,
+    /// Why no samples are taken at the moment; owner: storage keeper, which looks every second.
+    pub degraded: ArcSwapOption<String>,
     /// How far the replay of the log is; owner: storage keeper.
     pub replay: Mutex<ReplayProgress>,
     /// Owner: config reloader.
@@ -73,6 +75,7 @@ impl Slots {
             stage: AtomicU8::new(Stage::Starting as u8),
             db: ArcSwapOption::empty(),
             config: ArcSwapOption::empty(),
+            degraded: ArcSwapOption::empty(),
             replay: Mutex::default(),
             reload: Mutex::new(ReloadStatus { successful: false, last_success: None, last_failure: None }),
             scrape_groups: Arc::default(),

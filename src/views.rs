@@ -383,6 +383,10 @@ impl StatusView for View {
                 format!("Damaged blocks were moved out of the way, queries go without them: {}.", names.join(", "));
             add(&text, slots.started.timestamp_millis());
         }
+        for block in health.scrubbed.iter().filter(|block| !block.damage.is_empty()) {
+            let text = format!("Block {} is damaged: {}.", block.ulid, block.damage.join("; "));
+            add(&text, block.checked_time);
+        }
         let reload = *slots.reload.lock();
         if let (false, Some(since)) = (reload.successful, reload.last_failure) {
             add("Configuration reload has failed.", since.timestamp_millis());

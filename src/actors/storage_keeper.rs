@@ -167,7 +167,18 @@ fn register(slots: &Arc<Slots>, registry: &Registry) {
     registry.collect(move |out| {
         let Some(db) = slots.db.load_full() else { return };
         let (read_only, quarantined) = (db.read_only().is_some(), db.quarantined().len());
+        let damaged = db.scrubbed().iter().filter(|(_, found)| !found.damage.is_empty()).count();
         for (name, help, value) in [
+            (
+                "firekeeper_storage_damaged_blocks",
+                "Blocks in which reading through all of them has found damage.",
+                damaged as f64,
+            ),
+            (
+                "firekeeper_storage_ballast_bytes",
+                "Disk space that is held for maintenance when the disk is full.",
+                db.ballast_bytes() as f64,
+            ),
             ("firekeeper_storage_read_only", "Whether the storage cannot take or keep samples.", f64::from(read_only)),
             (
                 "firekeeper_storage_quarantined_blocks",
@@ -255,7 +266,15 @@ impl Handler<Sync> for StorageKeeper {
         if self.closing || std::mem::replace(&mut self.syncing, true) {
             return;
         }
-        let sync = spawn_blocking(move || db.sync());
+        let slots = Arc::clone(&self.params.slots);
+        let sync = spawn_blocking(move || {
+            let result = db.sync();
+            let degraded = db.read_only();
+            if degraded.as_ref() != slots.degraded.load().as_deref() {
+                slots.degraded.store(degraded.map(Arc::new));
+            }
+            result
+        });
         ctx.spawn(sync.into_actor(self).map(|result, this, _| {
             this.syncing = false;
             let failed = match result {

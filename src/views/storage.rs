@@ -7,7 +7,8 @@ use fk_block::BlockMeta;
 use fk_model::Matcher;
 use fk_storage::{StorageError, TimeRange};
 use fk_tsdb::Db;
-use fk_web::state::{Deleted, QuarantinedBlock, StorageAdmin, StorageHealth};
+use fk_tsdb::scrub::Scrubbed;
+use fk_web::state::{Deleted, QuarantinedBlock, ScrubbedBlock, StorageAdmin, StorageHealth};
 
 use crate::app::App;
 use crate::slots::Slots;
@@ -64,6 +65,10 @@ impl StorageAdmin for Admin {
     fn health(&self) -> StorageHealth {
         health(&self.slots)
     }
+
+    fn degraded(&self) -> Option<String> {
+        self.slots.degraded.load().as_deref().cloned()
+    }
 }
 
 /// `meta.json` as Prometheus shows it: without the sections of other programs.
@@ -84,8 +89,15 @@ pub(super) fn health(slots: &Slots) -> StorageHealth {
         min_time: block.mint_ms,
         max_time: block.maxt_ms,
     };
+    let checked = |(ulid, found): (String, Scrubbed)| ScrubbedBlock {
+        ulid,
+        checked_time: found.checked_ms,
+        damage: found.damage,
+    };
     StorageHealth {
         read_only: db.read_only(),
+        scrubbed: db.scrubbed().into_iter().map(checked).collect(),
+        free_bytes: db.disk_space().ok().map(|space| space.free_bytes),
         quarantined: db.quarantined().into_iter().map(shown).collect(),
         log_damages: db.replayed().log.damages.iter().map(|damage| damage.to_string()).collect(),
     }

@@ -10,6 +10,7 @@ mod support;
 mod alerts; // from a rule to an Alertmanager, and back to quiet
 #[cfg(feature = "chaos")]
 mod chaos; // any actor may panic, nobody outside notices
+mod faults; // the system under the server fails: disk, descriptors, clock
 mod formats; // every exposition format, from a target to the data directory
 mod real; // with the real node_exporter and Alertmanager
 mod recovery; // what was acknowledged or seen survives `kill -9`

@@ -132,7 +132,8 @@ pub struct Db {
     images: Images,
     /// Memory for records, reused.
     buffers: Mutex<Vec<Records>>,
-    syncs: Mutex<SyncDurations>,
+    /// Of the write-ahead log and of the log of out-of-order samples.
+    syncs: Mutex<(SyncDurations, SyncDurations)>,
 }
 
 /// The records of one append.
@@ -149,6 +150,17 @@ pub(crate) struct SyncDurations {
     pub sum: f64,
     /// Seconds, newest last, at most [`SYNC_DURATIONS_MAX`].
     pub recent: VecDeque<f64>,
+}
+
+impl SyncDurations {
+    fn note(&mut self, seconds: f64) {
+        self.count += 1;
+        self.sum += seconds;
+        if self.recent.len() == SYNC_DURATIONS_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(seconds);
+    }
 }
 
 impl Db {
@@ -251,18 +263,17 @@ impl Db {
     /// Makes everything appended so far survive a power cut.
     pub fn sync(&self) -> Result<(), StorageError> {
         self.space.check();
-        let start = Instant::now();
         self.syncing.fetch_add(1, Ordering::Relaxed);
-        let result = self.wal.sync().map_err(StorageError::from).and(self.wbl.sync());
+        let began = Instant::now();
+        let wal = self.wal.sync().map_err(StorageError::from);
+        let between = Instant::now();
+        // Whatever has become of the other one.
+        let result = wal.and(self.wbl.sync());
+        let ended = Instant::now();
         self.syncing.fetch_sub(1, Ordering::Relaxed);
-        let seconds = start.elapsed().as_secs_f64();
-        let mut syncs = self.syncs.lock();
-        syncs.count += 1;
-        syncs.sum += seconds;
-        if syncs.recent.len() == SYNC_DURATIONS_MAX {
-            syncs.recent.pop_front();
-        }
-        syncs.recent.push_back(seconds);
+        let (wal, wbl) = &mut *self.syncs.lock();
+        wal.note(between.duration_since(began).as_secs_f64());
+        wbl.note(ended.duration_since(between).as_secs_f64());
         result
     }
 
@@ -381,8 +392,10 @@ impl Db {
         self.wal_compression
     }
 
-    pub(crate) fn with_syncs<R>(&self, look: impl FnOnce(&SyncDurations) -> R) -> R {
-        look(&self.syncs.lock())
+    /// Of the write-ahead log and of the log of out-of-order samples.
+    pub(crate) fn with_syncs<R>(&self, look: impl FnOnce(&SyncDurations, &SyncDurations) -> R) -> R {
+        let (wal, wbl) = &*self.syncs.lock();
+        look(wal, wbl)
     }
 
     /// Logs what a batch adds: one write.
@@ -492,6 +505,11 @@ impl Db {
     /// Why nothing is appended at the moment, if that is so: no room on the disk, or a log that cannot be continued.
     pub fn read_only(&self) -> Option<String> {
         self.space.reason().or_else(|| self.wal.refusal()).or_else(|| self.wbl.get().and_then(Wal::refusal))
+    }
+
+    /// Disk space that is held for maintenance, bytes.
+    pub fn ballast_bytes(&self) -> u64 {
+        self.space.ballast_bytes()
     }
 
     /// The room on the disk, and the floors that are kept.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use fk_instrument::{Encoder, Kind, Registry};
 
-use crate::db::Db;
+use crate::db::{Db, SyncDurations};
 
 pub use upkeep::UpkeepMetrics;
 
@@ -194,6 +194,23 @@ fn encode(db: &Db, out: &mut Encoder) {
         "Number of currently active appender transactions",
         m.active_batches.load(Ordering::Relaxed) as f64,
     );
+    // A select has copied what it may see before it returns, so no commit but the last is referred to.
+    for (name, help) in [
+        ("prometheus_tsdb_isolation_low_watermark", "The lowest TSDB append ID that is still referenced."),
+        ("prometheus_tsdb_isolation_high_watermark", "The highest TSDB append ID that has been given out."),
+    ] {
+        gauge(name, help, head.commits as f64);
+    }
+    gauge(
+        "prometheus_tsdb_head_native_histogram_series",
+        "Number of series whose most recent in-order sample is a native histogram.",
+        head.histogram_series as f64,
+    );
+    gauge(
+        "prometheus_tsdb_head_native_histogram_buckets",
+        "Number of positive and negative bucket entries in the most recent in-order native histogram sample of each series, including entries carried by staleness markers.",
+        head.histogram_buckets as f64,
+    );
     gauge(
         "prometheus_tsdb_symbol_table_size_bytes",
         "Size of symbol table in memory for loaded blocks",
@@ -244,6 +261,11 @@ fn encode(db: &Db, out: &mut Encoder) {
         "prometheus_tsdb_wal_corruptions_total",
         "Total number of WAL corruptions.",
         (db.replayed().log.damages.len() as u64 + db.replayed().log.damages_more) as f64,
+    );
+    counter(
+        "prometheus_tsdb_snapshot_replay_error_total",
+        "Total number snapshot replays that failed.",
+        f64::from(u8::from(db.replayed().image_failed)),
     );
     counter("prometheus_tsdb_wal_completed_pages_total", "Total number of completed pages.", wal.pages as f64);
     counter("prometheus_tsdb_wal_page_flushes_total", "Total number of page flushes.", wal.writes as f64);
@@ -379,16 +401,22 @@ fn encode(db: &Db, out: &mut Encoder) {
 
     encode_late(&m.late, out);
     encode_wbl(db, out);
-    let name = "prometheus_tsdb_wal_fsync_duration_seconds";
-    out.family(name, "Duration of write log fsync.", Kind::Summary);
-    db.with_syncs(|syncs| {
-        let mut sorted: Vec<f64> = syncs.recent.iter().copied().collect();
-        sorted.sort_unstable_by(f64::total_cmp);
-        for (quantile, text) in [(0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99")] {
-            let rank = (quantile * sorted.len() as f64).ceil() as usize;
-            out.sample(name, &[("quantile", text)], sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN));
+    db.with_syncs(|wal, wbl| {
+        encode_syncs("prometheus_tsdb_wal_fsync_duration_seconds", wal, out);
+        if db.wbl_stats().is_some() {
+            encode_syncs("prometheus_tsdb_out_of_order_wbl_fsync_duration_seconds", wbl, out);
         }
-        out.sample(&format!("{name}_sum"), &[], syncs.sum);
-        out.sample(&format!("{name}_count"), &[], syncs.count as f64);
     });
+}
+
+fn encode_syncs(name: &str, syncs: &SyncDurations, out: &mut Encoder) {
+    out.family(name, "Duration of write log fsync.", Kind::Summary);
+    let mut sorted: Vec<f64> = syncs.recent.iter().copied().collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    for (quantile, text) in [(0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99")] {
+        let rank = (quantile * sorted.len() as f64).ceil() as usize;
+        out.sample(name, &[("quantile", text)], sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN));
+    }
+    out.sample(&format!("{name}_sum"), &[], syncs.sum);
+    out.sample(&format!("{name}_count"), &[], syncs.count as f64);
 }

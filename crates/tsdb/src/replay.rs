@@ -49,6 +49,8 @@ pub struct Replayed {
     pub unused_records: u64,
     /// References that stood for two label sets, one after the other.
     pub renamed_refs: u64,
+    /// Whether there was an image of the head that could not be used, so that the whole log was read.
+    pub image_failed: bool,
     /// What the replay of the log of out-of-order samples found.
     pub out_of_order: WblReplayed,
     /// How long it took.
@@ -78,9 +80,10 @@ pub(crate) fn fill(
     progress: &dyn Fn(ReplayProgress),
 ) -> Result<Filled, DbError> {
     let began = Instant::now();
+    let mut image_failed = true;
     let files = || ChunkFiles::new(Arc::clone(vfs), chunks_dir.to_owned());
     match image::load(&**vfs, data_dir, wal_dir, options, files()) {
-        Ok(None) => {}
+        Ok(None) => image_failed = false,
         Ok(Some(image::Loaded { head, start, exemplars: saved })) => {
             let loaded = began.elapsed();
             head.set_min_valid_time(min_valid_time);
@@ -99,6 +102,7 @@ pub(crate) fn fill(
     let head = Head::with_files(options, Some(files()));
     head.set_min_valid_time(min_valid_time);
     let mut replayed = replay(&**vfs, wal_dir, Start::Checkpoint, &head, exemplars, progress)?;
+    replayed.image_failed = image_failed;
     replayed.duration = began.elapsed();
     Ok(Filled { head, replayed, start: Start::Checkpoint })
 }

@@ -777,6 +777,9 @@ pub trait StorageAdmin: Send + Sync {
 
     /// What is wrong with it.
     fn health(&self) -> StorageHealth;
+
+    /// Why no samples are taken, as of about a second ago; `None`: they are. Does not block.
+    fn degraded(&self) -> Option<String>;
 }
 
 /// What a deletion deletes.
@@ -797,10 +800,26 @@ pub struct Deleted {
 pub struct StorageHealth {
     /// Why no samples are taken at the moment; `None`: they are.
     pub read_only: Option<String>,
+    /// Bytes that can still be written to the disk, if it tells.
+    pub free_bytes: Option<u64>,
     /// Damaged blocks that were moved out of the way.
     pub quarantined: Vec<QuarantinedBlock>,
+    /// The blocks in use that were read through since they were written, which is done once a week.
+    pub scrubbed: Vec<ScrubbedBlock>,
     /// Damaged places that the write-ahead log had at the start.
     pub log_damages: Vec<String>,
+}
+
+/// A block that was read through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScrubbedBlock {
+    /// Its name.
+    pub ulid: String,
+    /// When it was last read to its end, ms since 1970.
+    pub checked_time: i64,
+    /// What is damaged, a line for each file; empty if it is sound.
+    pub damage: Vec<String>,
 }
 
 /// A damaged block that was moved out of the way.

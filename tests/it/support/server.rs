@@ -106,8 +106,13 @@ pub struct Server {
 impl Server {
     /// Starts a server in `home` and waits until it is ready.
     pub fn start(home: &Home, flags: &[&str]) -> Server {
+        Server::start_with(home, flags, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn start_with(home: &Home, flags: &[&str], environment: &[(&str, &str)]) -> Server {
         for _ in 0..PORT_ATTEMPTS {
-            let mut server = Server::spawn(home, flags);
+            let mut server = Server::spawn_with(home, flags, environment);
             let began = Instant::now();
             let ended = loop {
                 if server.get("/-/ready").is_ok_and(|answer| answer.status() == 200) {
@@ -126,8 +131,13 @@ impl Server {
 
     /// Starts a server without waiting for it.
     pub fn spawn(home: &Home, flags: &[&str]) -> Server {
+        Server::spawn_with(home, flags, &[])
+    }
+
+    fn spawn_with(home: &Home, flags: &[&str], environment: &[(&str, &str)]) -> Server {
         let port = free_port();
         let mut child = program(flags)
+            .envs(environment.iter().copied())
             .arg(format!("--config.file={}", home.path("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", home.path("data").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
@@ -147,6 +157,11 @@ impl Server {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the process is there");
+    }
+
+    /// The number of the process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Waits for the process to end.

@@ -308,6 +308,11 @@ impl<K: Kind> Writer<K> {
         }
     }
 
+    /// Buckets of the last sample, positive and negative ones.
+    pub fn n_buckets(&self) -> usize {
+        self.state.positive.len() + self.state.negative.len()
+    }
+
     /// Memory it takes besides itself, bytes.
     pub fn heap_bytes(&self) -> usize {
         let state = &self.state;

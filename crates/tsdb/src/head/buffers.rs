@@ -249,6 +249,11 @@ impl<T> OpenChunks<T> {
         }
     }
 
+    /// The open chunks, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.open.iter().flatten().map(|open| &**open)
+    }
+
     fn is_full(&self) -> bool {
         self.open.len() > HANDLES_MAX
     }

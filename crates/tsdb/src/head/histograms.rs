@@ -172,6 +172,14 @@ impl OpenHistogram {
         }
     }
 
+    /// Buckets of the last histogram.
+    pub fn n_buckets(&self) -> usize {
+        match &self.writer {
+            AnyWriter::Int(writer) => writer.n_buckets(),
+            AnyWriter::Float(writer) => writer.n_buckets(),
+        }
+    }
+
     /// Memory it takes, bytes.
     pub fn memory_bytes(&self) -> usize {
         size_of::<OpenHistogram>()

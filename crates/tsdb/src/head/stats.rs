@@ -26,6 +26,12 @@ pub struct HeadStatus {
     pub min_time: i64,
     /// Time of the newest sample, ms; `i64::MIN` while there is none, as in Prometheus.
     pub max_time: i64,
+    /// The number of the last commit.
+    pub commits: u64,
+    /// Series whose newest sample in order is a native histogram, and the buckets of these histograms.
+    pub histogram_series: usize,
+    /// See `histogram_series`.
+    pub histogram_buckets: usize,
 }
 
 /// A name and how many (or how many bytes).
@@ -74,8 +80,14 @@ impl Head {
             (status.symbols, status.symbol_bytes) = (symbols.len(), symbols.memory_bytes());
         }
         for shard in &self.shards {
-            status.series += shard.data.read().n_series();
+            let data = shard.data.read();
+            status.series += data.n_series();
+            for open in data.slabs.histograms.iter() {
+                status.histogram_series += 1;
+                status.histogram_buckets += open.n_buckets();
+            }
         }
+        status.commits = self.commits.load(Ordering::Acquire);
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed) as usize;
         status.chunks = load(&self.metrics.chunks_created).saturating_sub(load(&self.metrics.chunks_removed));
         status

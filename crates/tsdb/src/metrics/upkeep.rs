@@ -197,6 +197,17 @@ pub(super) fn encode(db: &Db, out: &mut Encoder) {
             "Total number of write log truncations that failed.",
             &m.log_truncations_failed,
         ),
+        ("firekeeper_storage_scrubbed_blocks_total", "Blocks read through for damage.", &db.scrub_metrics.blocks),
+        (
+            "firekeeper_storage_scrubbed_bytes_total",
+            "Bytes of blocks read through for damage.",
+            &db.scrub_metrics.bytes,
+        ),
+        (
+            "firekeeper_storage_scrubs_failed_total",
+            "Blocks that could not be read through, for another reason than damage.",
+            &db.scrub_metrics.failed,
+        ),
         ("firekeeper_tsdb_clock_jumps_total", "Jumps of the clock by more than ten minutes.", &m.clock_jumps),
     ] {
         out.single(name, help, Kind::Counter, load(counter));
@@ -228,11 +239,6 @@ pub(super) fn encode(db: &Db, out: &mut Encoder) {
             "prometheus_tsdb_retention_limit_seconds",
             "How long to retain samples in storage.",
             retention.time_ms as f64 / 1000.0,
-        ),
-        (
-            "firekeeper_tsdb_quarantined_blocks",
-            "Damaged blocks that were moved out of the way.",
-            db.quarantined().len() as f64,
         ),
     ] {
         out.single(name, help, Kind::Gauge, value);

@@ -16,8 +16,15 @@ pub(crate) async fn healthy(call: Call) -> Reply {
 }
 
 pub(crate) async fn ready(call: Call) -> Reply {
-    // The gate in front of this route has let the request through.
-    Ok(alive(&call, "Ready"))
+    // The gate in front of this route has let the request through. A storage that takes no samples is told and changes
+    // nothing about the status: queries and rules go on, and whoever looks at the status would take them away as well.
+    let answer = alive(&call, "Ready");
+    match call.state().admin.degraded() {
+        Some(reason) if call.req.method() != Method::HEAD => {
+            Ok(text(StatusCode::OK, format!("{APP_NAME} is Ready.\nDegraded: no samples are taken: {reason}\n")))
+        }
+        _ => Ok(answer),
+    }
 }
 
 fn alive(call: &Call, state: &str) -> HttpResponse {

@@ -36,6 +36,8 @@ pub(super) struct Fake {
     quit: AtomicBool,
     /// Ranges, numbers of selectors, and whether it was only to be counted.
     pub(super) deleted: Mutex<Vec<(TimeRange, usize, bool)>>,
+    /// Why the storage takes no samples.
+    pub(super) degraded: Mutex<Option<String>>,
 }
 
 /// Gives its slot back when it is dropped.
@@ -334,6 +336,10 @@ impl StorageAdmin for Fake {
     fn health(&self) -> StorageHealth {
         StorageHealth { read_only: Some("disk full".to_owned()), ..StorageHealth::default() }
     }
+
+    fn degraded(&self) -> Option<String> {
+        self.degraded.lock().clone()
+    }
 }
 
 /// A fake server.
@@ -381,6 +387,7 @@ impl World {
             broken: AtomicBool::new(false),
             quit: AtomicBool::new(false),
             deleted: Mutex::default(),
+            degraded: Mutex::default(),
         });
         let storage = Arc::new(MemoryStorage::new());
         let mut options = WebOptions::default();

@@ -36,6 +36,11 @@ async fn gated_routes_say_503_until_the_server_is_ready_and_when_it_stops() {
     *world.fake.readiness.lock() = Readiness::Ready;
     assert_eq!(world.get("/-/ready").await.body, "Prometheus Server is Ready.\n");
     assert_eq!(world.get("/-/healthy").await.body, "Prometheus Server is Healthy.\n");
+    // A storage that takes no samples is told, and the status stays as it is: queries are answered.
+    *world.fake.degraded.lock() = Some("disk full".to_owned());
+    let degraded = world.get("/-/ready").await;
+    let expected = "Prometheus Server is Ready.\nDegraded: no samples are taken: disk full\n";
+    assert_eq!((degraded.status, degraded.body.as_str()), (StatusCode::OK, expected));
     let head = world.send(TestRequest::default().method(Method::HEAD).uri("/-/ready")).await;
     assert_eq!((head.status, head.body.as_str()), (StatusCode::OK, ""));
 }
