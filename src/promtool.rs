@@ -368,9 +368,9 @@ fn tsdb(command: Tsdb, out: &mut dyn Write) -> fk_promtool::Result<()> {
         Tsdb::DumpOpenmetrics { which, path } => dump::dump(vfs, &path, &which.options(dump::Format::OpenMetrics), out),
         Tsdb::CreateBlocksFrom { human_readable, quiet, max_block_duration, command } => match command {
             Import::Openmetrics { labels, input, output } => {
-                let text = std::fs::read(&input).map_err(|reason| ToolError::File { path: input, reason })?;
+                let text = contents(&*vfs, input)?;
                 let options = openmetrics::Options { human_readable, quiet, max_block_ms: max_block_duration, labels };
-                openmetrics::import(&vfs, &text, &output, &options, out)
+                openmetrics::import(&vfs, (*text).as_ref(), &output, &options, out)
             }
             Import::Rules { http_config, url, start, end, output_dir, eval_interval, files } => {
                 let options = rules::Options {
@@ -393,6 +393,17 @@ impl Which {
         let range = TimeRange { mint: self.min_time, maxt: self.max_time };
         dump::Options { range, selectors: self.selectors, format }
     }
+}
+
+/// What is in a file: mapped, so that a long one does not have to fit the memory; read, if it is a pipe or the like.
+fn contents(vfs: &dyn Vfs, path: PathBuf) -> fk_promtool::Result<Box<dyn AsRef<[u8]>>> {
+    let read = || -> std::io::Result<Box<dyn AsRef<[u8]>>> {
+        Ok(match std::fs::metadata(&path)?.is_file() {
+            true => Box::new(vfs.map(&path).map_err(|e| e.source)?),
+            false => Box::new(std::fs::read(&path)?),
+        })
+    };
+    read().map_err(|reason| ToolError::File { path, reason })
 }
 
 /// A time as people write it, in whole seconds.

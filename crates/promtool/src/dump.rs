@@ -49,7 +49,7 @@ pub fn dump(vfs: Arc<dyn Vfs>, dir: &Path, options: &Options, out: &mut dyn Writ
             progress.borrow_mut().at(u64::from(done), u64::from(total));
         })?
     };
-    dump_storage(&db, options, out)
+    dump_storage(&db.reader(), options, out)
 }
 
 /// Dumps what a storage answers.

@@ -7,8 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fk_block::Block;
-use fk_model::Matcher;
-use fk_storage::{Control, Queryable, SelectParams, SeriesSet, StorageError, TimeRange};
+use fk_storage::StorageError;
 use fk_vfs::Vfs;
 
 use crate::compact::plan::is_partial;
@@ -68,37 +67,8 @@ impl ReadOnlyDb {
         Ok(ReadOnlyDb { head: Arc::new(head), views: Views::new(head_mint, blocks.into()) })
     }
 
-    fn reader(&self) -> Reader<'_> {
+    /// To ask for series and samples.
+    pub fn reader(&self) -> Reader<'_> {
         Reader::new(&self.head, self.views.pin())
-    }
-}
-
-impl Queryable for ReadOnlyDb {
-    fn select(
-        &self,
-        params: &SelectParams,
-        matchers: &[Matcher],
-        control: &Control,
-    ) -> Result<Box<dyn SeriesSet>, StorageError> {
-        self.reader().select(params, matchers, control)
-    }
-
-    fn label_values(
-        &self,
-        name: &str,
-        range: TimeRange,
-        matchers: &[Matcher],
-        control: &Control,
-    ) -> Result<Vec<String>, StorageError> {
-        self.reader().label_values(name, range, matchers, control)
-    }
-
-    fn label_names(
-        &self,
-        range: TimeRange,
-        matchers: &[Matcher],
-        control: &Control,
-    ) -> Result<Vec<String>, StorageError> {
-        self.reader().label_names(range, matchers, control)
     }
 }
