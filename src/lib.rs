@@ -2,7 +2,7 @@
 //!
 //! - [`cli`]: flags, [`settings`]: what they mean to the engines, [`logging`]: log lines.
 //! - [`app`]: the composition root. [`actors`]: one file per actor. [`messages`]: what they tell each other.
-//! - [`json_log`]: log files that users configure.
+//! - [`json_log`]: log files that users configure. [`host_name`]: the full name of this machine.
 //! - [`promtool`]: the program as that tool.
 //! - [`slots`]: what actors publish. [`views`]: the web server's sight of it. [`evaluation`]: PromQL as the server runs it.
 //!
@@ -13,6 +13,7 @@ pub mod app;
 pub mod cli;
 pub mod evaluation;
 pub mod features;
+pub mod host_name;
 pub mod json_log;
 pub mod logging;
 pub mod memory_limit;

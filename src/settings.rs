@@ -17,6 +17,7 @@ use url::Url;
 use crate::actors::scrape_loop::ScrapeSettings;
 use crate::cli::{Exit, Options, PROMETHEUS_VERSION};
 use crate::evaluation::EngineFlags;
+use crate::host_name;
 use crate::memory_limit;
 
 /// Time retention when neither flags nor configuration name any: 15 days.
@@ -212,7 +213,7 @@ impl Settings {
     pub fn scrape(&self) -> ScrapeSettings {
         ScrapeSettings {
             user_agent: format!("Prometheus/{PROMETHEUS_VERSION}"),
-            host_name: self.host_name.clone(),
+            host_name: host_name::full_name(&self.host_name),
             align_timestamps: self.options.adjust_timestamps,
             tolerance_ns: self.options.timestamp_tolerance_ns,
             features: Features {

@@ -9,13 +9,13 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
 use fk_actorkit::{Managed, ManagedActor};
 use fk_config::DiscoveryConfig;
 use fk_discovery::Provider;
-use fk_instrument::{Counter, Registry, Summary};
+use fk_instrument::{Counter, Family, Gauge, Registry, Summary};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::task::spawn_blocking;
 
@@ -32,6 +32,7 @@ pub struct FileMetrics {
     read_errors: Counter,
     watcher_errors: Counter,
     scan_duration: Summary,
+    mtime: Family<Gauge>,
 }
 
 impl FileMetrics {
@@ -48,7 +49,27 @@ impl FileMetrics {
                 "The duration of the File-SD scan in seconds.",
                 &[0.5, 0.9, 0.99],
             ),
+            mtime: registry.gauges(
+                "prometheus_sd_file_mtime_seconds",
+                "Timestamp (mtime) of files read by FileSD. Timestamp is set at read time.",
+                &["filename"],
+            ),
         }
+    }
+
+    /// Shows when these files were changed, and forgets those that were shown before and are none of them.
+    fn show_files(&self, shown: &mut BTreeSet<String>, files: &[(PathBuf, SystemTime)]) {
+        let mut names = BTreeSet::new();
+        for (path, modified) in files {
+            let name = path.to_string_lossy().into_owned();
+            let seconds = modified.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+            self.mtime.get(&[&name]).set(seconds);
+            names.insert(name);
+        }
+        for gone in shown.difference(&names) {
+            self.mtime.remove(&[gone]);
+        }
+        *shown = names;
     }
 }
 
@@ -81,13 +102,23 @@ pub struct Discoverer {
     settling: bool,
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
+    /// Files whose times are among the metrics.
+    shown_files: BTreeSet<String>,
 }
 
 impl Discoverer {
     /// A discoverer that reads its sources as soon as it runs.
     pub fn new(params: Params) -> Discoverer {
         let provider = Some(fk_discovery::provider(&params.config));
-        Discoverer { params, provider, again: false, settling: false, watcher: None, watched: BTreeSet::new() }
+        Discoverer {
+            params,
+            provider,
+            again: false,
+            settling: false,
+            watcher: None,
+            watched: BTreeSet::new(),
+            shown_files: BTreeSet::new(),
+        }
     }
 
     fn refresh(&mut self, ctx: &mut Managed<Self>) {
@@ -105,6 +136,7 @@ impl Discoverer {
                 if matches!(this.params.config, DiscoveryConfig::File(_)) {
                     this.params.metrics.scan_duration.observe(took.as_secs_f64());
                     this.params.metrics.read_errors.add(refresh.errors.len() as u64);
+                    this.params.metrics.show_files(&mut this.shown_files, &refresh.files);
                 }
                 for error in &refresh.errors {
                     log::error!(component = "discovery", err = error.to_string().as_str(); "reading targets failed, the last good ones stay");
@@ -225,6 +257,7 @@ impl Handler<Drain> for Discoverer {
     type Result = ();
 
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
+        self.params.metrics.show_files(&mut self.shown_files, &[]);
         ctx.stop();
     }
 }

@@ -48,6 +48,8 @@ pub struct SdMetrics {
     discovered: Family<Gauge>,
     received: Family<Counter>,
     updates: Family<Counter>,
+    /// Always zero: a consumer takes whatever is newest when it gets to it, so that no update waits for one before.
+    delayed: Family<Counter>,
     last_update: Family<Gauge>,
     failed_configs: Family<Gauge>,
     /// Metrics of file discovery.
@@ -72,6 +74,11 @@ impl SdMetrics {
             updates: registry.counters(
                 "prometheus_sd_updates_total",
                 "Total number of update events sent to the SD consumers.",
+                NAME,
+            ),
+            delayed: registry.counters(
+                "prometheus_sd_updates_delayed_total",
+                "Total number of update events that couldn't be sent immediately.",
                 NAME,
             ),
             last_update: registry.gauges(
@@ -119,6 +126,7 @@ impl DiscoveryManager {
     pub fn new(params: Params) -> DiscoveryManager {
         // A configuration whose discovery cannot be made is refused as a whole, so none that runs has failed.
         params.metrics.failed_configs.get(&[params.name]).set(0.0);
+        let _shown_from_the_start = params.metrics.delayed.get(&[params.name]);
         DiscoveryManager { params, prepared: None }
     }
 

@@ -15,6 +15,7 @@ use chrono::Utc;
 use fk_actorkit::{Managed, ManagedActor};
 use fk_http::{Client, ScrapeRequest, ScrapeResponse};
 use fk_instrument::{Counter, Family, Gauge, Histogram, Registry, Summary};
+use fk_promtool::gofmt::duration_ms as go_duration;
 use fk_scrape::timing::{ALIGN_TOLERANCE_NS, aligned_timestamp};
 use fk_scrape::{
     BodyBudget, FailedBody, Features, Fetched, FetchedBody, History, MetadataHandle, PastScrape, ScrapeError,
@@ -98,6 +99,8 @@ pub struct ScrapeMetrics {
     pub reloads_failed: Counter,
     /// `target_limit` of each pool.
     pub target_limit: Family<Gauge>,
+    /// How long a change of a running job took, by its interval.
+    pub reload_length: Family<Summary>,
     /// How long comparing targets took, by pool.
     pub sync_length: Family<Summary>,
     /// The same in buckets.
@@ -111,6 +114,7 @@ pub struct ScrapeMetrics {
     /// Syncs that found more targets than the job may have.
     pub exceeded_target_limit: Counter,
     scrape_duration: Histogram,
+    extra_scrape_duration: Histogram,
     exceeded_body_size: Counter,
     exceeded_sample_limit: Counter,
     exceeded_bucket_limit: Counter,
@@ -149,6 +153,12 @@ impl ScrapeMetrics {
                 "prometheus_target_scrape_pool_target_limit",
                 "Maximum number of targets allowed in this scrape pool.",
                 POOL,
+            ),
+            reload_length: registry.summaries(
+                "prometheus_target_reload_length_seconds",
+                "Actual interval to reload the scrape pool with a given configuration.",
+                &["interval"],
+                QUANTILES,
             ),
             sync_length: registry.summaries(
                 "prometheus_target_sync_length_seconds",
@@ -202,6 +212,12 @@ impl ScrapeMetrics {
                 "Time from the start of a request to its samples in the storage.",
                 SECONDS,
             ),
+            extra_scrape_duration: registry.histogram(
+                "prometheus_target_scrape_duration_seconds",
+                "Total duration of the scrape from start to commit completion in seconds.",
+                // Prometheus' has native buckets only.
+                &[],
+            ),
             exceeded_body_size: registry.counter(
                 "prometheus_target_scrapes_exceeded_body_size_limit_total",
                 "Total number of scrapes that hit the body size limit.",
@@ -252,8 +268,12 @@ impl ScrapeMetrics {
         self.sync_lengths.remove(&[job]);
     }
 
-    fn scraped(&self, outcome: &ScrapeOutcome) {
+    /// `extra`: the job has `extra_scrape_metrics`, without which Prometheus does not fill its histogram.
+    fn scraped(&self, outcome: &ScrapeOutcome, extra: bool) {
         self.scrape_duration.observe(outcome.duration_s);
+        if extra {
+            self.extra_scrape_duration.observe(outcome.duration_s);
+        }
         self.duplicates.add(outcome.counts.duplicates);
         self.out_of_order.add(outcome.counts.out_of_order);
         self.out_of_bounds.add(outcome.counts.out_of_bounds);
@@ -399,7 +419,7 @@ impl ScrapeLoop {
         let accept = accept_header(&params.spec.config).into();
         let (first, idle) = (Instant::now(), Arc::default());
         let socket = socket_client(&params);
-        let interval = params.target.interval.to_string();
+        let interval = go_duration(params.target.interval.as_millis());
         let metrics = &params.metrics;
         let interval_length = (metrics.interval_length.get(&[&interval]), metrics.interval_lengths.get(&[&interval]));
         ScrapeLoop {
@@ -540,7 +560,7 @@ impl ScrapeLoop {
         if let Some(error) = &outcome.storage_error {
             log::error!(component = "scrape manager", target = url, err = error.to_string().as_str(); "Scrape commit failed");
         }
-        self.params.metrics.scraped(&outcome);
+        self.params.metrics.scraped(&outcome, self.params.spec.config.extra_scrape_metrics);
         let (content_type, wire_bytes) = match &response {
             Ok(response) => (response.content_type.as_str(), response.wire_bytes),
             Err(_) => ("", 0),

@@ -12,6 +12,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use fk_actorkit::{Board, Managed, ManagedActor, Spec};
 use fk_model::TargetGroup;
+use fk_promtool::gofmt::duration_ms as go_duration;
 use fk_scrape::{BodyBudget, Target, TargetSet, cache_survives};
 use fk_tsdb::Db;
 use futures_util::future::join_all;
@@ -216,6 +217,8 @@ impl Handler<UpdateJob> for ScrapePool {
 
     /// Loops whose series cache stays valid go on with the new configuration; the others are ended and started anew.
     fn handle(&mut self, UpdateJob(spec): UpdateJob, ctx: &mut Self::Context) {
+        let began = Instant::now();
+        let interval = go_duration(spec.config.scrape_interval.as_millis());
         {
             let mut inner = self.params.state.0.lock();
             let old = std::mem::replace(&mut inner.spec, spec.clone());
@@ -230,6 +233,7 @@ impl Handler<UpdateJob> for ScrapePool {
             }
         }
         self.sync(ctx);
+        self.params.metrics.reload_length.get(&[&interval]).observe(began.elapsed().as_secs_f64());
     }
 }
 

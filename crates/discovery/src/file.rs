@@ -105,6 +105,8 @@ impl Provider for FileProvider {
             let known = self.files.remove(&path);
             refresh.groups.extend(known.into_iter().flat_map(|known| known.groups).map(emptied));
         }
+        let modified = |known: &KnownFile| known.identity.as_ref().and_then(|identity| identity.modified);
+        refresh.files = self.files.iter().filter_map(|(path, known)| Some((path.clone(), modified(known)?))).collect();
         refresh
     }
 
@@ -273,7 +275,8 @@ mod tests {
         let path = folder.path().join("a.yml");
         fs::write(&path, "- targets: [a:1, b:1]\n  labels: {x: y}\n- targets: [c:1]\n").unwrap();
         check(&mut provider, &["a.yml:0 a:1,b:1 {x=\"y\"}", "a.yml:1 c:1"], 0);
-        check(&mut provider, &[], 0);
+        let files = provider.refresh().files;
+        assert_eq!(files, [(path.clone(), path.metadata().unwrap().modified().unwrap())]);
         // The first group stays as it is, the second goes.
         fs::write(&path, "- targets: [a:1, b:1]\n  labels: {x: y}\n").unwrap();
         check(&mut provider, &["a.yml:1 "], 0);

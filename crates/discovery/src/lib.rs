@@ -8,7 +8,7 @@ pub mod file;
 mod static_targets;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fk_config::DiscoveryConfig;
 use fk_model::TargetGroup;
@@ -35,6 +35,8 @@ pub struct Refresh {
     pub groups: Vec<TargetGroup>,
     /// What could not be read. The last good groups of such a source stay.
     pub errors: Vec<DiscoveryError>,
+    /// All files whose groups count now, with the time at which each was changed last.
+    pub files: Vec<(PathBuf, SystemTime)>,
 }
 
 /// Why targets could not be read.

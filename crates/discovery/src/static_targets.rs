@@ -23,7 +23,7 @@ impl StaticProvider {
 
 impl Provider for StaticProvider {
     fn refresh(&mut self) -> Refresh {
-        Refresh { groups: std::mem::take(&mut self.groups), errors: Vec::new() }
+        Refresh { groups: std::mem::take(&mut self.groups), ..Refresh::default() }
     }
 
     fn watch_paths(&self) -> Vec<PathBuf> {

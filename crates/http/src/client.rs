@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::body::{BodyReader, ContentEncoding};
-use crate::error::reason;
+use crate::error::{is_closed, reason};
 use crate::oauth2::TokenSource;
 use crate::tls::{self, Material};
 use crate::{HttpError, credentials, direct, host_and_port, proxy, status_text};
@@ -265,22 +265,27 @@ impl Client {
             false => HeaderMap::new(),
         };
         let client = self.current().map_err(|reason| failed(at.as_str(), reason))?;
+        let mut repeated = false;
         for _ in followed..=REDIRECTS_MAX {
             let shown = without_password(&at);
-            let mut request = client.request(method.clone(), at.clone()).headers(headers.clone());
-            if trusted {
-                // Values are added to those of the same name, as Prometheus does.
-                for (name, value) in &own {
-                    request = request.header(name, value);
+            let response = loop {
+                let mut request = client.request(method.clone(), at.clone()).headers(headers.clone());
+                if trusted {
+                    // Values are added to those of the same name, as Prometheus does.
+                    for (name, value) in &own {
+                        request = request.header(name, value);
+                    }
                 }
-            }
-            if let Some(body) = &body {
-                request = request.body(body.clone());
-            }
-            let response = match until(deadline, request.send()).await {
-                None => return Err(failed(&shown, "context deadline exceeded".to_owned())),
-                Some(Err(error)) => return Err(failed(&shown, reason(&error, &host_and_port(&at)))),
-                Some(Ok(response)) => response,
+                if let Some(body) = &body {
+                    request = request.body(body.clone());
+                }
+                match until(deadline, request.send()).await {
+                    None => return Err(failed(&shown, "context deadline exceeded".to_owned())),
+                    // A kept connection may be closed by the server just when it is used again.
+                    Some(Err(error)) if method == Method::GET && !repeated && is_closed(&error) => repeated = true,
+                    Some(Err(error)) => return Err(failed(&shown, reason(&error, &host_and_port(&at)))),
+                    Some(Ok(response)) => break response,
+                }
             };
             let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes);
             let next = self.redirect_of(response.status(), location, &at).map_err(|reason| failed(&shown, reason))?;

@@ -3,6 +3,12 @@
 use std::error::Error;
 use std::io;
 
+/// Chains of sources are short; the bound only guards against one that refers to itself.
+const SOURCES_MAX: usize = 16;
+
+/// How hyper says that a connection ended instead of an answer.
+const CLOSED: &str = "connection closed before message completed";
+
 /// Why a request failed, or a client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
@@ -49,13 +55,27 @@ impl HttpError {
     }
 }
 
+/// Whether the server closed the connection before it answered.
+pub(crate) fn is_closed(error: &reqwest::Error) -> bool {
+    let mut last: &dyn Error = error;
+    for _ in 0..SOURCES_MAX {
+        if last.to_string().contains(CLOSED) {
+            return true;
+        }
+        match last.source() {
+            Some(source) => last = source,
+            None => break,
+        }
+    }
+    false
+}
+
 /// What went wrong on the way to `host` (`name:port`), as Go says it.
 pub(crate) fn reason(error: &reqwest::Error, host: &str) -> String {
     let mut last: &dyn Error = error;
     let mut texts = Vec::new();
     let mut io_kind = None;
-    // Chains of sources are short; the bound only guards against one that refers to itself.
-    for _ in 0..16 {
+    for _ in 0..SOURCES_MAX {
         texts.push(last.to_string());
         if let Some(error) = last.downcast_ref::<io::Error>() {
             io_kind = Some(error.kind());
@@ -66,7 +86,7 @@ pub(crate) fn reason(error: &reqwest::Error, host: &str) -> String {
         }
     }
     let is_dns = texts.iter().any(|text| text.contains("dns error"));
-    let is_closed = texts.iter().any(|text| text.contains("connection closed before message completed"));
+    let is_closed = texts.iter().any(|text| text.contains(CLOSED));
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     if is_dns {
         return format!("dial tcp: lookup {name}: no such host");
