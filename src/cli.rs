@@ -58,6 +58,7 @@ const FEATURES_BUILT: &[&str] = &[
     "histograms-st-encoding",
     "metadata-wal-records",
     "st-storage",
+    "use-start-timestamps",
     "xor2-encoding",
     "promql-experimental-functions",
     "promql-extended-range-selectors",
@@ -74,7 +75,7 @@ const FEATURES_DEPRECATED: &[(&str, &str)] = &[
 ];
 
 /// Features that would change what is stored: silently going without them would corrupt what people expect to find.
-const FEATURES_REFUSED: &[&str] = &["otlp-deltatocumulative", "otlp-native-delta-ingestion", "use-start-timestamps"];
+const FEATURES_REFUSED: &[&str] = &["otlp-deltatocumulative", "otlp-native-delta-ingestion"];
 
 /// Features that are not built and whose absence only costs comfort.
 const FEATURES_MISSING: &[&str] = &["concurrent-rule-eval", "old-ui", "search-api", "use-uncached-io"];

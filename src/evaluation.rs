@@ -31,6 +31,8 @@ pub struct EngineFlags {
     pub type_and_unit_labels: bool,
     /// Feature `promql-per-step-stats`.
     pub per_step_stats: bool,
+    /// Feature `use-start-timestamps`.
+    pub use_start_timestamps: bool,
 }
 
 impl EngineFlags {
@@ -42,6 +44,7 @@ impl EngineFlags {
             max_samples: self.max_samples,
             delayed_name_removal: self.delayed_name_removal,
             type_and_unit_labels: self.type_and_unit_labels,
+            use_start_timestamps: self.use_start_timestamps,
             ..QueryOptions::default()
         }
     }

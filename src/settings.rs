@@ -179,6 +179,7 @@ impl Settings {
             delayed_name_removal: self.options.has_feature("promql-delayed-name-removal"),
             type_and_unit_labels: self.options.has_feature("type-and-unit-labels"),
             per_step_stats: self.options.has_feature("promql-per-step-stats"),
+            use_start_timestamps: self.options.has_feature("use-start-timestamps"),
         }
     }
 

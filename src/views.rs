@@ -75,6 +75,7 @@ impl Queries for View {
             max_samples: engine.max_samples,
             default_subquery_step: default_subquery_step(&self.app.slots).to_std(),
             delayed_name_removal: engine.delayed_name_removal,
+            use_start_timestamps: engine.use_start_timestamps,
             parser: engine.parser,
             per_step_stats: engine.per_step_stats,
         }

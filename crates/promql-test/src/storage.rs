@@ -14,8 +14,6 @@ use crate::script::Load;
 /// Most samples of a script; a script that loads more is refused.
 pub const SAMPLES_MAX: usize = 10_000_000;
 
-pub(crate) const START_TIMES: &str = "start timestamps";
-
 /// A value of a sample.
 #[derive(Clone, Debug)]
 enum Point {
@@ -28,8 +26,8 @@ enum Point {
 pub struct ScriptStorage {
     series: BTreeMap<Labels, Samples>,
     samples: usize,
-    /// Series whose samples the engine cannot evaluate yet, with the reason: evaluations that select one are skipped.
-    unsupported: Vec<(Labels, &'static str)>,
+    /// Start timestamps by time, of series that have any.
+    starts: BTreeMap<Labels, BTreeMap<i64, i64>>,
 }
 
 impl ScriptStorage {
@@ -37,17 +35,19 @@ impl ScriptStorage {
     pub fn load(&mut self, load: Load) -> Result<(), String> {
         let mut classic = ClassicSeries::default();
         for series in load.series {
-            if series.starts.is_some() {
-                self.unsupported.push((series.labels, START_TIMES));
-                continue;
-            }
             self.samples = self.samples.saturating_add(series.values.len());
             if self.samples > SAMPLES_MAX {
                 return Err(format!("more than {SAMPLES_MAX} samples in one script"));
             }
             let mut points = Vec::with_capacity(series.values.len());
+            let mut starts = self.starts.remove(&series.labels).unwrap_or_default();
             for (at, value) in series.values.iter().enumerate() {
                 let time = load.step_ms.checked_mul(at as i64).ok_or("the samples reach beyond the end of time")?;
+                // Offsets from the sample's time.
+                match series.starts.as_ref().and_then(|starts| starts.get(at).copied().flatten()) {
+                    Some(offset) => starts.insert(time, time.saturating_add(offset)),
+                    None => starts.remove(&time),
+                };
                 match value {
                     SeriesValue::Float(v) => points.push((time, Point::Float(*v))),
                     SeriesValue::Histogram(h) => points.push((time, Point::Histogram(checked(h.to_histogram())?))),
@@ -56,6 +56,9 @@ impl ScriptStorage {
             }
             if load.with_nhcb {
                 classic.add(&series.labels, &points);
+            }
+            if !starts.is_empty() {
+                self.starts.insert(series.labels.clone(), starts);
             }
             self.add(series.labels, points);
         }
@@ -67,6 +70,7 @@ impl ScriptStorage {
 
     /// Adds samples of one series, ascending by time.
     fn add(&mut self, labels: Labels, points: Vec<(i64, Point)>) {
+        let starts = self.starts.get(&labels);
         let samples = match self.series.entry(labels) {
             Entry::Vacant(entry) => {
                 let samples = entry.insert(Samples::default());
@@ -81,12 +85,10 @@ impl ScriptStorage {
                 samples
             }
         };
+        if let Some(starts) = starts {
+            samples.starts = samples.t.iter().map(|t| starts.get(t).copied().unwrap_or(0)).collect();
+        }
         set_hints(samples);
-    }
-
-    /// Why a query that selects these matchers cannot be evaluated.
-    pub(crate) fn unsupported(&self, matchers: &[Matcher]) -> Option<&'static str> {
-        self.unsupported.iter().find(|(labels, _)| Matcher::all_match(matchers, labels)).map(|(_, reason)| *reason)
     }
 
     fn matching<'a>(
@@ -213,6 +215,7 @@ impl SeriesSet for Selected {
         if !within.is_empty() {
             out.t.extend_from_slice(&samples.t[within.clone()]);
             out.v.extend_from_slice(&samples.v[within.clone()]);
+            out.starts.extend_from_slice(samples.starts.get(within.clone()).unwrap_or_default());
             let inside = samples.histograms.iter().filter(|(at, _)| within.contains(&(*at as usize)));
             out.histograms.extend(inside.map(|(at, h)| (at - within.start as u32, Arc::clone(h))));
         }

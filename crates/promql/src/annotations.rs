@@ -21,6 +21,8 @@ pub(crate) struct Annotations<'a> {
     warnings: Vec<String>,
     infos: Vec<String>,
     monotonicity: Vec<ForcedMonotonicity>,
+    /// Metric name and place of samples with start timestamps that overlap, and how often that was found.
+    overlaps: Vec<(String, Pos, u32)>,
 }
 
 /// What was done to make classic histograms monotonic; one entry per metric name and position.
@@ -42,7 +44,14 @@ pub(crate) struct ForcedMonotonicity {
 
 impl<'a> Annotations<'a> {
     pub(crate) fn new(text: &'a str) -> Annotations<'a> {
-        Annotations { text, seen: HashSet::new(), warnings: Vec::new(), infos: Vec::new(), monotonicity: Vec::new() }
+        Annotations {
+            text,
+            seen: HashSet::new(),
+            warnings: Vec::new(),
+            infos: Vec::new(),
+            monotonicity: Vec::new(),
+            overlaps: Vec::new(),
+        }
     }
 
     /// Warnings and hints.
@@ -62,7 +71,24 @@ impl<'a> Annotations<'a> {
             );
             self.info(&text, forced.at);
         }
+        for (name, at, count) in std::mem::take(&mut self.overlaps) {
+            let occurrences = if count > 1 { format!(" ({count} occurrences)") } else { String::new() };
+            let text = "sample has start time that overlaps with previous sample timestamp for metric";
+            self.warn(&format!("{text} {}{occurrences}", quoted(&name)), at);
+        }
         (self.warnings, self.infos)
+    }
+
+    /// Samples whose start timestamps overlap, found in so many windows.
+    pub(crate) fn start_overlap(&mut self, name: &str, count: u32, at: Pos) {
+        match self.overlaps.iter().position(|(of, place, _)| of == name && *place == at) {
+            Some(found) => {
+                let (.., all) = &mut self.overlaps[found];
+                *all = all.saturating_add(count);
+            }
+            None if self.overlaps.len() < ANNOTATIONS_MAX => self.overlaps.push((name.to_owned(), at, count)),
+            None => {}
+        }
     }
 
     fn add(&mut self, kind: &str, text: &str, at: Pos) -> Option<String> {
@@ -146,6 +172,8 @@ impl<'a> Annotations<'a> {
             Note::ReconciledSub => self.reconciled("subtraction", at),
             Note::ReconciledAggregate => self.reconciled("aggregation", at),
             Note::CollisionAggregate => self.collision("aggregation", at),
+            // Counted: see `start_overlap`.
+            Note::StartOverlap => {}
         }
     }
 

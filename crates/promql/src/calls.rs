@@ -10,7 +10,7 @@ use crate::eval::{Eval, Scalar, Sink, strip_parens, type_of, unexpected};
 use crate::histograms::over_range;
 use crate::histograms::quantile::variance;
 use crate::histograms::stats::Buckets;
-use crate::select::Kernel;
+use crate::select::{Kernel, Shown};
 use crate::windows::{Input, Plan};
 use crate::{QueryError, instant, kernels, math};
 
@@ -77,7 +77,7 @@ impl Eval<'_> {
             }
             "timestamp" => match &strip_parens(arg(0)?).kind {
                 ExprKind::VectorSelector(selector) => self.without_names(&call.args[0], sink, |sink| {
-                    self.instant(selector, call.args[0].pos, grid, true, &mut |series| {
+                    self.instant(selector, call.args[0].pos, grid, Shown::Time, &mut |series| {
                         series.col.h = None;
                         sink(series)
                     })
@@ -118,8 +118,18 @@ impl Eval<'_> {
             "histogram_sum" => self.map_histograms(arg(0)?, unused, grid, sink, |h| h.sum),
             "histogram_stddev" => self.map_histograms(arg(0)?, buckets, grid, sink, |h| variance(h).sqrt()),
             "histogram_stdvar" => self.map_histograms(arg(0)?, buckets, grid, sink, variance),
-            // Of start timestamps, which no sample here has.
-            "start_timestamp" => self.vector(arg(0)?, grid, &mut |_| Ok(())),
+            "start_timestamp" => match &strip_parens(arg(0)?).kind {
+                ExprKind::VectorSelector(selector) if self.query.options.use_start_timestamps => {
+                    self.without_names(&call.args[0], sink, |sink| {
+                        self.instant(selector, call.args[0].pos, grid, Shown::Start, &mut |series| {
+                            series.col.h = None;
+                            sink(series)
+                        })
+                    })
+                }
+                // Only samples of the storage have any.
+                _ => self.vector(arg(0)?, grid, &mut |_| Ok(())),
+            },
             other => Err(QueryError::Unsupported(format!("function {other}()"))),
         }
     }
@@ -328,7 +338,7 @@ impl Eval<'_> {
                     plan.update(&windows, &samples.t);
                     total += plan.total();
                     let Samples { t, v, histograms, .. } = &samples;
-                    let input = Input { windows: &windows, t, v, histograms, plan: &plan, control };
+                    let input = Input { windows: &windows, t, v, histograms, starts: &[], plan: &plan, control };
                     if !histograms.is_empty() {
                         total += over_range::extra_in_windows(&input).0;
                     }

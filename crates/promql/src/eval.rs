@@ -16,6 +16,7 @@ use crate::column::{Grid, Series, bytes_of};
 use crate::explain::Trace;
 use crate::histograms::stats::Buckets;
 use crate::keys::{Merger, without_metadata};
+use crate::select::Shown;
 use crate::windows::Windows;
 use crate::{Answer, MatrixSeries, Query, QueryError, QueryStats, Timings, Value, VectorSample, binary, math};
 
@@ -371,7 +372,7 @@ impl<'a> Eval<'a> {
         }
         match &expr.kind {
             ExprKind::Paren(inner) => self.vector(inner, grid, sink),
-            ExprKind::VectorSelector(selector) => self.instant(selector, expr.pos, grid, false, sink),
+            ExprKind::VectorSelector(selector) => self.instant(selector, expr.pos, grid, Shown::Value, sink),
             ExprKind::Call(call) => self.call(expr, call, grid, sink),
             ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, expr.pos, grid, sink),
             ExprKind::Binary(binary) => self.binary(binary, grid, sink),

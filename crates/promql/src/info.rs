@@ -12,6 +12,7 @@ use crate::QueryError;
 use crate::column::{Bits, Column, Grid, Series};
 use crate::eval::{Eval, Sink, strip_parens, unexpected};
 use crate::keys::{Choice, Keys};
+use crate::select::Shown;
 
 /// The labels by which info series are found.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
@@ -127,7 +128,7 @@ impl Eval<'_> {
         base.iter().for_each(|series| active.or(&series.col.ok));
         let refs = self.info_references(base_expr, grid)?;
         let mut metric_names: HashMap<String, usize> = HashMap::new();
-        self.instant_at(&matchers, &refs, grid, true, &mut |series| {
+        self.instant_at(&matchers, &refs, grid, Shown::Time, &mut |series| {
             if series.col.has_histograms() {
                 // Text as in Prometheus:
                 let text = format!("this should be an info metric, with float samples: {}", series.labels);

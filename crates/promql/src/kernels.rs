@@ -9,6 +9,7 @@ use crate::column::Column;
 use crate::lanes::{each_sum, each_variance};
 use crate::math::{self, Mean};
 use crate::regression::{Origin, each_line};
+use crate::starts;
 use crate::windows::{Input, Pace};
 
 /// A function without further arguments.
@@ -52,7 +53,10 @@ pub(crate) fn find(name: &str) -> Option<Kernel> {
             each_mut(input, out, |_, _, v| Some(median_absolute_deviation(v, &mut scratch)));
         },
         "changes" => |input, out| each(input, out, |_, _, v| Some(count_pairs(v, is_change))),
-        "resets" => |input, out| each(input, out, |_, _, v| Some(count_pairs(v, |a, b| b < a))),
+        "resets" => |input, out| match input.starts.is_empty() {
+            true => each(input, out, |_, _, v| Some(count_pairs(v, |a, b| b < a))),
+            false => starts::resets(input, out, false),
+        },
         _ => return None,
     })
 }
@@ -64,7 +68,10 @@ pub(crate) fn find_extended(name: &str, smoothed: bool) -> Option<Kernel> {
         ("increase", false) => |i, o| anchored_difference(i, o, Difference { counter: true, per_second: false }),
         ("delta", false) => |i, o| anchored_difference(i, o, Difference { counter: false, per_second: false }),
         ("changes", false) => |i, o| each_anchored(i, o, |v| count_pairs(v, is_change)),
-        ("resets", false) => |i, o| each_anchored(i, o, |v| count_pairs(v, |a, b| b < a)),
+        ("resets", false) => |i, o| match i.starts.is_empty() {
+            true => each_anchored(i, o, |v| count_pairs(v, |a, b| b < a)),
+            false => starts::resets(i, o, true),
+        },
         ("rate", true) => |i, o| smoothed_difference(i, o, Difference { counter: true, per_second: true }),
         ("increase", true) => |i, o| smoothed_difference(i, o, Difference { counter: true, per_second: false }),
         ("delta", true) => |i, o| smoothed_difference(i, o, Difference { counter: false, per_second: false }),
@@ -224,6 +231,9 @@ const PRODUCT_MARGIN: f64 = 1.0 + 1e-12;
 ///
 /// Resets are found once per series; a window then adds only those inside, in their order.
 fn extrapolated(input: &Input<'_>, out: &mut Column, what: Difference) {
+    if what.counter && !input.starts.is_empty() {
+        return starts::differences(input, out, what.per_second);
+    }
     let v = input.v;
     let range_seconds = input.windows.range_seconds();
     let stretches = input.plan.extrapolation(input.windows);
@@ -264,6 +274,9 @@ fn extrapolated(input: &Input<'_>, out: &mut Column, what: Difference) {
 
 /// `irate` and `idelta`: from the last two samples.
 fn last_two(input: &Input<'_>, out: &mut Column, rate: bool) {
+    if rate && !input.starts.is_empty() {
+        return starts::last_two(input, out);
+    }
     each(input, out, |_, t, v| {
         let [.., t1, t2] = t else { return None };
         let [.., v1, v2] = v else { return None };
@@ -381,7 +394,15 @@ mod tests {
         plan.update(&windows, &t);
         let mut out = Column::none(1);
         find(name).expect(name)(
-            &Input { windows: &windows, t: &t, v: &v, plan: &plan, histograms: &[], control: &Control::new() },
+            &Input {
+                windows: &windows,
+                t: &t,
+                v: &v,
+                plan: &plan,
+                histograms: &[],
+                starts: &[],
+                control: &Control::new(),
+            },
             &mut out,
         );
         out.iter().next().map(|(_, v)| v)
@@ -438,7 +459,15 @@ mod tests {
         for name in ["sum_over_time", "stddev_over_time", "mad_over_time"] {
             let mut out = Column::none(eval.n);
             find(name).unwrap()(
-                &Input { windows: &windows, t: &t, v: &v, plan: &plan, histograms: &[], control: &control },
+                &Input {
+                    windows: &windows,
+                    t: &t,
+                    v: &v,
+                    plan: &plan,
+                    histograms: &[],
+                    starts: &[],
+                    control: &control,
+                },
                 &mut out,
             );
             assert!(out.ok.count() < 1000, "{name}");
@@ -555,7 +584,7 @@ mod tests {
                 "ts_of_min_over_time", "ts_of_max_over_time", "stdvar_over_time",
             ] {
                 let mut out = Column::none(eval.n);
-                find(name).unwrap()(&Input { windows: &windows, t: &t, v: &v, plan: &plan, histograms: &[], control: &Control::new() }, &mut out);
+                find(name).unwrap()(&Input { windows: &windows, t: &t, v: &v, plan: &plan, histograms: &[], starts: &[], control: &Control::new() }, &mut out);
                 for i in 0..eval.n {
                     let (start, end) = (windows.start(i), windows.end(i));
                     let inside: Vec<usize> = (0..t.len()).filter(|at| t[*at] > start && t[*at] <= end).collect();

@@ -12,7 +12,6 @@
 //!
 //! A value is a float or a native histogram; what concerns the latter is in `histograms/`, apart from the path of floats.
 //!
-//! Not built: start timestamps.
 
 mod aggregate;
 mod annotations;
@@ -33,6 +32,7 @@ mod math;
 mod regression;
 mod relabel;
 mod select;
+mod starts;
 mod topk;
 mod windows;
 
@@ -75,6 +75,8 @@ pub struct QueryOptions {
     pub max_samples: usize,
     /// Metric names that functions drop are dropped at the end (`promql-delayed-name-removal`).
     pub delayed_name_removal: bool,
+    /// Functions of counters look at start timestamps (`use-start-timestamps`).
+    pub use_start_timestamps: bool,
     /// Warn of non-counters by the label `__type__` instead of the metric name (`type-and-unit-labels`).
     pub type_and_unit_labels: bool,
     /// Count samples per step as well ([`QueryStats::samples_per_step`]).
@@ -92,6 +94,7 @@ impl Default for QueryOptions {
             default_subquery_step_ms: 60_000,
             max_samples: 50_000_000,
             delayed_name_removal: false,
+            use_start_timestamps: false,
             type_and_unit_labels: false,
             per_step_stats: false,
             explain: false,

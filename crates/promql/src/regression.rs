@@ -276,7 +276,7 @@ mod tests {
                 let mut plan = Plan::default();
                 plan.update(&windows, &t);
                 let mut out = Column::none(eval.n);
-                let input = Input { windows: &windows, t: &t, v: &values, plan: &plan, histograms: &[], control: &Control::new() };
+                let input = Input { windows: &windows, t: &t, v: &values, plan: &plan, histograms: &[], starts: &[], control: &Control::new() };
                 each_line(&input, &mut out, origin, |_, slope, intercept| slope + 3.0 * intercept);
                 for (step, (lo, hi)) in plan.bounds().iter().enumerate() {
                     let inside = *lo as usize..*hi as usize;

@@ -39,6 +39,16 @@ struct Found {
     _memory: Reservation,
 }
 
+/// What an instant selector shows of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Value,
+    /// Its time, seconds.
+    Time,
+    /// Its start timestamp, seconds, 0 if not known.
+    Start,
+}
+
 /// A function of the samples of one series, run by any thread.
 pub(crate) type Kernel<'k> = &'k (dyn Fn(&Input<'_>, &mut Column) + Sync);
 
@@ -105,23 +115,23 @@ impl Eval<'_> {
     }
 
     /// An instant selector: at each step the newest sample within the lookback, unless it is a staleness marker.
-    /// `stamps`: the samples' times in seconds instead of their values; those of histograms are marked by these.
+    /// Histograms are marked by themselves, whatever is shown.
     pub(crate) fn instant(
         &self,
         selector: &VectorSelector,
         at: Pos,
         grid: &Grid,
-        stamps: bool,
+        shown: Shown,
         sink: Sink<'_>,
     ) -> Result<(), QueryError> {
         let refs = self.references(grid, selector.at, &selector.offset)?;
         match selector.mode {
-            RangeMode::Plain if stamps && selector.at.is_some() => {
+            RangeMode::Plain if shown != Shown::Value && selector.at.is_some() => {
                 // As in Prometheus: the offset moves what is fetched, but not where the newest sample is looked for.
                 let unmoved = self.references(grid, selector.at, &DurationExpr::Const(0))?;
-                self.newest_at(&selector.matchers, &refs, &unmoved, grid, stamps, sink)
+                self.newest_at(&selector.matchers, &refs, &unmoved, grid, shown, sink)
             }
-            RangeMode::Plain => self.instant_at(&selector.matchers, &refs, grid, stamps, sink),
+            RangeMode::Plain => self.instant_at(&selector.matchers, &refs, grid, shown, sink),
             RangeMode::Smoothed => self.smoothed_at(&selector.matchers, at, &refs, grid, sink),
             RangeMode::Anchored => {
                 Err(QueryError::execution("anchored modifier can only be used with range selectors"))
@@ -135,10 +145,10 @@ impl Eval<'_> {
         matchers: &[Matcher],
         refs: &Grid,
         grid: &Grid,
-        stamps: bool,
+        shown: Shown,
         sink: Sink<'_>,
     ) -> Result<(), QueryError> {
-        self.newest_at(matchers, refs, refs, grid, stamps, sink)
+        self.newest_at(matchers, refs, refs, grid, shown, sink)
     }
 
     /// The same as seen from `refs`, of the samples within the lookback of the times `fetched` only.
@@ -148,7 +158,7 @@ impl Eval<'_> {
         fetched: &Grid,
         refs: &Grid,
         grid: &Grid,
-        stamps: bool,
+        shown: Shown,
         sink: Sink<'_>,
     ) -> Result<(), QueryError> {
         let lookback = self.query.options.lookback_ms;
@@ -166,9 +176,9 @@ impl Eval<'_> {
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             let col = &mut read.series.col;
             col.clear(grid.n);
-            if grid.n == 1 {
+            if grid.n == 1 && shown != Shown::Start {
                 if let Some(newest) = set.last(idx, seen)?.filter(|newest| !is_stale(newest.v)) {
-                    col.set(0, if stamps { newest.t as f64 / 1000.0 } else { newest.v });
+                    col.set(0, if shown == Shown::Time { newest.t as f64 / 1000.0 } else { newest.v });
                     if let Some(h) = newest.h {
                         col.set_histogram(0, h);
                         if bare {
@@ -191,7 +201,11 @@ impl Eval<'_> {
                 col.fill(|step| {
                     let at = newest[step] as usize;
                     let v = *samples.v.get(at).filter(|v| !is_stale(**v))?;
-                    Some(if stamps { samples.t[at] as f64 / 1000.0 } else { v })
+                    Some(match shown {
+                        Shown::Value => v,
+                        Shown::Time => samples.t[at] as f64 / 1000.0,
+                        Shown::Start => samples.starts.get(at).copied().unwrap_or(0) as f64 / 1000.0,
+                    })
                 });
                 if !samples.histograms.is_empty() {
                     col.add_newest(newest, &samples.histograms);
@@ -274,6 +288,7 @@ impl Eval<'_> {
         let set = &*found.set;
         let (control, wants_steps) = (self.control(), self.stats_per_step());
         let bare = self.buckets.get() == Buckets::Unused;
+        let uses_starts = self.query.options.use_start_timestamps;
         let per_step = Mutex::new(wants_steps.then(|| vec![(0u64, 0u64); n]));
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             let Scratch { samples, plan, .. } = scratch;
@@ -300,7 +315,9 @@ impl Eval<'_> {
                     read_up_to = read_up_to.max(hi);
                 }
             }
-            let input = Input { windows, t: &samples.t, v: &samples.v, histograms: &samples.histograms, plan, control };
+            let starts = if uses_starts { &samples.starts[..] } else { &[] };
+            let (t, v, histograms) = (&samples.t, &samples.v, &samples.histograms);
+            let input = Input { windows, t, v, histograms, starts, plan, control };
             if !samples.histograms.is_empty() {
                 let (samples, distinct) = over_range::extra_in_windows(&input);
                 read.samples += samples;

@@ -166,6 +166,8 @@ pub(crate) struct Input<'a> {
     pub(crate) v: &'a [f64],
     /// The histograms among the samples: index, ascending, and histogram. Kernels of floats only run if there is none.
     pub(crate) histograms: &'a [(u32, Arc<FloatHistogram>)],
+    /// Start timestamps of the samples, ms, 0 where not known; none where they are not used or none is known.
+    pub(crate) starts: &'a [i64],
     /// The plan for `t`.
     pub(crate) plan: &'a Plan,
     /// Ends a long computation early. The result is incomplete then: whoever runs a kernel checks again behind it.
@@ -253,6 +255,9 @@ pub(crate) fn remove_stale(samples: &mut Samples) {
         if !fk_model::is_stale(samples.v[i]) {
             samples.t[kept] = samples.t[i];
             samples.v[kept] = samples.v[i];
+            if let Some(start) = samples.starts.get(i).copied() {
+                samples.starts[kept] = start;
+            }
             kept_histograms.extend(histogram.map(|(_, h)| (kept as u32, h)));
             kept += 1;
         }
@@ -260,6 +265,7 @@ pub(crate) fn remove_stale(samples: &mut Samples) {
     samples.histograms = kept_histograms;
     samples.t.truncate(kept);
     samples.v.truncate(kept);
+    samples.starts.truncate(kept);
 }
 
 #[cfg(test)]

@@ -82,6 +82,7 @@ pub(crate) async fn run(call: &Call, request: Request) -> Reply {
         default_subquery_step_ms: millis(settings.default_subquery_step),
         max_samples: settings.max_samples,
         delayed_name_removal: settings.delayed_name_removal,
+        use_start_timestamps: settings.use_start_timestamps,
         per_step_stats: request.stats == Stats::All && settings.per_step_stats,
         explain: request.explain,
         ..QueryOptions::default()

@@ -194,6 +194,8 @@ pub struct QuerySettings {
     pub default_subquery_step: Duration,
     /// Feature `promql-delayed-name-removal`.
     pub delayed_name_removal: bool,
+    /// Feature `use-start-timestamps`.
+    pub use_start_timestamps: bool,
     /// Feature `promql-per-step-stats`: `stats=all` shows samples by step.
     pub per_step_stats: bool,
     /// What the parser accepts.
@@ -208,6 +210,7 @@ impl Default for QuerySettings {
             max_samples: 50_000_000,
             default_subquery_step: Duration::from_secs(60),
             delayed_name_removal: false,
+            use_start_timestamps: false,
             per_step_stats: false,
             parser: ParserOptions::default(),
         }

@@ -28,14 +28,19 @@ pub(crate) enum Note {
     ReconciledAggregate,
     /// Contradicting hints of counter resets while aggregating.
     CollisionAggregate,
+    /// A sample counts since before the one before it. This one is counted.
+    StartOverlap,
 }
 
 /// A set of [`Note`]s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Notes(u16);
+pub(crate) struct Notes {
+    set: u16,
+    overlaps: u32,
+}
 
 impl Notes {
-    const ALL: [Note; 9] = [
+    const ALL: [Note; 10] = [
         Note::MixedFloats,
         Note::MixedBuckets,
         Note::NotCounter,
@@ -45,28 +50,34 @@ impl Notes {
         Note::ReconciledSub,
         Note::ReconciledAggregate,
         Note::CollisionAggregate,
+        Note::StartOverlap,
     ];
 
     pub(crate) fn add(&mut self, note: Note) {
-        self.0 |= 1 << note as u8;
+        self.set |= 1 << note as u8;
+        self.overlaps += u32::from(note == Note::StartOverlap);
     }
 
     pub(crate) fn merge(&mut self, other: Notes) {
-        self.0 |= other.0;
+        self.set |= other.set;
+        self.overlaps += other.overlaps;
     }
 
     pub(crate) fn has(self, note: Note) -> bool {
-        self.0 >> note as u8 & 1 == 1
+        self.set >> note as u8 & 1 == 1
     }
 
     pub(crate) fn is_empty(self) -> bool {
-        self.0 == 0
+        self.set == 0
     }
 
     /// Makes annotations of them.
     pub(crate) fn tell(self, labels: &Labels, at: Pos, to: &mut Annotations<'_>) {
         for note in Notes::ALL.into_iter().filter(|note| self.has(*note)) {
-            to.histogram_note(note, labels.metric_name(), at);
+            match note {
+                Note::StartOverlap => to.start_overlap(labels.metric_name(), self.overlaps, at),
+                note => to.histogram_note(note, labels.metric_name(), at),
+            }
         }
     }
 }

@@ -103,11 +103,18 @@ pub(crate) fn run(
             input,
             mode,
             out,
-            |before, now| !now.equals(before),
-            |before, now| now != before && !(now.is_nan() && before.is_nan()),
+            |_, before, now| !now.equals(before),
+            |_, before, now| now != before && !(now.is_nan() && before.is_nan()),
         ),
         (Kind::Resets, mode) => {
-            pairs(input, mode, out, |before, now| now.is_reset(before), |before, now| now < before);
+            let by_start = |at: usize| at > 0 && input.starts_anew(at - 1, at);
+            pairs(
+                input,
+                mode,
+                out,
+                |at, before, now| by_start(at) || now.is_reset(before),
+                |at, before, now| now < before || by_start(at),
+            );
         }
     }
 }
@@ -167,6 +174,7 @@ fn float_samples(input: &Input<'_>) -> Samples {
     let mut histograms = input.histograms.iter().map(|(at, _)| *at as usize).peekable();
     for (at, (t, v)) in input.t.iter().zip(input.v).enumerate() {
         if histograms.next_if_eq(&at).is_none() {
+            floats.push_start(input.starts.get(at).copied().unwrap_or(0));
             floats.push(*t, *v);
         }
     }
@@ -181,19 +189,23 @@ fn floats_only(input: &Input<'_>, kernel: &dyn Fn(&Input<'_>, &mut Column), out:
     let floats = float_samples(input);
     let mut plan = Plan::default();
     plan.update(input.windows, &floats.t);
-    kernel(&Input { t: &floats.t, v: &floats.v, plan: &plan, histograms: &[], ..*input }, out);
+    let Samples { t, v, starts, .. } = &floats;
+    kernel(&Input { t, v, starts, plan: &plan, histograms: &[], ..*input }, out);
 }
 
 /// Whether a counter was reset before each histogram, as seen from the one before it.
-fn resets(histograms: &[Entry]) -> Vec<bool> {
-    let pairs = histograms.windows(2).map(|pair| pair[1].1.is_reset(&pair[0].1));
+fn resets(input: &Input<'_>) -> Vec<bool> {
+    let pairs = input.histograms.windows(2).map(|pair| {
+        let [(before_at, before), (at, h)] = pair else { return false };
+        input.starts_anew(*before_at as usize, *at as usize) || h.is_reset(before)
+    });
     std::iter::once(false).chain(pairs).collect()
 }
 
 /// Functions that take floats or histograms. The floats are done.
 fn either(input: &Input<'_>, what: Either, out: &mut Column) {
     let resets = match what {
-        Either::Difference { counter: true, .. } => resets(input.histograms),
+        Either::Difference { counter: true, .. } => resets(input),
         _ => Vec::new(),
     };
     let stretches = match what {
@@ -216,6 +228,19 @@ fn either(input: &Input<'_>, what: Either, out: &mut Column) {
             Either::Mean => averaged(histograms, out),
             Either::Difference { counter, per_second } => {
                 let resets = resets.get(window.found.clone()).unwrap_or_default();
+                if counter && let Some(start) = input.start_inside(window.step, window.samples.start) {
+                    let since = input.factor_since(window.step, start, &window.samples);
+                    let result = since_start(input, &window, resets, out);
+                    let factor = if per_second { since / input.windows.range_seconds() } else { since };
+                    if let Some(mut result) = result {
+                        result.mul(factor);
+                        out.set_histogram(window.step, Arc::new(result));
+                    }
+                    continue;
+                }
+                if counter {
+                    input.note_overlap(window.samples.clone(), out);
+                }
                 difference(histograms, resets, counter, out).map(|mut result| {
                     let stretch = &stretches[window.step];
                     let mut factor = stretch.factor;
@@ -351,6 +376,25 @@ fn difference(histograms: &[Entry], resets: &[bool], counter: bool, out: &mut Co
     Some(result)
 }
 
+/// What a counter has counted since the start of its first histogram in the window.
+fn since_start(input: &Input<'_>, window: &Window<'_>, resets: &[bool], out: &mut Column) -> Option<FloatHistogram> {
+    let (_, first) = window.histograms.first()?;
+    if window.histograms.len() == 1 {
+        return Some(FloatHistogram::clone(first));
+    }
+    input.note_overlap(window.samples.clone(), out);
+    let mut result = difference(window.histograms, resets, true, out)?;
+    match result.add(first) {
+        Ok(combined) if combined.reconciled => out.note(Note::ReconciledAdd),
+        Ok(_) => {}
+        Err(_) => {
+            out.note(Note::MixedBuckets);
+            return None;
+        }
+    }
+    Some(result)
+}
+
 /// The sample at `at`.
 fn sample(input: &Input<'_>, histograms: &[Entry], at: usize) -> Value {
     match histograms.binary_search_by_key(&at, |(of, _)| *of as usize) {
@@ -373,7 +417,7 @@ fn last_two(input: &Input<'_>, rate: bool, out: &mut Column) {
         let seconds = input.t[b].saturating_sub(input.t[a]) as f64 / 1000.0;
         match (sample(input, window.histograms, a), sample(input, window.histograms, b)) {
             (Value::Float(before), Value::Float(now)) => {
-                let difference = if rate && now < before { now } else { now - before };
+                let difference = if rate && (now < before || input.starts_anew(a, b)) { now } else { now - before };
                 out.set_float(window.step, if rate { difference / seconds } else { difference });
             }
             (Value::Histogram(before), Value::Histogram(now)) => {
@@ -385,7 +429,7 @@ fn last_two(input: &Input<'_>, rate: bool, out: &mut Column) {
                     out.note(Note::NotGauge);
                 }
                 let mut result = FloatHistogram::clone(&now);
-                if !rate || !now.is_reset(&before) {
+                if !rate || !(input.starts_anew(a, b) || now.is_reset(&before)) {
                     match result.sub(&before) {
                         Ok(combined) if combined.reconciled => out.note(Note::ReconciledSub),
                         Ok(_) => {}
@@ -412,8 +456,8 @@ fn pairs(
     input: &Input<'_>,
     mode: RangeMode,
     out: &mut Column,
-    histograms: impl Fn(&FloatHistogram, &FloatHistogram) -> bool,
-    floats: impl Fn(f64, f64) -> bool,
+    histograms: impl Fn(usize, &FloatHistogram, &FloatHistogram) -> bool,
+    floats: impl Fn(usize, f64, f64) -> bool,
 ) {
     let mut of_sample: Vec<Option<&FloatHistogram>> = vec![None; input.t.len()];
     for (at, h) in input.histograms {
@@ -427,8 +471,8 @@ fn pairs(
     for at in 0..input.t.len() {
         let counted = at > 0
             && match (of_sample[at - 1], of_sample[at]) {
-                (None, None) => floats(input.v[at - 1], input.v[at]),
-                (Some(before), Some(now)) => histograms(before, now),
+                (None, None) => floats(at, input.v[at - 1], input.v[at]),
+                (Some(before), Some(now)) => histograms(at, before, now),
                 _ => true,
             };
         count += u32::from(counted);
