@@ -22,7 +22,7 @@ pub use literal::unquote;
 pub use parser::{ParserOptions, SelectorError, parse, parse_metric_selector, parse_selector};
 pub use print::prettify;
 pub use series::{SeriesDesc, SeriesValue, parse_series_desc};
-pub use visit::{extract_selectors, selectors, value_type, walk, walk_mut};
+pub use visit::{extract_selectors, value_type, walk, walk_mut};
 
 #[cfg(test)]
 mod tests;

@@ -62,7 +62,7 @@ pub fn walk_mut(expr: &mut Expr, visit: &mut impl FnMut(&mut Expr)) {
 }
 
 /// Every selector of the tree, those of ranges included, from left to right.
-pub fn selectors(expr: &Expr) -> Vec<&VectorSelector> {
+fn selectors(expr: &Expr) -> Vec<&VectorSelector> {
     let mut found = Vec::new();
     walk(expr, &mut |expr, _| match &expr.kind {
         ExprKind::VectorSelector(selector) => found.push(selector),

@@ -48,6 +48,8 @@ pub(super) struct Scratch {
     places: Vec<Place>,
     /// Whether all samples of the batch are to be stored, as they stand there: then they are not listed here.
     plain: bool,
+    /// Whether start timestamps of floats are kept.
+    starts: bool,
     /// What is to be stored.
     accepted: Vec<BatchSample>,
     accepted_places: Vec<Place>,
@@ -104,6 +106,15 @@ impl Scratch {
         match self.plain {
             true => (&batch.samples, &self.places),
             false => (&self.accepted, &self.accepted_places),
+        }
+    }
+
+    /// The start timestamps of these, as in [`LogEntry::starts`].
+    fn accepted_starts<'s>(&'s self, batch: &'s Batch) -> &'s [i64] {
+        match (self.plain, self.starts) {
+            (true, true) => &batch.starts,
+            (true, false) => &[],
+            (false, _) => &self.accepted_starts,
         }
     }
 
@@ -217,9 +228,9 @@ impl Head {
                 }
             }
             // Who sends no start timestamps does not pay for them.
-            let starts = !batch.starts.is_empty() && self.keeps_float_starts();
-            scratch.plain = !starts && self.is_plain(&scratch.places, batch, &mut gates, &data);
-            match (scratch.plain, starts) {
+            scratch.starts = !batch.starts.is_empty() && self.keeps_float_starts();
+            scratch.plain = self.is_plain(&scratch.places, batch, &mut gates, &data);
+            match (scratch.plain, scratch.starts) {
                 (true, _) => report.accepted = batch.samples.len(),
                 (false, false) => self.check::<false>(scratch, batch, report, &mut gates, &data),
                 (false, true) => self.check::<true>(scratch, batch, report, &mut gates, &data),
@@ -241,7 +252,7 @@ impl Head {
             let entry = LogEntry {
                 series: &series,
                 samples: accepted,
-                starts: &scratch.accepted_starts,
+                starts: scratch.accepted_starts(batch),
                 histograms: &histograms.accepted,
                 out_of_order: false,
             };
@@ -526,13 +537,14 @@ impl Head {
         let (mut chunks, mut stale) = (0, 0);
         let rules = self.rules();
         if rules.xor2 {
+            let starts = scratch.accepted_starts(batch);
             for (idx, (sample, place)) in accepted.iter().zip(accepted_places).enumerate() {
                 let Some(data) = &mut shards[place.shard()] else { continue };
                 let ShardData { slots, slabs, arena, .. } = &mut **data;
                 let slot = slots.get_mut(place.slot());
                 let was_stale = slot.last().is_some_and(|(_, v)| is_stale(v));
                 stale += i64::from(is_stale(sample.v)) - i64::from(was_stale);
-                let start = scratch.accepted_starts.get(idx).copied().unwrap_or(0);
+                let start = starts.get(idx).copied().unwrap_or(0);
                 let sample = (start, sample.t, sample.v);
                 chunks += u64::from(slot.push_xor2(place.slot(), sample, commit, &rules, slabs, arena));
             }
