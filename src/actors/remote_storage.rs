@@ -13,7 +13,8 @@ use actix::prelude::*;
 use fk_actorkit::{Managed, ManagedActor};
 use fk_model::{Labels, Matcher};
 use fk_storage::{
-    AppendReport, Appender, Batch, Control, Queryable, SelectParams, SeriesRef, SeriesSet, StorageError, TimeRange,
+    AppendReport, Appender, Batch, Control, ExemplarSeries, Queryable, SelectParams, SeriesRef, SeriesSet,
+    StorageError, TimeRange,
 };
 use fk_tsdb::Db;
 
@@ -115,6 +116,10 @@ impl Queryable for Front {
         control: &Control,
     ) -> Result<Vec<String>, StorageError> {
         self.db.label_names(range, matchers, control)
+    }
+
+    fn exemplars(&self, range: TimeRange, sets: &[Vec<Matcher>]) -> Result<Vec<ExemplarSeries>, StorageError> {
+        self.db.exemplars(range, sets)
     }
 }
 

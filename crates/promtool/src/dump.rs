@@ -12,7 +12,7 @@ use fk_tsdb::{ReadOnlyDb, ReplayProgress};
 use fk_vfs::Vfs;
 
 use crate::gofmt::float;
-use crate::{Progress, Result, ToolError, histogram};
+use crate::{Progress, Result, ToolError};
 
 /// How samples are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ fn write_series(labels: &Labels, samples: &Samples, format: Format, out: &mut dy
             let mut histograms = samples.histograms.iter().peekable();
             for (at, (t, v)) in samples.t.iter().zip(&samples.v).enumerate() {
                 match histograms.next_if(|(index, _)| *index as usize == at) {
-                    Some((_, h)) => writeln!(out, "{shown} {} {t}", histogram::text(h))?,
+                    Some((_, h)) => writeln!(out, "{shown} {h} {t}")?,
                     None => writeln!(out, "{shown} {} {t}", float(*v))?,
                 }
             }

@@ -23,7 +23,6 @@ pub mod check_sd;
 pub mod dump;
 pub mod families;
 pub mod gofmt;
-mod histogram;
 pub mod lint;
 pub mod list;
 pub mod openmetrics;

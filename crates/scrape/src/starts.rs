@@ -34,15 +34,15 @@ struct Synthesis {
 
 #[derive(Debug)]
 enum Counts {
-    Float {
-        previous: f64,
-        first: f64,
-    },
-    Histogram {
-        previous: FloatHistogram,
-        /// `None` after a reset: there is nothing to subtract.
-        first: Option<FloatHistogram>,
-    },
+    Float { previous: f64, first: f64 },
+    Histogram(Box<Histograms>),
+}
+
+#[derive(Debug)]
+struct Histograms {
+    previous: FloatHistogram,
+    /// `None` after a reset: there is nothing to subtract.
+    first: Option<FloatHistogram>,
 }
 
 impl Starts {
@@ -87,8 +87,9 @@ impl Starts {
             ExposedHistogram::Float(h) => h.clone(),
         };
         if let Some((synthesis, seen)) = self.synthesized.get_mut(&series)
-            && let Counts::Histogram { previous, first } = &mut synthesis.counts
+            && let Counts::Histogram(known) = &mut synthesis.counts
         {
+            let Histograms { previous, first } = &mut **known;
             *seen = now;
             if float.is_reset(previous) {
                 *first = None;
@@ -101,7 +102,7 @@ impl Starts {
             *previous = float;
             return Some((adjusted, synthesis.start_ms));
         }
-        let counts = Counts::Histogram { previous: float.clone(), first: Some(float) };
+        let counts = Counts::Histogram(Box::new(Histograms { previous: float.clone(), first: Some(float) }));
         self.synthesized.insert(series, (Synthesis { start_ms: t, counts }, now));
         None
     }
