@@ -649,10 +649,7 @@ impl Head {
 
     /// Calls `each` with series, time, start timestamp and value of every out-of-order sample, series by series, to write the
     /// log anew.
-    pub fn each_out_of_order(
-        &self,
-        each: &mut dyn FnMut(SeriesRef, i64, i64, OooReplayed<'_>) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
+    pub fn each_out_of_order(&self, each: &mut EachLate<'_>) -> Result<(), StorageError> {
         const ALL: TimeRange = TimeRange { mint: i64::MIN, maxt: i64::MAX };
         for shard in &self.shards {
             let data = shard.data.read();
@@ -675,6 +672,9 @@ impl Head {
         data.ooo.delete(slot, range).map_err(|e| damaged(SeriesRef(data.info.get(slot).reference), e))
     }
 }
+
+/// Takes series, time and start timestamp (ms) and value of an out-of-order sample.
+pub type EachLate<'a> = dyn FnMut(SeriesRef, i64, i64, OooReplayed<'_>) -> Result<(), StorageError> + 'a;
 
 /// The value of a sample in the log of out-of-order samples.
 #[derive(Clone, Copy, Debug)]
