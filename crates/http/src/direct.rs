@@ -309,19 +309,6 @@ async fn ask(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> Re
     stream.write_all(request).await.map_err(Failure::Closed)?;
     let (mut start, mut interim) = (0, 0);
     loop {
-        if let Some(head) = parse_head(buffer, start)? {
-            if !(100..200).contains(&head.status) || head.status == 101 {
-                return Ok(head);
-            }
-            (start, interim) = (head.len, interim + 1);
-            if interim > INTERIM_MAX {
-                return Err(Failure::bad("too many 1xx informational responses"));
-            }
-            continue;
-        }
-        if buffer.len() - start > HEAD_BYTES_MAX {
-            return Err(Failure::bad(&format!("header of the answer is longer than {HEAD_BYTES_MAX} bytes")));
-        }
         buffer.reserve(FIRST_READ_BYTES);
         match stream.read_buf(buffer).await {
             Ok(0) if buffer.is_empty() => return Err(Failure::Closed(io::ErrorKind::UnexpectedEof.into())),
@@ -329,6 +316,18 @@ async fn ask(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> Re
             Ok(_) => {}
             Err(error) if buffer.is_empty() => return Err(Failure::Closed(error)),
             Err(error) => return Err(Failure::bad(&error.to_string())),
+        }
+        while let Some(head) = parse_head(buffer, start)? {
+            if !(100..200).contains(&head.status) || head.status == 101 {
+                return Ok(head);
+            }
+            (start, interim) = (head.len, interim + 1);
+            if interim > INTERIM_MAX {
+                return Err(Failure::bad("too many 1xx informational responses"));
+            }
+        }
+        if buffer.len() - start > HEAD_BYTES_MAX {
+            return Err(Failure::bad(&format!("header of the answer is longer than {HEAD_BYTES_MAX} bytes")));
         }
     }
 }

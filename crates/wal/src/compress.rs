@@ -44,37 +44,38 @@ impl Compressor {
         Compressor { compression, snappy: snap::raw::Encoder::new(), zstd: None }
     }
 
-    /// Appends the compressed record to `out` and returns the flag of the compression; 0 if it would not be smaller, and
-    /// then `out` is as it was.
-    pub fn compress(&mut self, record: &[u8], out: &mut Vec<u8>) -> u8 {
-        let start = out.len();
+    /// Writes the compressed record into `out` from `start` on, over what is there. Returns the flag of the compression and where
+    /// the record ends; flag 0 if it would not be smaller, and then nothing of it is meant. `out` grows as needed and is never
+    /// cut, so that its memory need not be zeroed again for the next record.
+    pub fn compress(&mut self, record: &[u8], out: &mut Vec<u8>, start: usize) -> (u8, usize) {
+        let room = |out: &mut Vec<u8>, bytes: usize| {
+            if out.len() < start + bytes {
+                out.resize(start + bytes, 0);
+            }
+        };
         let (flag, len) = match self.compression {
-            Compression::None => return 0,
+            Compression::None => return (0, start),
             Compression::Snappy => {
-                out.resize(start + snap::raw::max_compress_len(record.len()), 0);
+                room(out, snap::raw::max_compress_len(record.len()));
                 (SNAPPY, self.snappy.compress(record, &mut out[start..]).ok())
             }
-            Compression::Zstd => (ZSTD, self.zstd(record, start, out)),
+            Compression::Zstd => {
+                // What does not fit would not be smaller either; then the compressor reports an error.
+                room(out, record.len());
+                (ZSTD, self.zstd(record, &mut out[start..start + record.len()]))
+            }
         };
         match len {
-            Some(len) if len < record.len() => {
-                out.truncate(start + len);
-                flag
-            }
-            _ => {
-                out.truncate(start);
-                0
-            }
+            Some(len) if len < record.len() => (flag, start + len),
+            _ => (0, start),
         }
     }
 
-    fn zstd(&mut self, record: &[u8], start: usize, out: &mut Vec<u8>) -> Option<usize> {
+    fn zstd(&mut self, record: &[u8], out: &mut [u8]) -> Option<usize> {
         if self.zstd.is_none() {
             self.zstd = Some(zstd::bulk::Compressor::new(ZSTD_LEVEL).ok()?);
         }
-        // What does not fit would not be smaller either; then the compressor reports an error.
-        out.resize(start + record.len(), 0);
-        self.zstd.as_mut()?.compress_to_buffer(record, &mut out[start..]).ok()
+        self.zstd.as_mut()?.compress_to_buffer(record, out).ok()
     }
 }
 
@@ -136,13 +137,16 @@ mod tests {
     use super::*;
 
     fn check(compression: Compression, record: &[u8], flag: u8) {
-        let mut out = b"before".to_vec();
-        let found = Compressor::new(compression).compress(record, &mut out);
-        assert_eq!(found, flag, "{compression:?}, {} bytes", record.len());
-        let payload = if flag == 0 { record } else { &out[6..] };
-        assert!(flag == 0 || payload.len() < record.len());
-        assert!(out.starts_with(b"before") && (flag != 0 || out.len() == 6));
-        assert_eq!(Decompressor::default().decompress(flag, payload), Ok(record));
+        // Fresh memory, and memory that has held more.
+        for more in [0, 2 * record.len() + 100] {
+            let mut out = [b"before".as_slice(), &vec![0xff; more]].concat();
+            let (found, end) = Compressor::new(compression).compress(record, &mut out, 6);
+            assert_eq!(found, flag, "{compression:?}, {} bytes", record.len());
+            let payload = if flag == 0 { record } else { &out[6..end] };
+            assert!(flag == 0 || payload.len() < record.len());
+            assert!(out.starts_with(b"before") && (flag != 0 || end == 6));
+            assert_eq!(Decompressor::default().decompress(flag, payload), Ok(record));
+        }
     }
 
     #[test]

@@ -199,6 +199,7 @@ enum Health {
 /// What one call of [`Wal::log`] prepares before it takes the lock.
 struct Scratch {
     compressor: Compressor,
+    /// What of it counts is in `payloads`.
     compressed: Vec<u8>,
     payloads: Vec<Payload>,
 }
@@ -219,8 +220,8 @@ impl Scratch {
     }
 
     fn prepare(&mut self, records: &[&[u8]]) -> Result<()> {
-        self.compressed.clear();
         self.payloads.clear();
+        let mut start = 0;
         for (record, bytes) in records.iter().enumerate() {
             if bytes.is_empty() {
                 continue;
@@ -228,9 +229,9 @@ impl Scratch {
             if bytes.len() > RECORD_BYTES_MAX {
                 return Err(WalError::RecordTooLong { bytes: bytes.len() });
             }
-            let start = self.compressed.len();
-            let compression = self.compressor.compress(bytes, &mut self.compressed);
-            let compressed = (compression != 0).then_some((start, self.compressed.len()));
+            let (compression, end) = self.compressor.compress(bytes, &mut self.compressed, start);
+            let compressed = (compression != 0).then_some((start, end));
+            start = end;
             let crc = crc32c::crc32c(compressed.map_or(bytes, |(start, end)| &self.compressed[start..end]));
             self.payloads.push(Payload { record, compressed, compression, crc });
         }

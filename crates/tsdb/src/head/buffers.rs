@@ -146,10 +146,19 @@ impl Slabs {
     /// Moves the first `used` bytes of a buffer into one of at least `bytes` bytes.
     #[cold]
     pub fn grow(&mut self, handle: u32, used: usize, bytes: usize) -> u32 {
-        let mut copy = [0; OPEN_BYTES_MAX];
-        copy[..used].copy_from_slice(&self.get(handle)[..used]);
         let larger = self.alloc(bytes);
-        self.get_mut(larger)[..used].copy_from_slice(&copy[..used]);
+        let ((from, page, idx), (to, to_page, to_idx)) = (split(handle), split(larger));
+        match self.classes.get_disjoint_mut([from, to]) {
+            Ok([old, new]) => {
+                let old = &old.pages[page].bytes[idx * usize::from(CLASSES[from])..][..used];
+                new.pages[to_page].bytes[to_idx * usize::from(CLASSES[to])..][..used].copy_from_slice(old);
+            }
+            // Of the same class, which has no reason to be asked for.
+            Err(_) => {
+                let copy = self.get(handle)[..used].to_vec();
+                self.get_mut(larger)[..used].copy_from_slice(&copy);
+            }
+        }
         self.free(handle);
         larger
     }
