@@ -174,8 +174,9 @@ impl Client {
         if status.is_redirection() {
             let at = parse(Method::GET, request.url)?;
             if let Some(next) = self.redirect_of(status, answer.location.as_deref(), &at).map_err(failed)? {
-                let trusted = is_same_server(&at, &next);
-                return Ok(Direct::Redirect(Hop { at: next, trusted, followed: 1 }));
+                let mut hop = Hop::first(at);
+                hop.follow(next);
+                return Ok(Direct::Redirect(hop));
             }
         }
         if status != StatusCode::OK {
@@ -252,25 +253,25 @@ impl Client {
     async fn send(
         &self,
         mut method: Method,
-        hop: Hop,
+        mut hop: Hop,
         headers: HeaderMap,
         mut body: Option<bytes::Bytes>,
         deadline: Instant,
     ) -> Result<Response, HttpError> {
         let verb = verb(&method);
         let failed = |url: &str, reason: String| HttpError::Request { method: verb, url: url.to_owned(), reason };
-        let Hop { mut at, mut trusted, followed } = hop;
-        let own = match trusted {
-            true => self.own_headers(&headers, deadline).await.map_err(|reason| failed(at.as_str(), reason))?,
+        let own = match hop.trusted {
+            true => self.own_headers(&headers, deadline).await.map_err(|reason| failed(hop.at.as_str(), reason))?,
             false => HeaderMap::new(),
         };
-        let client = self.current().map_err(|reason| failed(at.as_str(), reason))?;
+        let client = self.current().map_err(|reason| failed(hop.at.as_str(), reason))?;
         let mut repeated = false;
-        for _ in followed..=REDIRECTS_MAX {
+        while hop.followed <= REDIRECTS_MAX {
+            let at = hop.at.clone();
             let shown = without_password(&at);
             let response = loop {
                 let mut request = client.request(method.clone(), at.clone()).headers(headers.clone());
-                if trusted {
+                if hop.trusted {
                     // Values are added to those of the same name, as Prometheus does.
                     for (name, value) in &own {
                         request = request.header(name, value);
@@ -290,14 +291,12 @@ impl Client {
             let location = response.headers().get(LOCATION).map(HeaderValue::as_bytes);
             let next = self.redirect_of(response.status(), location, &at).map_err(|reason| failed(&shown, reason))?;
             let Some(next) = next else { return Ok(response) };
-            // Once a redirect has led to somebody else, nothing that comes after gets our secrets.
-            trusted = trusted && is_same_server(&at, &next);
             if method == Method::POST && !is_repeating(response.status()) {
                 (method, body) = (Method::GET, None);
             }
-            at = next;
+            hop.follow(next);
         }
-        Err(failed(&without_password(&at), format!("stopped after {REDIRECTS_MAX} redirects")))
+        Err(failed(&without_password(&hop.at), format!("stopped after {REDIRECTS_MAX} redirects")))
     }
 
     /// Where a response sends us, if it does and we follow.
@@ -364,7 +363,9 @@ enum Direct {
 /// Where the next request goes.
 struct Hop {
     at: Url,
-    /// Whether it may have our secrets.
+    /// The host that was asked first.
+    origin: String,
+    /// Whether it may have our secrets. Once a redirect has led to somebody else, nothing that comes after gets them.
     trusted: bool,
     /// Redirects that have led here.
     followed: usize,
@@ -372,8 +373,22 @@ struct Hop {
 
 impl Hop {
     fn first(at: Url) -> Hop {
-        Hop { at, trusted: true, followed: 0 }
+        let origin = at.host_str().unwrap_or_default().to_owned();
+        Hop { at, origin, trusted: true, followed: 0 }
     }
+
+    fn follow(&mut self, next: Url) {
+        // DIFFERENCE: Prometheus also sends them in the clear where TLS was spoken before.
+        let downgraded = self.at.scheme() == "https" && next.scheme() == "http";
+        self.trusted = self.trusted && !downgraded && is_of_host(next.host_str().unwrap_or_default(), &self.origin);
+        (self.at, self.followed) = (next, self.followed + 1);
+    }
+}
+
+/// Whether `host` is `origin` or below it, on whatever port: who else may have what `origin` gets, as in Prometheus.
+fn is_of_host(host: &str, origin: &str) -> bool {
+    let is_address = host.contains(':') || host.parse::<std::net::Ipv4Addr>().is_ok();
+    host == origin || !is_address && host.strip_suffix(origin).is_some_and(|below| below.ends_with('.'))
 }
 
 fn verb(method: &Method) -> &'static str {
@@ -404,13 +419,6 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<(), Htt
 /// Redirects after which the same request is sent again, body and all.
 fn is_repeating(status: StatusCode) -> bool {
     matches!(status.as_u16(), 307 | 308)
-}
-
-/// Whether `next` may have what `at` has got: the same host and port, or the same host over TLS now.
-fn is_same_server(at: &Url, next: &Url) -> bool {
-    let same_port = at.scheme() == next.scheme() && at.port_or_known_default() == next.port_or_known_default();
-    let upgraded = at.scheme() == "http" && next.scheme() == "https";
-    at.host() == next.host() && (same_port || upgraded)
 }
 
 /// As Go shows it in errors.

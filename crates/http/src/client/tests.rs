@@ -204,15 +204,36 @@ fn redirected(config: &HttpClientConfig, to_host: &str) -> String {
 }
 
 #[test]
-fn secrets_follow_redirects_only_on_the_same_server() {
-    let at_home = redirected(&with_secrets(), "same");
-    assert!(at_home.starts_with("GET /b "));
-    assert_eq!((header(&at_home, "authorization").len(), header(&at_home, "x-tenant").len()), (1, 1));
-    for host in ["localhost", "127.0.0.1"] {
-        let abroad = redirected(&with_secrets(), host);
-        assert!(abroad.starts_with("GET /b "));
-        assert_eq!((header(&abroad, "authorization").len(), header(&abroad, "x-tenant").len()), (0, 0), "{host}");
-        assert_eq!(header(&abroad, "accept"), ["text/plain"]);
+fn secrets_follow_redirects_only_on_the_same_host() {
+    // Another port is still the same host, as in Prometheus.
+    for host in ["same", "127.0.0.1"] {
+        let at_home = redirected(&with_secrets(), host);
+        assert!(at_home.starts_with("GET /b "));
+        assert_eq!((header(&at_home, "authorization").len(), header(&at_home, "x-tenant").len()), (1, 1), "{host}");
+    }
+    let abroad = redirected(&with_secrets(), "localhost");
+    assert!(abroad.starts_with("GET /b "));
+    assert_eq!((header(&abroad, "authorization").len(), header(&abroad, "x-tenant").len()), (0, 0));
+    assert_eq!(header(&abroad, "accept"), ["text/plain"]);
+}
+
+#[test]
+fn hosts_below_the_first_one_are_trusted_and_nobody_again_who_was_not() {
+    for (chain, trusted) in [
+        (&["http://a.test:80/", "http://a.test:90/", "https://a.test/"][..], true),
+        (&["http://a.test/", "http://x.a.test/", "http://a.test/"], true),
+        (&["http://a.test/", "http://xa.test/"], false),
+        (&["http://x.a.test/", "http://a.test/"], false),
+        (&["http://a.test/", "http://b.test/", "http://a.test/"], false),
+        (&["https://a.test/", "http://a.test/"], false),
+        (&["http://0.0.1/", "http://127.0.0.1/"], false),
+        (&["http://[::1]/", "http://[::1]:90/"], true),
+        (&["http://[::1]/", "http://[::2]/"], false),
+    ] {
+        let mut urls = chain.iter().map(|url| Url::parse(url).unwrap());
+        let mut hop = Hop::first(urls.next().unwrap());
+        urls.for_each(|next| hop.follow(next));
+        assert_eq!((hop.trusted, hop.followed), (trusted, chain.len() - 1), "{chain:?}");
     }
 }
 
