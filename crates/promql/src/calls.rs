@@ -217,7 +217,8 @@ impl Eval<'_> {
     ) -> Result<(), QueryError> {
         self.without_names(arg, sink, |sink| {
             self.vector_with_buckets(buckets, arg, grid, &mut |series| {
-                let Some(histograms) = series.col.h.take() else { return Ok(()) };
+                // There may be notes only.
+                let Some(histograms) = series.col.h.take().filter(|h| !h.at.is_empty()) else { return Ok(()) };
                 for (step, h) in histograms.at.iter().enumerate() {
                     match h {
                         Some(h) => series.col.v[step] = f(h),

@@ -1,11 +1,12 @@
 //! A storage in memory, for tests of engines that read or write samples.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use fk_model::{Labels, Matcher};
+use fk_model::{FloatHistogram, Labels, Matcher};
 use fk_storage::{
-    AppendReport, Appender, Batch, Control, Exemplar, ExemplarSeries, Queryable, Rejection, Samples, SelectParams,
-    SeriesRef, SeriesSet, StorageError, TimeRange,
+    AppendReport, Appender, Batch, BatchHistogram, Control, Exemplar, ExemplarSeries, HistogramValue, Queryable,
+    Rejection, Samples, SelectParams, SeriesRef, SeriesSet, StorageError, TimeRange,
 };
 use parking_lot::RwLock;
 
@@ -40,6 +41,24 @@ impl MemoryStorage {
         let mut report = AppendReport::default();
         self.append(&batch, &mut report).expect("memory storage does not fail");
         assert_eq!(report.rejected, [], "samples of {labels} rejected");
+    }
+
+    /// Adds a histogram to a series; panics if it is rejected.
+    pub fn add_histogram(&self, labels: &Labels, t: i64, h: FloatHistogram) {
+        let series = self.resolve(labels).expect("memory storage takes any labels");
+        let h = HistogramValue::Float(h.into());
+        let batch = Batch { histograms: vec![BatchHistogram { series, t, start: 0, h }], ..Batch::default() };
+        let mut report = AppendReport::default();
+        self.append(&batch, &mut report).expect("memory storage does not fail");
+        assert_eq!(report.rejected_histograms, [], "a histogram of {labels} rejected");
+    }
+
+    /// The histograms of a series, with their times.
+    pub fn histograms(&self, labels: &Labels) -> Vec<(i64, Arc<FloatHistogram>)> {
+        let inner = self.0.read();
+        let samples = inner.by_labels.get(labels).map(|at| &inner.series[*at].1);
+        let all = |s: &Samples| s.histograms.iter().map(|(at, h)| (s.t[*at as usize], h.clone())).collect();
+        samples.map(all).unwrap_or_default()
     }
 
     /// Takes nothing, for this reason, or takes samples again.
@@ -96,6 +115,21 @@ impl Appender for MemoryStorage {
                 }
             }
         }
+        for (idx, sample) in batch.histograms.iter().enumerate() {
+            let series = (sample.series.0 as usize).checked_sub(1).and_then(|at| inner.series.get_mut(at));
+            let Some((_, samples)) = series else {
+                report.rejected_histograms.push((idx, Rejection::UnknownSeries));
+                continue;
+            };
+            if samples.t.last().is_some_and(|t| *t >= sample.t) {
+                report.rejected_histograms.push((idx, Rejection::OutOfOrder));
+                continue;
+            }
+            let h = sample.h.to_float();
+            samples.histograms.push((samples.t.len() as u32, h.clone()));
+            samples.push(sample.t, h.sum);
+            report.accepted += 1;
+        }
         for (series, exemplar) in &batch.exemplars {
             inner.exemplars.push((series.0 as usize - 1, exemplar.clone()));
         }
@@ -122,8 +156,13 @@ impl SeriesSet for Selected {
     fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
         out.clear();
         let samples = &self.0[idx].1;
-        for (&t, &v) in samples.t.iter().zip(&samples.v).filter(|(t, _)| (range.mint..=range.maxt).contains(*t)) {
-            out.push(t, v);
+        let mut histograms = samples.histograms.iter().peekable();
+        for (at, (&t, &v)) in samples.t.iter().zip(&samples.v).enumerate() {
+            let histogram = histograms.next_if(|(of, _)| *of as usize == at);
+            if (range.mint..=range.maxt).contains(&t) {
+                out.histograms.extend(histogram.map(|(_, h)| (out.t.len() as u32, h.clone())));
+                out.push(t, v);
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Slots, recording rules, staleness, reload.
 
+use fk_model::{FloatHistogram, Span};
 use fk_storage::{AppendReport, Batch, Rejection, SeriesRef, StorageError};
 use std::sync::Mutex;
 
@@ -303,4 +304,35 @@ fn snapshots_say_when_and_how_it_went() {
     assert_eq!((rule.last_evaluation_ns, rule.evaluation_s), (Some(61 * S + NS_PER_MS), 0.001));
     assert_eq!((rule.labels.clone(), &rule.detail), (labels(&[("a", "b")]), &RuleDetail::Recording));
     assert_eq!(bench.group.key(), "rules.yml;g");
+}
+
+#[test]
+fn recorded_histograms_are_stored_and_go_stale() {
+    let mut bench = Bench::new(group(vec![record("double", "level * 2", &[])]));
+    let level = labels(&[("__name__", "level"), ("unit", "a")]);
+    let h = FloatHistogram {
+        count: 3.0,
+        sum: 1.5,
+        positive_spans: vec![Span { offset: 0, length: 1 }],
+        positive_buckets: vec![3.0],
+        ..FloatHistogram::default()
+    };
+    bench.storage.add_histogram(&level, 50_000, h);
+    bench.good_at(60);
+    // Five minutes later the histogram is too old to be seen.
+    bench.good_at(360);
+    let double = labels(&[("__name__", "double"), ("unit", "a")]);
+    let stored = bench.storage.histograms(&double);
+    assert_eq!(stored.iter().map(|(t, h)| (*t, h.count, h.sum)).collect::<Vec<_>>(), [(60_000, 6.0, 3.0)]);
+    assert!(bench.storage.dump()[&double].last().is_some_and(|(t, v)| *t == 360_000 && is_stale(*v)));
+}
+
+#[test]
+fn alerts_show_histograms_in_their_templates() {
+    let mut bench = Bench::new(group(vec![alert("Slow", "level", 0, 0, &[])]));
+    let h = FloatHistogram { count: 3.0, sum: 1.5, ..FloatHistogram::default() };
+    bench.storage.add_histogram(&labels(&[("__name__", "level")]), 50_000, h);
+    let report = bench.at(60);
+    let alert = report.alerts.first().expect("it fires at once");
+    assert_eq!(alert.annotations, [("summary".to_owned(), "value {count:3, sum:1.5}".to_owned())]);
 }

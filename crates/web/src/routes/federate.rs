@@ -1,11 +1,12 @@
-//! Federation: the newest sample of every matching series, as metrics to scrape.
+//! Federation: the newest sample of every matching series, as metrics to scrape. Native histograms with custom buckets are
+//! shown as classic ones; the text format has no other kind.
 
 use std::borrow::Cow;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, web};
-use fk_exposition::{MetricType, TextWriter};
-use fk_model::{Labels, METRIC_NAME, Matcher, name};
+use fk_exposition::{MetricType, TextWriter, format_go_float};
+use fk_model::{CounterReset, FloatHistogram, Labels, METRIC_NAME, Matcher, SampleValue, name};
 use fk_storage::{Control, SelectParams, Storage, StorageError, TimeRange};
 
 use crate::answer;
@@ -15,7 +16,19 @@ use crate::call::{Call, CancelOnDrop, Reply};
 struct Line {
     labels: Labels,
     t_ms: i64,
-    v: f64,
+    v: SampleValue,
+}
+
+impl Line {
+    /// What has to be the same for samples of one family: name, whether it is a histogram, and whether that is a gauge.
+    fn family(&self) -> (&str, Option<bool>) {
+        let is_gauge = |h: &FloatHistogram| h.counter_reset == CounterReset::Gauge;
+        let kind = match &self.v {
+            SampleValue::Float(_) => None,
+            SampleValue::Histogram(h) => Some(is_gauge(h)),
+        };
+        (self.labels.metric_name(), kind)
+    }
 }
 
 pub(crate) async fn federate(mut call: Call) -> Reply {
@@ -80,8 +93,7 @@ fn newest(
         for idx in 0..set.len() {
             control.check()?;
             let Some(newest) = set.last(idx, range)?.filter(|newest| !fk_model::is_stale(newest.v)) else { continue };
-            if newest.h.is_some() {
-                // The text format has no native histograms.
+            if newest.h.as_ref().is_some_and(|h| !h.uses_custom_buckets()) {
                 continue;
             }
             let labels = set.labels(idx);
@@ -90,7 +102,7 @@ fn newest(
                 log::warn!("ignoring nameless metric during federation: {labels}");
                 continue;
             }
-            lines.push(Line { labels, t_ms: newest.t, v: newest.v });
+            lines.push(Line { labels, t_ms: newest.t, v: SampleValue::new(newest.v, newest.h) });
         }
     }
     lines.sort_by(|a, b| a.labels.metric_name().cmp(b.labels.metric_name()).then_with(|| a.labels.cmp(&b.labels)));
@@ -101,13 +113,14 @@ fn newest(
 
 fn write(lines: &[Line], external: &Labels, utf8: bool) -> String {
     let mut out = TextWriter::new();
-    let mut family = "";
+    let mut family = ("", None);
     for line in lines {
         let name = line.labels.metric_name();
         let shown = escaped(name, utf8, name::is_legacy_metric_name);
-        if name != family {
-            out.family(&shown, MetricType::Unknown, None);
-            family = name;
+        if line.family() != family {
+            let kind = if line.v.is_histogram() { MetricType::Histogram } else { MetricType::Unknown };
+            out.family(&shown, kind, None);
+            family = line.family();
         }
         let own = line.labels.iter().filter(|(name, _)| *name != METRIC_NAME);
         let missing = external.iter().filter(|(name, _)| line.labels.get(name).is_none());
@@ -119,9 +132,38 @@ fn write(lines: &[Line], external: &Labels, utf8: bool) -> String {
             .chain(instance)
             .map(|(name, value)| (escaped(name, utf8, name::is_legacy_label_name), value))
             .collect();
-        out.sample(&shown, labels.iter().map(|(name, value)| (&**name, *value)), line.v, Some(line.t_ms));
+        match &line.v {
+            SampleValue::Float(v) => {
+                out.sample(&shown, borrowed(&labels), *v, Some(line.t_ms));
+            }
+            SampleValue::Histogram(h) => write_classic(&mut out, &shown, &labels, line.t_ms, h),
+        }
     }
     out.finish()
+}
+
+fn borrowed<'l>(labels: &'l [(Cow<'_, str>, &'l str)]) -> impl Iterator<Item = (&'l str, &'l str)> {
+    labels.iter().map(|(name, value)| (&**name, *value))
+}
+
+/// A histogram with custom buckets as a classic one.
+fn write_classic(out: &mut TextWriter, name: &str, labels: &[(Cow<'_, str>, &str)], t_ms: i64, h: &FloatHistogram) {
+    let bucket_name = format!("{name}_bucket");
+    let mut bucket = |le: f64, count: f64| {
+        let le = format_go_float(le);
+        out.sample(&bucket_name, borrowed(labels).chain([("le", &*le)]), count, Some(t_ms));
+    };
+    let mut buckets = h.positive().peekable();
+    let mut cumulative = 0.0;
+    for le in h.custom_values.iter() {
+        while let Some(below) = buckets.next_if(|bucket| bucket.upper <= *le) {
+            cumulative += below.count;
+        }
+        bucket(*le, cumulative);
+    }
+    bucket(f64::INFINITY, h.count);
+    out.sample(&format!("{name}_sum"), borrowed(labels), h.sum, Some(t_ms));
+    out.sample(&format!("{name}_count"), borrowed(labels), h.count, Some(t_ms));
 }
 
 /// A name for readers that may not know quoted names: underscores for whatever is not allowed.
@@ -158,5 +200,27 @@ mod tests {
              # TYPE b untyped\nb{instance=\"i\",zone=\"external\"} 2 1000\nb{zone=\"own\",instance=\"\"} 3.5 2000\n"
         );
         assert!(write(&lines, &external, true).contains("{\"a.b\",\"é\"=\"x\","));
+    }
+
+    #[test]
+    fn histograms_with_custom_buckets_become_classic_ones() {
+        let h = FloatHistogram {
+            schema: fk_model::histogram::CUSTOM_BUCKETS_SCHEMA,
+            count: 7.0,
+            sum: 12.5,
+            custom_values: [0.5, 1.0, 10.0].into(),
+            positive_spans: vec![fk_model::Span { offset: 0, length: 1 }, fk_model::Span { offset: 1, length: 2 }],
+            positive_buckets: vec![1.0, 2.0, 4.0],
+            ..FloatHistogram::default()
+        };
+        let labels = Labels::from_pairs([("__name__", "h"), ("instance", "i")]);
+        let histogram = Line { labels: labels.clone(), t_ms: 5, v: SampleValue::Histogram(h.into()) };
+        let lines = [histogram, Line { labels, t_ms: 6, v: SampleValue::Float(1.0) }];
+        assert_eq!(
+            write(&lines, &Labels::empty(), false),
+            "# TYPE h histogram\nh_bucket{instance=\"i\",le=\"0.5\"} 1 5\nh_bucket{instance=\"i\",le=\"1\"} 1 5\n\
+             h_bucket{instance=\"i\",le=\"10\"} 3 5\nh_bucket{instance=\"i\",le=\"+Inf\"} 7 5\n\
+             h_sum{instance=\"i\"} 12.5 5\nh_count{instance=\"i\"} 7 5\n# TYPE h untyped\nh{instance=\"i\"} 1 6\n"
+        );
     }
 }
