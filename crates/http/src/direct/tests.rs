@@ -130,6 +130,8 @@ fn chunks_are_put_together() {
 #[test]
 fn bodies_have_bounds() {
     check(&[Some(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")], Err("body size limit exceeded"), false);
+    let odd = b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 100\r\n\r\n";
+    check(&[Some(odd)], Err("body size limit exceeded"), false);
     let endless = [b'x'; 200];
     check(&[Some(b"HTTP/1.0 200 OK\r\n\r\n"), Some(&endless)], Err("body size limit exceeded"), false);
     let huge = format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", BODY_BYTES_MAX + 1);
