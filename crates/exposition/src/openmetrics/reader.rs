@@ -195,6 +195,15 @@ impl Exposition for OpenMetricsReader<'_> {
         }
         // As in Prometheus: whoever asks for starts does not get their lines as samples any more.
         self.skip_created = true;
+        let here = self.parser.offset();
+        if !self.ahead.as_ref().is_some_and(|ahead| ahead.from.contains(&here)) {
+            self.ahead = Some(self.look_ahead());
+        }
+        let created = self.ahead.as_ref().and_then(|ahead| ahead.created.as_ref());
+        if created.is_none() && self.found.is_none() {
+            // Most bodies say nothing about starts.
+            return 0;
+        }
         let name = self.parser.name();
         let identity = identity(&self.parser, name.get(..self.family_len).unwrap_or(name));
         if let Some((found, start)) = &self.found
@@ -203,12 +212,7 @@ impl Exposition for OpenMetricsReader<'_> {
         {
             return *start;
         }
-        let here = self.parser.offset();
-        if !self.ahead.as_ref().is_some_and(|ahead| ahead.from.contains(&here)) {
-            self.ahead = Some(self.look_ahead());
-        }
-        self.found =
-            self.ahead.as_ref().and_then(|ahead| ahead.created.clone()).filter(|(created, _)| *created == identity);
+        self.found = created.filter(|(created, _)| *created == identity).cloned();
         self.found.as_ref().map_or(0, |(_, start)| *start)
     }
 }
