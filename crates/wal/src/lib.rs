@@ -55,7 +55,7 @@ const SCRATCHES_MAX: usize = 16;
 const SCRATCH_BYTES_KEPT: usize = 4 << 20;
 
 /// Space that is reserved at a time: what the log takes in a while, and no more than what a small disk can spare.
-const RESERVE_BYTES: u64 = 4 << 20;
+const RESERVE_BYTES: u64 = 1 << 20;
 
 /// Segments whose lost end could not be cut off after a failed sync, to be tried again.
 const UNTRIMMED_MAX: usize = 8;
@@ -67,7 +67,7 @@ pub struct WalOptions {
     pub segment_bytes: u64,
     /// How records are compressed.
     pub compression: Compression,
-    /// Whether disk space is reserved ahead of what is written, some megabytes at a time, so that a disk filled by others
+    /// Whether disk space is reserved ahead of what is written, a megabyte at a time, so that a disk filled by others
     /// does not stop the log at once.
     pub reserve: bool,
 }
@@ -623,7 +623,7 @@ impl State {
         if let Err(e) = self.file.allocate(up_to) {
             log::debug!("write-ahead log: no space reserved: {e}");
         }
-        // Also after a failure: it is tried again some megabytes later.
+        // Also after a failure: it is tried again a megabyte later.
         self.reserved_len = up_to;
     }
 

@@ -40,7 +40,7 @@ pub fn options(vfs: &SimVfs, now_ms: i64) -> DbOptions {
     DbOptions {
         min_block_ms: 2 * HOUR,
         max_block_ms: 6 * HOUR,
-        wal: WalOptions { segment_bytes: 3_000, ..WalOptions::default() },
+        wal: WalOptions { segment_bytes: 3_000, reserve: true, ..WalOptions::default() },
         config: TsdbConfig {
             retention: Retention { time_ms: RETENTION, ..Retention::default() },
             out_of_order_window_ms: HOUR,
