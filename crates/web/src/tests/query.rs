@@ -367,7 +367,7 @@ async fn what_a_query_holds_is_limited_and_given_back() {
     };
     let limit = super::fakes::MEMORY_OF_QUERY;
     for query in
-        ["up", "up + up", "topk(5, up)", "count_values(\"v\", up + 0.5)", "label_replace(up, 'a', 'b', '', '')"]
+        ["up", "up + up", "topk(5, up)", "label_replace(up, 'a', 'b', '', '')"]
     {
         let got = range(query).await;
         let text =
