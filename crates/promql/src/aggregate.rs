@@ -189,6 +189,7 @@ impl Eval<'_> {
         let mut keys = Keys::default();
         let mut groups: Vec<Group> = Vec::new();
         let mut memory = self.control().reserve();
+        self.want(&aggregate.expr, &choice);
         self.vector(&aggregate.expr, grid, &mut |series| {
             let (at, is_new) = keys.number(&choice, &series.labels);
             if is_new {
@@ -212,6 +213,8 @@ impl Eval<'_> {
             group.ok.or(&series.col.ok);
             Ok(())
         })?;
+        // A selector that had nothing to look for has not asked.
+        drop(self.take_wanted());
         for group in groups {
             let mut col = Column { v: group.fold.finish(grid.n), ok: group.ok, h: None };
             if let Some(histograms) = group.histograms {

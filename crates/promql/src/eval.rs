@@ -15,7 +15,7 @@ use crate::annotations::Annotations;
 use crate::column::{Grid, Series, bytes_of};
 use crate::explain::Trace;
 use crate::histograms::stats::Buckets;
-use crate::keys::{Merger, without_metadata};
+use crate::keys::{Choice, Merger, Wanted, without_metadata};
 use crate::select::Shown;
 use crate::windows::Windows;
 use crate::{Answer, MatrixSeries, Query, QueryError, QueryStats, Timings, Value, VectorSample, binary, math};
@@ -116,6 +116,8 @@ pub(crate) struct Eval<'a> {
     pub(crate) selecting: Cell<Duration>,
     /// What the parts of the query take and give, if somebody wants to know.
     pub(crate) trace: Option<Trace>,
+    /// What the next selector that is evaluated has to know of its labels; `None`: all. See [`Eval::want`].
+    wanted: RefCell<Option<Wanted>>,
 }
 
 /// See [`crate::evaluate`].
@@ -158,6 +160,7 @@ fn evaluate_here(storage: &dyn Queryable, query: &Query<'_>) -> Result<Answer, Q
         result_memory: RefCell::new(query.control.reserve()),
         selecting: Cell::new(Duration::ZERO),
         trace: if query.options.explain { Some(Trace::new(query.expr)?) } else { None },
+        wanted: RefCell::default(),
     };
     let mut value = if instant { eval.instant_value(&grid)? } else { eval.range_value(&grid)? };
     let explain = eval.trace.map(|trace| trace.finish(query.expr, query.text));
@@ -388,6 +391,32 @@ impl<'a> Eval<'a> {
             }),
             _ => Err(unexpected(expr, "instant vector")),
         }
+    }
+
+    /// Notes that whoever evaluates `expr` next looks at the labels of `choice` only. Without effect unless `expr` is a
+    /// selector, or one under a function that looks at metric names at most.
+    pub(crate) fn want(&self, expr: &Expr, choice: &Choice<'_>) {
+        let options = self.query.options;
+        if options.delayed_name_removal || options.type_and_unit_labels {
+            return;
+        }
+        *self.wanted.borrow_mut() = match &strip_parens(expr).kind {
+            ExprKind::VectorSelector(_) => Some(choice.wanted(&[])),
+            ExprKind::Call(call) if crate::kernels::find(call.function.name).is_some() => match &call.args[..] {
+                [arg]
+                    if matches!(strip_parens(arg).kind, ExprKind::MatrixSelector(_)) && is_unique_without_name(arg) =>
+                {
+                    Some(choice.wanted(&[fk_model::METRIC_NAME]))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+    }
+
+    /// What was noted, for the selector it is meant for.
+    pub(crate) fn take_wanted(&self) -> Option<Wanted> {
+        self.wanted.borrow_mut().take()
     }
 
     /// Runs `produce` and drops the metric names of what it gives: at the end with delayed name removal, else now. Where

@@ -34,6 +34,22 @@ impl<'a> Choice<'a> {
         Choice { names, only: false }
     }
 
+    /// Whether no label counts.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.only && self.names.is_empty()
+    }
+
+    /// The choice for itself, with `more` labels that count.
+    pub(crate) fn wanted(&self, more: &[&str]) -> Wanted {
+        let mut names: Vec<String> = self.names.iter().map(|name| (*name).to_owned()).collect();
+        if self.only {
+            names.extend(more.iter().map(|name| (*name).to_owned()));
+        } else {
+            names.retain(|name| !more.contains(&name.as_str()));
+        }
+        Wanted { names, only: self.only }
+    }
+
     /// Whether label `name` counts.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.names.binary_search(&name).is_ok() == self.only
@@ -41,19 +57,39 @@ impl<'a> Choice<'a> {
 
     /// The labels that count.
     pub(crate) fn labels(&self, labels: &Labels) -> Labels {
-        if self.only && self.names.is_empty() { Labels::empty() } else { labels.filtered(|name| self.has(name)) }
+        if self.is_empty() { Labels::empty() } else { labels.filtered(|name| self.has(name)) }
     }
 
     /// Replaces `key` by a text that is the same for the same chosen labels, and only for them.
     pub(crate) fn key(&self, labels: &Labels, key: &mut String) {
         key.clear();
-        if self.only && self.names.is_empty() {
+        if self.is_empty() {
             return;
         }
         for (name, value) in labels.iter().filter(|(name, _)| self.has(name)) {
             push(key, name);
             push(key, value);
         }
+    }
+}
+
+/// The labels that somebody looks at, so that a storage need not make the others.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    names: Vec<String>,
+    only: bool,
+}
+
+impl Wanted {
+    /// Whether label `name` is.
+    #[inline]
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|wanted| wanted == name) == self.only
+    }
+
+    /// Whether none is.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.only && self.names.is_empty()
     }
 }
 
@@ -73,11 +109,17 @@ fn push(key: &mut String, text: &str) {
 pub(crate) struct Keys {
     map: HashMap<Box<str>, usize>,
     buffer: String,
+    /// There is one key only, and it has come.
+    is_one: bool,
 }
 
 impl Keys {
     /// The number of the chosen labels' key, and whether it is new.
     pub(crate) fn number(&mut self, choice: &Choice<'_>, labels: &Labels) -> (usize, bool) {
+        if self.is_one {
+            return (0, false);
+        }
+        self.is_one = choice.is_empty();
         choice.key(labels, &mut self.buffer);
         if let Some(at) = self.map.get(self.buffer.as_str()) {
             return (*at, false);

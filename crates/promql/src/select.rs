@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Instant;
 
-use fk_model::{Matcher, is_stale};
+use fk_model::{Labels, Matcher, is_stale};
 use fk_promql_syntax::ast::{At, DurationExpr, Pos, RangeMode, VectorSelector};
 use fk_storage::{Control, Reservation, Samples, SelectParams, SeriesSet, TimeRange};
 
@@ -16,6 +16,7 @@ use crate::eval::{Eval, Sink};
 use crate::histograms::stats::{Buckets, without_buckets};
 use crate::histograms::{extended, over_range};
 use crate::kernels::interpolate;
+use crate::keys::Wanted;
 use crate::windows::{Input, Lookback, Plan, Windows, remove_stale};
 
 /// Most series that a thread takes at a time.
@@ -38,6 +39,8 @@ struct Found {
     set: Box<dyn SeriesSet>,
     _memory: Reservation,
 }
+/// The same where there is a single step.
+const PARALLEL_INSTANT_MIN: usize = 8192;
 
 /// What an instant selector shows of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,7 @@ struct Scratch {
     samples: Samples,
     plan: Plan,
     lookback: Lookback,
+    no_labels: Labels,
 }
 
 /// One series as a worker hands it on.
@@ -339,7 +343,7 @@ impl Eval<'_> {
         &self,
         selector: &VectorSelector,
         windows: &Windows,
-        sink: &mut dyn FnMut(fk_model::Labels, &Samples) -> Result<(), QueryError>,
+        sink: &mut dyn FnMut(Labels, &Samples) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let range = TimeRange { mint: windows.start(0).saturating_add(1), maxt: windows.end(0) };
         let found = self.select_of(selector, range)?;
@@ -362,7 +366,9 @@ impl Eval<'_> {
     /// Runs `work` for every series of `steps` values and hands on those that have a value, in order.
     fn each_series(&self, set: &dyn SeriesSet, work: Work<'_>, steps: usize, sink: Sink<'_>) -> Result<(), QueryError> {
         let control = self.control();
-        let threads = self.threads(set.len());
+        let wanted = self.take_wanted();
+        let wanted = wanted.as_ref();
+        let threads = self.threads(set.len(), steps);
         let mut hand_on = |read: &mut Read| {
             self.count(read.samples, read.distinct);
             self.touch(read.held)?;
@@ -371,7 +377,7 @@ impl Eval<'_> {
         if threads < 2 {
             let (mut scratch, mut read) = (Scratch::default(), Read::default());
             for idx in 0..set.len() {
-                read_one(set, control, work, &mut scratch, idx, &mut read)?;
+                read_one(set, control, work, wanted, &mut scratch, idx, &mut read)?;
                 hand_on(&mut read)?;
             }
             return Ok(());
@@ -390,9 +396,9 @@ impl Eval<'_> {
                             let indexes = batch * batch_series..set.len().min((batch + 1) * batch_series);
                             let mut reads = back.try_recv().unwrap_or_default();
                             reads.resize_with(indexes.len(), Read::default);
-                            let result = indexes
-                                .zip(&mut reads)
-                                .try_for_each(|(idx, read)| read_one(set, control, work, &mut scratch, idx, read));
+                            let result = indexes.zip(&mut reads).try_for_each(|(idx, read)| {
+                                read_one(set, control, work, wanted, &mut scratch, idx, read)
+                            });
                             let failed = result.is_err();
                             // The receiver is gone once an earlier batch or its consumer has failed.
                             if sender.send(result.map(|()| reads)).is_err() || failed {
@@ -414,9 +420,10 @@ impl Eval<'_> {
         })
     }
 
-    /// How many threads read a set of `series`.
-    fn threads(&self, series: usize) -> usize {
-        if series < PARALLEL_SERIES_MIN {
+    /// How many threads read a set of `series` with so many steps each.
+    fn threads(&self, series: usize, steps: usize) -> usize {
+        // The newest sample of a series is found faster than it is handed from thread to thread.
+        if series < if steps == 1 { PARALLEL_INSTANT_MIN } else { PARALLEL_SERIES_MIN } {
             return 1;
         }
         // Asking the system takes longer than a small query.
@@ -433,6 +440,7 @@ fn read_one(
     set: &dyn SeriesSet,
     control: &Control,
     work: Work<'_>,
+    wanted: Option<&Wanted>,
     scratch: &mut Scratch,
     idx: usize,
     read: &mut Read,
@@ -442,7 +450,11 @@ fn read_one(
     work(scratch, idx, read)?;
     read.series.drop_name = false;
     if !read.series.col.says_nothing() {
-        read.series.labels = set.labels(idx);
+        read.series.labels = match wanted {
+            None => set.labels(idx),
+            Some(wanted) if wanted.is_empty() => scratch.no_labels.clone(),
+            Some(wanted) => set.labels_where(idx, &|name| wanted.has(name)),
+        };
     }
     Ok(())
 }

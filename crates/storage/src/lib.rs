@@ -369,6 +369,11 @@ pub trait SeriesSet: Send + Sync {
     /// The labels of series `idx`, `idx < len()`.
     fn labels(&self, idx: usize) -> Labels;
 
+    /// Those of them whose names `keep` accepts. Implementations do not make the others first where they can.
+    fn labels_where(&self, idx: usize, keep: &dyn Fn(&str) -> bool) -> Labels {
+        self.labels(idx).filtered(keep)
+    }
+
     /// Replaces `out` by the samples of series `idx` within `range`, which lies in the select's range. With
     /// [`StorageError::Corrupt`], `out` has the samples that could be read, which are in order.
     fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError>;

@@ -1,5 +1,6 @@
 //! What a handler answers: an error of the API, or JSON in Prometheus' envelope. Status codes are decided here only.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,6 +12,7 @@ use fk_storage::{Control, Reservation, Stopped, StorageError};
 use serde::Serialize;
 
 use crate::json;
+use crate::rendering::Rendering;
 
 /// Kinds of error that the API tells apart (`errorType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +195,7 @@ pub(crate) struct ChunkWriter {
     current: Vec<u8>,
     full: Vec<Bytes>,
     memory: Option<Reservation>,
+    full_bytes: usize,
 }
 
 impl ChunkWriter {
@@ -219,9 +222,15 @@ impl ChunkWriter {
                 memory.grow(self.current.len())?;
             }
             let next = Vec::with_capacity(CHUNK_BYTES + CHUNK_SLACK_BYTES);
+            self.full_bytes += self.current.len();
             self.full.push(std::mem::replace(&mut self.current, next).into());
         }
         Ok(())
+    }
+
+    /// Bytes written so far.
+    pub(crate) fn len(&self) -> usize {
+        self.full_bytes + self.current.len()
     }
 
     pub(crate) fn into_chunks(mut self) -> Chunks {
@@ -229,7 +238,12 @@ impl ChunkWriter {
             self.full.push(self.current.into());
         }
         let bytes = self.full.iter().map(|chunk| chunk.len() as u64).sum();
-        Chunks { rest: self.full.into_iter(), bytes, memory: self.memory }
+        Chunks { rest: self.full.into_iter(), bytes, memory: self.memory, more: None }
+    }
+
+    /// What is written so far, and behind it what `more` has yet to write.
+    pub(crate) fn into_chunks_before(self, more: Rendering) -> Chunks {
+        Chunks { more: Some(Box::new(more)), ..self.into_chunks() }
     }
 
     fn into_response(self) -> HttpResponse {
@@ -246,30 +260,54 @@ pub(crate) fn json_response(body: Chunks) -> HttpResponse {
 #[derive(Debug)]
 pub(crate) struct Chunks {
     rest: std::vec::IntoIter<Bytes>,
+    /// Of the pieces that were there at the beginning.
     bytes: u64,
     /// What the pieces count for.
     memory: Option<Reservation>,
+    /// Writes what follows them.
+    more: Option<Box<Rendering>>,
+}
+
+impl Chunks {
+    /// The next piece; an error once nobody waits for the rest any more, which ends the connection.
+    fn next_piece(&mut self) -> Option<Result<Bytes, io::Error>> {
+        if let Some(piece) = self.rest.next() {
+            if let Some(memory) = &mut self.memory {
+                memory.shrink(piece.len());
+            }
+            return Some(Ok(piece));
+        }
+        let mut rendering = self.more.take()?;
+        // From here on there is one piece at a time.
+        self.memory = None;
+        let mut out = ChunkWriter::new();
+        match rendering.go_on(&mut out, CHUNK_BYTES) {
+            Ok(is_whole) => {
+                self.more = Some(rendering).filter(|_| !is_whole);
+                self.rest = out.into_chunks().rest;
+                self.rest.next().map(Ok)
+            }
+            Err(error) => Some(Err(io::Error::other(error.text))),
+        }
+    }
 }
 
 impl MessageBody for Chunks {
-    type Error = std::convert::Infallible;
+    type Error = io::Error;
 
     fn size(&self) -> BodySize {
-        BodySize::Sized(self.bytes)
+        if self.more.is_some() { BodySize::Stream } else { BodySize::Sized(self.bytes) }
     }
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let next = self.rest.next();
-        if let (Some(piece), Some(memory)) = (&next, &mut self.memory) {
-            memory.shrink(piece.len());
-        }
-        Poll::Ready(next.map(Ok))
+        Poll::Ready(self.next_piece())
     }
 }
 
 #[cfg(test)]
-pub(crate) fn collect(chunks: Chunks) -> String {
-    String::from_utf8(chunks.rest.flat_map(|chunk| chunk.to_vec()).collect()).unwrap()
+pub(crate) fn collect(mut chunks: Chunks) -> String {
+    let pieces = std::iter::from_fn(|| chunks.next_piece());
+    String::from_utf8(pieces.flat_map(|piece| piece.unwrap().to_vec()).collect()).unwrap()
 }
 
 #[cfg(test)]

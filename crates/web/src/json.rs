@@ -4,7 +4,10 @@ use std::io;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use fk_model::{FloatHistogram, Labels};
+use fk_storage::Stopped;
 use serde::{Serialize, Serializer};
+
+use crate::answer::ChunkWriter;
 
 /// Go's zero time, which Prometheus prints where it has none.
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -384,6 +387,99 @@ pub(crate) fn write_histogram_point(out: &mut Vec<u8>, t_ms: i64, h: &FloatHisto
     out.extend_from_slice(if first { b"}]" } else { b"]}]" });
 }
 
+/// Longest text of a point's beginning: `[-9223372036854775.808,"`.
+const STAMP_BYTES: usize = 24;
+
+/// More than a float takes: 21 digits and a sign, or a few zeros, 17 digits and a sign.
+const FLOAT_BYTES: usize = 32;
+
+/// What a point ends with.
+const POINT_END: &[u8; 3] = b"\"],";
+
+/// Points written between two looks at the size of the buffer.
+const POINTS_TOGETHER: usize = 128;
+
+/// The beginning of a point, `[time,"`.
+#[derive(Clone, Copy, Debug)]
+struct Stamp {
+    text: [u8; STAMP_BYTES],
+    len: u8,
+}
+
+/// Writes points of series. Most series of an answer have their points at the same times, so the text of the times is kept
+/// for the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Points {
+    t: Vec<i64>,
+    stamps: Vec<Stamp>,
+}
+
+impl Points {
+    /// `[time,"value"],[time,"value"],...`
+    pub(crate) fn write(&mut self, out: &mut ChunkWriter, t: &[i64], v: &[f64]) -> Result<(), Stopped> {
+        if self.t != t {
+            self.stamp(t);
+        }
+        let mut left = t.len().min(v.len());
+        for (stamps, values) in self.stamps.chunks(POINTS_TOGETHER).zip(v.chunks(POINTS_TOGETHER)) {
+            let buffer = out.buffer();
+            let mut at = buffer.len();
+            buffer.resize(at + stamps.len() * (STAMP_BYTES + FLOAT_BYTES + POINT_END.len()), 0);
+            for (stamp, v) in stamps.iter().zip(values) {
+                // All of it, since a copy of a fixed size is much faster; what follows overwrites the rest.
+                buffer[at..at + STAMP_BYTES].copy_from_slice(&stamp.text);
+                at += usize::from(stamp.len);
+                at += put_float(&mut buffer[at..at + FLOAT_BYTES], *v);
+                buffer[at..at + POINT_END.len()].copy_from_slice(POINT_END);
+                at += POINT_END.len();
+            }
+            left -= stamps.len().min(values.len());
+            // Behind the last point there is no comma.
+            buffer.truncate(at - usize::from(left == 0));
+            out.spill()?;
+        }
+        Ok(())
+    }
+
+    fn stamp(&mut self, t: &[i64]) {
+        self.t.clear();
+        self.t.extend_from_slice(t);
+        self.stamps.clear();
+        let mut text = Vec::with_capacity(STAMP_BYTES);
+        for t_ms in t {
+            text.clear();
+            text.push(b'[');
+            write_timestamp(&mut text, *t_ms);
+            text.extend_from_slice(b",\"");
+            let mut stamp = Stamp { text: [0; STAMP_BYTES], len: text.len() as u8 };
+            stamp.text[..text.len()].copy_from_slice(&text);
+            self.stamps.push(stamp);
+        }
+    }
+}
+
+/// Writes a float as [`write_float`] does, and says how long it is. `out` has [`FLOAT_BYTES`].
+#[inline]
+fn put_float(out: &mut [u8], v: f64) -> usize {
+    let whole = v as i64;
+    if whole as f64 == v && v.abs() < EXACT_INTEGER_MAX && (whole != 0 || v.is_sign_positive()) {
+        return put(out, itoa::Buffer::new().format(whole).as_bytes());
+    }
+    // Here the shortest form has neither exponent nor zeros at the end.
+    if (1e-4..1e15).contains(&v.abs()) {
+        return put(out, zmij::Buffer::new().format_finite(v).as_bytes());
+    }
+    let mut text = Vec::with_capacity(FLOAT_BYTES);
+    write_float(&mut text, v);
+    put(out, &text)
+}
+
+#[inline]
+fn put(out: &mut [u8], text: &[u8]) -> usize {
+    out[..text.len()].copy_from_slice(text);
+    text.len()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -507,6 +603,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn points_together_are_those_written_one_by_one(
+            points in prop::collection::vec((any::<i64>(), prop_oneof![
+                any::<u64>().prop_map(f64::from_bits), (-1000i64..1000).prop_map(|v| v as f64 / 8.0), -1e16..1e16, -1e-4..1e-3,
+            ]), 0..400),
+            moved in 0i64..2,
+        ) {
+            let mut writer = Points::default();
+            for shift in [0, 0, moved] {
+                let t: Vec<i64> = points.iter().map(|(t, _)| t.saturating_add(shift)).collect();
+                let v: Vec<f64> = points.iter().map(|(_, v)| *v).collect();
+                let mut out = ChunkWriter::new();
+                writer.write(&mut out, &t, &v).unwrap();
+                let want = text(|out| t.iter().zip(&v).enumerate().for_each(|(at, (t, v))| {
+                    if at > 0 {
+                        out.push(b',');
+                    }
+                    write_point(out, *t, *v);
+                }));
+                prop_assert_eq!(crate::answer::collect(out.into_chunks()), want);
+            }
+        }
+
         #[test]
         fn any_float_reads_back_as_itself(bits: u64) {
             let v = f64::from_bits(bits);

@@ -13,6 +13,7 @@ mod expr;
 mod json;
 mod params;
 mod query_run;
+mod rendering;
 mod routes;
 mod selectors;
 mod server;

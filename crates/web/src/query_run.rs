@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use actix_web::web;
-use fk_promql::{Answer, ExplainNode, MatrixSeries, Query, QueryError, QueryOptions, Value, VectorSample};
+use fk_promql::{Answer, ExplainNode, Query, QueryError, QueryOptions, Value};
 use fk_promql_syntax::{Expr, ValueType};
 use fk_queries::{Asked, Measured, Origin};
 use fk_storage::{Control, Stopped};
@@ -12,6 +12,7 @@ use crate::answer::{ApiError, ChunkWriter, Chunks, ErrorKind, finish_envelope, j
 use crate::call::{Call, CancelOnDrop, Reply};
 use crate::expr;
 use crate::json;
+use crate::rendering::Rendering;
 use crate::state::AdmissionError;
 
 /// Text as in Prometheus.
@@ -150,7 +151,11 @@ impl From<QueryError> for ApiError {
     }
 }
 
-/// Writes a whole answer. `control` is looked at between series: nobody may be waiting any more.
+/// Text that is written before an answer is sent; what is longer is written while it is sent.
+const WRITTEN_AHEAD_BYTES: usize = 1 << 20;
+
+/// Writes an answer, a large one only in part: the rest when it is sent. `control` is looked at between series: nobody may be
+/// waiting any more.
 fn write_answer(
     mut answer: Answer,
     request: &Request,
@@ -163,19 +168,24 @@ fn write_answer(
     if request.stats == Stats::Deprecated {
         answer.warnings.push("stats parameter with a value other than \"true\" or \"all\" is deprecated".to_owned());
     }
-    let mut out = ChunkWriter::within(control);
-    out.buffer().extend_from_slice(b"{\"status\":\"success\",\"data\":{");
-    write_value(&mut out, &answer.value, control)?;
+    let mut tail = ChunkWriter::new();
     if request.stats != Stats::No {
-        write_stats(out.buffer(), request, measured);
+        write_stats(tail.buffer(), request, measured);
     }
     if let Some(root) = &answer.explain {
-        out.buffer().extend_from_slice(b",\"explain\":");
-        write_explain(&mut out, root);
+        tail.buffer().extend_from_slice(b",\"explain\":");
+        write_explain(&mut tail, root);
     }
-    out.buffer().push(b'}');
-    finish_envelope(&mut out, &answer.warnings, &answer.infos);
-    Ok(out.into_chunks())
+    tail.buffer().push(b'}');
+    finish_envelope(&mut tail, &answer.warnings, &answer.infos);
+    let tail = std::mem::take(tail.buffer());
+    let mut out = ChunkWriter::within(control);
+    out.buffer().extend_from_slice(b"{\"status\":\"success\",\"data\":{");
+    let mut rendering = Rendering::begin(&mut out, answer.value, tail, control.clone());
+    if rendering.go_on(&mut out, WRITTEN_AHEAD_BYTES)? {
+        return Ok(out.into_chunks());
+    }
+    Ok(out.into_chunks_before(rendering.unhurried(answer.memory)))
 }
 
 /// Cuts a vector or matrix to `limit` elements (0: no limit). Whether something was cut.
@@ -194,124 +204,6 @@ fn truncate(value: &mut Value, limit: usize) -> bool {
         Value::Scalar { .. } | Value::String { .. } => {}
     }
     true
-}
-
-/// Writes `"resultType":...,"result":...`.
-pub(crate) fn write_value(out: &mut ChunkWriter, value: &Value, control: &Control) -> Result<(), ApiError> {
-    let kind = match value {
-        Value::Scalar { .. } => "scalar",
-        Value::String { .. } => "string",
-        Value::Vector(_) => "vector",
-        Value::Matrix(_) => "matrix",
-    };
-    let buffer = out.buffer();
-    buffer.extend_from_slice(b"\"resultType\":\"");
-    buffer.extend_from_slice(kind.as_bytes());
-    buffer.extend_from_slice(b"\",\"result\":");
-    match value {
-        Value::Scalar { t_ms, v } => json::write_scalar(buffer, *t_ms, *v),
-        Value::String { t_ms, v } => json::write_string_value(buffer, *t_ms, v),
-        Value::Vector(samples) => write_list(out, samples, control, write_vector_sample)?,
-        Value::Matrix(series) => write_list(out, series, control, write_matrix_series)?,
-    }
-    Ok(())
-}
-
-/// Elements between two looks at the clock.
-const CHECK_EVERY: usize = 256;
-
-fn write_list<T>(
-    out: &mut ChunkWriter,
-    elements: &[T],
-    control: &Control,
-    write: fn(&mut ChunkWriter, &T, &Control) -> Result<(), ApiError>,
-) -> Result<(), ApiError> {
-    out.buffer().push(b'[');
-    for (at, element) in elements.iter().enumerate() {
-        if at > 0 {
-            out.buffer().push(b',');
-        }
-        if at % CHECK_EVERY == CHECK_EVERY - 1 {
-            check(control)?;
-        }
-        write(out, element, control)?;
-        spill(out)?;
-    }
-    out.buffer().push(b']');
-    Ok(())
-}
-
-fn check(control: &Control) -> Result<(), ApiError> {
-    control.check().map_err(|stopped| QueryError::Stopped(stopped).into())
-}
-
-/// Begins a new piece if the present one is full: as far as there is memory for it.
-fn spill(out: &mut ChunkWriter) -> Result<(), ApiError> {
-    out.spill().map_err(|stopped| QueryError::Stopped(stopped).into())
-}
-
-fn write_vector_sample(out: &mut ChunkWriter, sample: &VectorSample, _: &Control) -> Result<(), ApiError> {
-    let buffer = out.buffer();
-    buffer.extend_from_slice(b"{\"metric\":");
-    json::write_labels(buffer, &sample.labels);
-    match &sample.h {
-        None => {
-            buffer.extend_from_slice(b",\"value\":");
-            json::write_point(buffer, sample.t_ms, sample.v);
-        }
-        Some(h) => {
-            buffer.extend_from_slice(b",\"histogram\":");
-            json::write_histogram_point(buffer, sample.t_ms, h);
-        }
-    }
-    buffer.push(b'}');
-    Ok(())
-}
-
-/// Points between two looks at the clock.
-const POINTS_PER_CHECK: usize = 1 << 14;
-
-fn write_matrix_series(out: &mut ChunkWriter, series: &MatrixSeries, control: &Control) -> Result<(), ApiError> {
-    let buffer = out.buffer();
-    buffer.extend_from_slice(b"{\"metric\":");
-    json::write_labels(buffer, &series.labels);
-    // Before each point.
-    let next = |out: &mut ChunkWriter, at: usize| -> Result<(), ApiError> {
-        if at > 0 {
-            out.buffer().push(b',');
-        }
-        if at % POINTS_PER_CHECK == POINTS_PER_CHECK - 1 {
-            check(control)?;
-        }
-        spill(out)
-    };
-    if series.histograms.is_empty() {
-        out.buffer().extend_from_slice(b",\"values\":[");
-        for (at, (t_ms, v)) in series.t.iter().zip(&series.v).enumerate() {
-            next(out, at)?;
-            json::write_point(out.buffer(), *t_ms, *v);
-        }
-        out.buffer().extend_from_slice(b"]}");
-        return Ok(());
-    }
-    // The floats and then the histograms.
-    for (key, histograms) in [(&b",\"values\":["[..], false), (b",\"histograms\":[", true)] {
-        let mut points = series.points().filter(|(_, _, h)| h.is_some() == histograms).peekable();
-        if points.peek().is_none() {
-            continue;
-        }
-        out.buffer().extend_from_slice(key);
-        for (at, (t_ms, v, h)) in points.enumerate() {
-            next(out, at)?;
-            match h {
-                None => json::write_point(out.buffer(), t_ms, v),
-                Some(h) => json::write_histogram_point(out.buffer(), t_ms, h),
-            }
-        }
-        out.buffer().push(b']');
-    }
-    out.buffer().push(b'}');
-    Ok(())
 }
 
 /// Writes `,"stats":{...}`.

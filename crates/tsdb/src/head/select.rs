@@ -605,6 +605,12 @@ impl SeriesSet for HeadSet {
         self.head.symbols.read().labels(&self.words[self.entries[idx].words_start as usize..])
     }
 
+    fn labels_where(&self, idx: usize, keep: &dyn Fn(&str) -> bool) -> Labels {
+        let symbols = self.head.symbols.read();
+        let words = &self.words[self.entries[idx].words_start as usize..];
+        Labels::from_sorted(symbols.pairs_where(words, keep))
+    }
+
     fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
         out.clear();
         let entry = &self.entries[idx];

@@ -337,6 +337,17 @@ impl Symbols {
         self.schema(*schema).iter().zip(values).map(|(name, value)| (self.get(*name), self.get(*value)))
     }
 
+    /// Those whose names `keep` accepts.
+    pub fn pairs_where<'a>(
+        &'a self,
+        words: &'a [u32],
+        keep: &'a dyn Fn(&str) -> bool,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let (schema, values) = words.split_first().expect("a label set starts with its schema");
+        let named = self.schema(*schema).iter().zip(values).map(|(name, value)| (self.get(*name), value));
+        named.filter(|(name, _)| keep(name)).map(|(name, value)| (name, self.get(*value)))
+    }
+
     /// Whether these ids are the ids of `labels`.
     #[inline]
     pub fn equal(&self, words: &[u32], labels: &Labels) -> bool {

@@ -41,7 +41,6 @@ pub(super) fn merge(
         return Ok(Box::new(Lone { set, control: control.clone(), _pinned: pinned }));
     }
     let mut merged = Merged {
-        labels: Vec::new(),
         starts: vec![0],
         parts: Vec::new(),
         scratches: Mutex::default(),
@@ -60,10 +59,10 @@ struct Lone {
     _pinned: Pinned,
 }
 
-/// Series of several sources.
+/// Series of several sources. Their labels are read when they are asked for: of many series they would take more room than
+/// all else.
 struct Merged {
     sources: Vec<Source>,
-    labels: Vec<Labels>,
     /// Where the parts of each series begin, and the end of the last.
     starts: Vec<u32>,
     parts: Vec<Part>,
@@ -107,6 +106,10 @@ impl SeriesSet for Lone {
         self.set().labels(idx)
     }
 
+    fn labels_where(&self, idx: usize, keep: &dyn Fn(&str) -> bool) -> Labels {
+        self.set().labels_where(idx, keep)
+    }
+
     fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
         let result = self.set().read(idx, range, out);
         tolerate(result, self.len() == 1 && out.is_empty(), &self.control)?;
@@ -137,7 +140,8 @@ fn last_of_all(set: &dyn SeriesSet, idx: usize, range: TimeRange) -> Result<Opti
 impl Merged {
     /// Finds which series of the sources are the same.
     fn fill(&mut self, limit: usize) -> Result<(), StorageError> {
-        let Merged { sources, labels, starts, parts, control, .. } = self;
+        let Merged { sources, starts, parts, control, .. } = self;
+        let mut last: Option<Labels> = None;
         // The next series of each source; of equal ones the first source comes first.
         let mut next: BinaryHeap<Reverse<(Labels, u32)>> = BinaryHeap::with_capacity(sources.len());
         let mut at: Vec<u32> = vec![0; sources.len()];
@@ -156,21 +160,23 @@ impl Merged {
             if of_series.is_empty() {
                 continue;
             }
-            if labels.last() != Some(&of_series) {
-                if limit > 0 && labels.len() == limit {
+            if last.as_ref() != Some(&of_series) {
+                // The series so far: those that have ended, and the last one.
+                let series = starts.len() - 1 + usize::from(last.is_some());
+                if limit > 0 && series == limit {
                     break;
                 }
-                if labels.len().is_multiple_of(SERIES_GROUP) {
+                if series.is_multiple_of(SERIES_GROUP) {
                     control.check()?;
                 }
-                if !labels.is_empty() {
+                if last.is_some() {
                     starts.push(parts.len() as u32);
                 }
-                labels.push(of_series);
+                last = Some(of_series);
             }
             parts.push(part);
         }
-        if !labels.is_empty() {
+        if last.is_some() {
             starts.push(parts.len() as u32);
         }
         Ok(())
@@ -192,17 +198,23 @@ impl Merged {
     /// Reads one part. `alone`: the series has no other.
     fn read_part(&self, part: Part, alone: bool, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {
         let result = self.sources[part.source as usize].set.read(part.idx as usize, range, out);
-        tolerate(result, alone && self.labels.len() == 1 && out.is_empty(), &self.control)
+        tolerate(result, alone && self.len() == 1 && out.is_empty(), &self.control)
     }
 }
 
 impl SeriesSet for Merged {
     fn len(&self) -> usize {
-        self.labels.len()
+        self.starts.len() - 1
     }
 
     fn labels(&self, idx: usize) -> Labels {
-        self.labels[idx].clone()
+        let first = self.parts(idx)[0];
+        self.sources[first.source as usize].set.labels(first.idx as usize)
+    }
+
+    fn labels_where(&self, idx: usize, keep: &dyn Fn(&str) -> bool) -> Labels {
+        let first = self.parts(idx)[0];
+        self.sources[first.source as usize].set.labels_where(first.idx as usize, keep)
     }
 
     fn read(&self, idx: usize, range: TimeRange, out: &mut Samples) -> Result<(), StorageError> {

@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::fakes::{World, encoded, with_params};
 use crate::answer::{ChunkWriter, collect, finish_envelope};
 use crate::json;
-use crate::query_run::{Stats, write_value};
+use crate::query_run::Stats;
+use crate::rendering::Rendering;
 use crate::routes::query::write_exemplars;
 
 fn read(file: &str) -> Option<Value> {
@@ -190,7 +191,7 @@ fn recorded_values_are_written_byte_for_byte() {
         };
         if let Some(value) = value {
             out.buffer().push(b'{');
-            write_value(&mut out, &value, &Control::new()).unwrap();
+            assert!(Rendering::begin(&mut out, value, Vec::new(), Control::new()).go_on(&mut out, usize::MAX).unwrap());
             out.buffer().push(b'}');
         }
         finish_envelope(&mut out, &[], &[]);
