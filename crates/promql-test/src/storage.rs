@@ -21,6 +21,9 @@ enum Point {
     Histogram(Arc<FloatHistogram>),
 }
 
+/// Values with their times.
+type Points = Vec<(i64, Point)>;
+
 /// A storage that scripts fill.
 #[derive(Debug, Default)]
 pub struct ScriptStorage {
@@ -69,7 +72,7 @@ impl ScriptStorage {
     }
 
     /// Adds samples of one series, ascending by time.
-    fn add(&mut self, labels: Labels, points: Vec<(i64, Point)>) {
+    fn add(&mut self, labels: Labels, points: Points) {
         let starts = self.starts.get(&labels);
         let samples = match self.series.entry(labels) {
             Entry::Vacant(entry) => {
@@ -181,7 +184,7 @@ impl ClassicSeries {
         }
     }
 
-    fn convert(self) -> Result<Vec<(Labels, Vec<(i64, Point)>)>, String> {
+    fn convert(self) -> Result<Vec<(Labels, Points)>, String> {
         let convert = |(t, mut classic): (i64, ClassicHistogram)| {
             let h = match classic.convert().map_err(|fault| fault.to_string())? {
                 Converted::Int(h) => h.to_float(),

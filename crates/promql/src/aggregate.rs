@@ -233,7 +233,7 @@ impl Eval<'_> {
         let mut notes = self.notes.borrow_mut();
         let (op, at) = (aggregate.op, aggregate.expr.pos);
         match op {
-            AggregateOp::Count | AggregateOp::Group => return,
+            AggregateOp::Count | AggregateOp::Group => {}
             AggregateOp::Sum | AggregateOp::Avg => {
                 let fold = group.histograms.get_or_insert_with(|| Box::new(HistogramFold::new(op, grid.n)));
                 fold.add(series, &group.ok, at, &mut notes);

@@ -184,7 +184,8 @@ fn common_bounds(a: &[f64], b: &[f64]) -> Arc<[f64]> {
             Ordering::Greater => drop(b.next()),
             Ordering::Equal => {
                 common.push(**x);
-                (a.next(), b.next());
+                a.next();
+                b.next();
             }
         }
     }
@@ -343,14 +344,14 @@ impl FloatHistogram {
         self.custom_values = common;
     }
 
-    fn combine_exponential(&mut self, mut lost: Option<&mut Lost>, other: &FloatHistogram, sign: Sign) {
+    fn combine_exponential(&mut self, lost: Option<&mut Lost>, other: &FloatHistogram, sign: Sign) {
         let down = |schema: i32| u32::try_from(schema).unwrap_or(0);
         let own_steps = down(self.schema.saturating_sub(other.schema));
         let other_steps = down(other.schema.saturating_sub(self.schema));
         self.schema = self.schema.min(other.schema);
         let (schema, threshold, compensated) = (self.schema, self.zero_threshold, lost.is_some());
         let mut nothing = Lost::default();
-        let Lost { positive, negative, .. } = lost.as_deref_mut().unwrap_or(&mut nothing);
+        let Lost { positive, negative, .. } = lost.unwrap_or(&mut nothing);
         let sides = [
             (
                 &mut self.positive_spans,
@@ -398,7 +399,7 @@ impl FloatHistogram {
     fn reconcile_zero(&mut self, other: &FloatHistogram, mut lost: Option<&mut Lost>) -> (f64, f64) {
         let (mut count, mut threshold, mut count_lost) = (other.zero_count, other.zero_threshold, 0.0);
         // NaN, which no sound histogram has, would go on for ever.
-        while threshold < self.zero_threshold || threshold > self.zero_threshold {
+        while threshold.partial_cmp(&self.zero_threshold).is_some_and(Ordering::is_ne) {
             if self.zero_threshold > threshold {
                 (count, threshold, count_lost) = other.zero_count_for(self.zero_threshold, None);
             }
