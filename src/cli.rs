@@ -64,6 +64,7 @@ const FEATURES_BUILT: &[&str] = &[
     "promql-extended-range-selectors",
     "promql-binop-fill-modifiers",
     "promql-delayed-name-removal",
+    "promql-per-step-stats",
     "st-synthesis",
     "type-and-unit-labels",
 ];

@@ -460,6 +460,7 @@ impl<'a> Eval<'a> {
             merger.push(std::mem::take(series))
         })?;
         for mut series in merger.finish() {
+            self.control().check()?;
             held.release(&series);
             sink(&mut series)?;
         }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use fk_model::labels::write_quoted;
+use fk_model::labels::{STRING_BYTES_MAX, write_quoted};
 use fk_model::{Labels, LabelsBuilder, METRIC_NAME, Regex};
 use fk_promql_syntax::ast::Call;
 
@@ -27,6 +27,7 @@ impl Eval<'_> {
         self.merged(sink, |sink| {
             self.vector(vector, grid, &mut |series| {
                 if let Some(value) = regex.expand(series.labels.value(src), replacement) {
+                    check_length("label_replace", value.len())?;
                     series.labels = with_label(&series.labels, dst, &value);
                     // A name that is set on purpose stays.
                     series.drop_name &= dst != METRIC_NAME;
@@ -53,12 +54,22 @@ impl Eval<'_> {
         self.merged(sink, |sink| {
             self.vector(vector, grid, &mut |series| {
                 let values: Vec<&str> = sources.iter().map(|src| series.labels.value(src)).collect();
+                let in_values: usize = values.iter().map(|value| value.len()).sum();
+                check_length("label_join", in_values.saturating_add(separator.len().saturating_mul(values.len())))?;
                 series.labels = with_label(&series.labels, dst, &values.join(separator));
                 series.drop_name &= dst != METRIC_NAME;
                 sink(series)
             })
         })
     }
+}
+
+/// Nested calls could make values grow without bound.
+fn check_length(function: &str, bytes: usize) -> Result<(), QueryError> {
+    if bytes <= STRING_BYTES_MAX {
+        return Ok(());
+    }
+    Err(QueryError::execution(format!("label value in {function}() is longer than {STRING_BYTES_MAX} bytes")))
 }
 
 /// Any text is a label name but the empty one. What was not UTF-8 in the query has become a replacement character.

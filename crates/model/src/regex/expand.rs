@@ -1,5 +1,7 @@
 //! Templates of replacements (`regexp.Expand` in Go).
 
+use crate::labels::STRING_BYTES_MAX;
+
 /// The next piece of a template.
 #[derive(Debug, PartialEq, Eq)]
 enum Piece<'t> {
@@ -35,7 +37,8 @@ fn pieces(template: &str) -> impl Iterator<Item = Piece<'_>> {
     })
 }
 
-/// The template with its references replaced. A number without a group is replaced by nothing.
+/// The template with its references replaced. A number without a group is replaced by nothing. Ends soon behind
+/// [`STRING_BYTES_MAX`]: no name and no value may be as long as that.
 pub(super) fn expanded<'a>(
     template: &'a str,
     number: impl Fn(usize) -> Option<&'a str>,
@@ -43,6 +46,9 @@ pub(super) fn expanded<'a>(
 ) -> String {
     let mut out = String::new();
     for piece in pieces(template) {
+        if out.len() > STRING_BYTES_MAX {
+            break;
+        }
         out.push_str(match piece {
             Piece::Text(text) => text,
             Piece::Number(group) => number(group).unwrap_or(""),

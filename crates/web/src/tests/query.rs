@@ -366,9 +366,7 @@ async fn what_a_query_holds_is_limited_and_given_back() {
         world.get(&with_params("/api/v1/query_range", times.into_iter().chain([("query", query)]))).await
     };
     let limit = super::fakes::MEMORY_OF_QUERY;
-    for query in
-        ["up", "up + up", "topk(5, up)", "label_replace(up, 'a', 'b', '', '')"]
-    {
+    for query in ["up", "up + up", "topk(5, up)", "label_replace(up, 'a', 'b', '', '')"] {
         let got = range(query).await;
         let text =
             format!("query needs more than {limit} bytes of memory, the limit for one query in expression evaluation");
