@@ -115,7 +115,7 @@ impl Choices<'_> {
                 4 | 5 => self.aggregation(depth),
                 6 => {
                     let left = self.query(ValueType::Vector, depth + 1);
-                    let ty = if self.byte() % 3 == 0 { ValueType::Scalar } else { ValueType::Vector };
+                    let ty = if self.byte().is_multiple_of(3) { ValueType::Scalar } else { ValueType::Vector };
                     let right = self.query(ty, depth + 1);
                     let matching = if ty == ValueType::Vector { self.of(MATCHING) } else { "" };
                     format!("(({left}) {}{matching} ({right}))", self.of(OPERATORS))
