@@ -38,7 +38,7 @@ impl<S: Simd> Sums<S> {
     pub(crate) fn add(&mut self, inc: f64x8<S>) {
         let sum = self.sum + inc;
         let added = sum - self.sum;
-        self.lost = self.lost + ((self.sum - (sum - added)) + (inc - added));
+        self.lost += (self.sum - (sum - added)) + (inc - added);
         self.sum = sum;
     }
 
