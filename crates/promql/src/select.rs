@@ -450,7 +450,8 @@ fn read_one(
     work(scratch, idx, read)?;
     read.series.drop_name = false;
     if !read.series.col.says_nothing() {
-        read.series.labels = match wanted {
+        // What is said of histograms names their metric.
+        read.series.labels = match wanted.filter(|_| !read.series.col.has_histograms()) {
             None => set.labels(idx),
             Some(wanted) if wanted.is_empty() => scratch.no_labels.clone(),
             Some(wanted) => set.labels_where(idx, &|name| wanted.has(name)),

@@ -39,8 +39,14 @@ fn conformance_scripts_pass() {
 }
 
 #[test]
-fn our_own_script_passes() {
-    let report = run(include_str!("engine.test"), &options("engine.test")).expect("the script is valid");
-    assert!(report.failed.is_empty(), "{:#?}", report.failed);
-    assert!(report.passed > 40, "only {} evaluations", report.passed);
+fn our_own_scripts_pass() {
+    let immediate = "engine_no_delayed_name_removal.test";
+    for (name, text, least) in [
+        ("engine.test", include_str!("engine.test"), 40),
+        (immediate, include_str!("engine_no_delayed_name_removal.test"), 2),
+    ] {
+        let report = run(text, &options(name)).expect("the script is valid");
+        assert!(report.failed.is_empty(), "{name}: {:#?}", report.failed);
+        assert!(report.passed >= least, "{name}: only {} evaluations", report.passed);
+    }
 }
