@@ -116,7 +116,7 @@ pub fn map(options: &Options) -> BTreeMap<String, Category> {
                 ("offset", true),
                 ("on", true),
                 ("per_query_lookback_delta", true),
-                ("per_step_stats", false),
+                ("per_step_stats", feature("promql-per-step-stats")),
                 ("smoothed", ranges),
                 ("subqueries", true),
                 ("type_and_unit_labels", feature("type-and-unit-labels")),

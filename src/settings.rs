@@ -137,7 +137,6 @@ impl Settings {
                     Some("zstd") => Compression::Zstd,
                     Some(_) => Compression::Snappy,
                 },
-                ..defaults.wal
             },
             config: self.tsdb_config(&self.storage),
             ..defaults
