@@ -58,7 +58,7 @@ mod tests {
         check(
             &[&good, &wrong, &broken],
             false,
-            "wrong.test:4: a: {__name__=\"a\"}: expected 4.0, got 3.0\n\
+            "wrong.test:4: a: {__name__=\"a\"} at 0: expected 4.0, got 3.0\n\
              broken.test: line 2: unknown command \"frobnicate\"\n2 passed, 2 failed\n",
         );
         assert!(matches!(test(&[dir.path().join("none")], &mut Vec::new()), Err(ToolError::File { .. })));
