@@ -164,7 +164,8 @@ fn differences(case: &Case, job: &str, lines: &[&str], out: &mut String) {
     for (labels, value) in case.stored.iter().flatten() {
         let pairs = labels.iter().chain([("job", job), ("instance", instance.as_str())]);
         let labels = format!("{} ", Labels::from_pairs(pairs));
-        let Some(at) = lines.iter().position(|line| line.starts_with(&labels)) else {
+        // The newest: a storage that was empty until then takes zero samples from long ago, too.
+        let Some(at) = lines.iter().rposition(|line| line.starts_with(&labels)) else {
             writeln!(out, "{}: {labels} is not there", case.name).expect("memory");
             continue;
         };
