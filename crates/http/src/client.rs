@@ -22,9 +22,6 @@ use crate::{HttpError, credentials, direct, host_and_port, proxy, status_text};
 /// How many redirects are followed, as in Go.
 const REDIRECTS_MAX: usize = 10;
 
-/// How long a connection is kept without a request: longer than most scrape intervals.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-
 /// After so long without a frame an HTTP/2 connection is asked whether it is alive, and given so long to answer.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(60);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(15);
@@ -334,7 +331,7 @@ fn inner(config: &HttpClientConfig, material: &Material, unix_socket: Option<&st
         .tls_backend_preconfigured(tls::client_config(&config.tls, material, config.enable_http2)?)
         .redirect(redirect::Policy::none())
         .no_proxy()
-        .pool_idle_timeout(IDLE_TIMEOUT);
+        .pool_idle_timeout(direct::IDLE_TIMEOUT);
     builder = if config.enable_http2 {
         // Dead connections are noticed by a ping, as in Prometheus.
         builder

@@ -30,7 +30,7 @@ use crate::body::ContentEncoding;
 use crate::error::dial_text;
 
 /// How long a connection is kept without a request: longer than most scrape intervals.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How often kept connections are looked through for old ones.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);

@@ -54,33 +54,35 @@ impl HistogramPolicy {
 
     /// Makes a histogram as coarse as it has to be. `Ok(false)`: however coarse, it has too many buckets.
     pub(crate) fn apply(self, histogram: &mut ExposedHistogram) -> Result<bool, HistogramError> {
-        match histogram {
-            ExposedHistogram::Int(h) => {
-                let buckets = |h: &fk_model::Histogram| h.positive_buckets.len() + h.negative_buckets.len();
-                if is_exponential(h.schema) && h.schema > self.schema_max {
-                    h.reduce_resolution(self.schema_max)?;
-                }
-                while buckets(h) > self.buckets_max {
-                    if !is_reducible(h.schema) {
-                        return Ok(false);
-                    }
-                    h.reduce_resolution(h.schema - 1)?;
-                }
-            }
-            ExposedHistogram::Float(h) => {
-                let buckets = |h: &fk_model::FloatHistogram| h.positive_buckets.len() + h.negative_buckets.len();
-                if is_exponential(h.schema) && h.schema > self.schema_max {
-                    h.reduce_resolution(self.schema_max)?;
-                }
-                while buckets(h) > self.buckets_max {
-                    if !is_reducible(h.schema) {
-                        return Ok(false);
-                    }
-                    h.reduce_resolution(h.schema - 1)?;
-                }
-            }
+        let (schema, _) = size(histogram);
+        if is_exponential(schema) && schema > self.schema_max {
+            reduce(histogram, self.schema_max)?;
         }
-        Ok(true)
+        loop {
+            let (schema, buckets) = size(histogram);
+            if buckets <= self.buckets_max {
+                return Ok(true);
+            }
+            if !is_reducible(schema) {
+                return Ok(false);
+            }
+            reduce(histogram, schema - 1)?;
+        }
+    }
+}
+
+/// Schema and number of buckets.
+fn size(histogram: &ExposedHistogram) -> (i32, usize) {
+    match histogram {
+        ExposedHistogram::Int(h) => (h.schema, h.positive_buckets.len() + h.negative_buckets.len()),
+        ExposedHistogram::Float(h) => (h.schema, h.positive_buckets.len() + h.negative_buckets.len()),
+    }
+}
+
+fn reduce(histogram: &mut ExposedHistogram, schema: i32) -> Result<(), HistogramError> {
+    match histogram {
+        ExposedHistogram::Int(h) => h.reduce_resolution(schema),
+        ExposedHistogram::Float(h) => h.reduce_resolution(schema),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::view::Views;
 
 /// What replaces a block has been there for so long before the block is removed, ms: longer than a disk takes to put a name
 /// that it calls durable on its platter.
-const REMOVAL_PAUSE_MS: i64 = 1000;
+pub(crate) const REMOVAL_PAUSE_MS: i64 = 1000;
 
 /// A removal that has failed is tried again after this, ms.
 const REMOVAL_RETRY_MS: i64 = 10_000;

@@ -9,14 +9,11 @@ use fk_storage::{Control, StorageError};
 
 use super::plan::{self, Plan, Reason, Rules};
 use crate::db::{Db, blocks::quarantine};
-use crate::maintain::{Now, Upkeep};
+use crate::maintain::{Now, REMOVAL_PAUSE_MS, Upkeep};
 use crate::retention::FUTURE_MS_MAX;
 
 /// How often a block has to fail a compaction before something is done about it.
 const SIGHTINGS: u32 = 2;
-
-/// What replaces a block has been there for so long before the block is removed, ms.
-const REMOVAL_PAUSE_MS: i64 = 1000;
 
 impl Db {
     /// Compacts all blocks that are to be compacted. Returns how many compactions there were.

@@ -20,10 +20,26 @@ use crate::metrics::UpkeepMetrics;
 
 /// How long readers may hold up the end of a compaction of out-of-order samples or of stale series. After that the samples
 /// stay in the head, and the next compaction writes them again; merging drops the second ones.
-pub(super) const OLDER_READERS_WAIT: Duration = Duration::from_secs(60);
+const OLDER_READERS_WAIT: Duration = Duration::from_secs(60);
 
 /// Blocks that one compaction of out-of-order samples or of stale series makes: 100 days of two hours.
-pub(super) const RANGES_MAX: usize = 1200;
+const RANGES_MAX: usize = 1200;
+
+/// Blocks of a part of the head that is written out of turn.
+pub(super) struct Ranges {
+    /// What is in them.
+    pub of: &'static str,
+    /// How `meta.json` says so.
+    pub hint: &'static str,
+    /// The error for more than [`RANGES_MAX`].
+    pub too_many: &'static str,
+}
+
+const OUT_OF_ORDER: Ranges = Ranges {
+    of: "out-of-order samples",
+    hint: HINT_OUT_OF_ORDER,
+    too_many: "out-of-order samples in more than 1200 block ranges",
+};
 
 impl Db {
     /// The in-order times of the head that are not in blocks yet.
@@ -97,17 +113,38 @@ impl Db {
         control: &Control,
     ) -> Result<usize, StorageError> {
         let Some(compaction) = self.compact_out_of_order()? else { return Ok(0) };
-        let range = self.options.min_block_ms;
-        let (mint, maxt) = (compaction.frozen.mint, compaction.frozen.maxt);
+        let times = (compaction.frozen.mint, compaction.frozen.maxt);
+        let (written, is_settled) =
+            self.write_ranges(&OUT_OF_ORDER, times, now, control, |range| Ok(compaction.stream(range)))?;
+        if !is_settled {
+            return Ok(written);
+        }
+        compaction.finish()?;
+        upkeep.compact_out_of_order = false;
+        Ok(written)
+    }
+
+    /// Writes what `stream` gives of the times from the first to the last of `times` to blocks, one per range, and publishes
+    /// them. Returns how many there are, and whether nobody reads by an older view any more: only then may the head let go of
+    /// what is in them.
+    pub(super) fn write_ranges<S: SeriesStream>(
+        &self,
+        ranges: &Ranges,
+        times: (i64, i64),
+        now: Now,
+        control: &Control,
+        stream: impl Fn(TimeRange) -> Result<S, StorageError>,
+    ) -> Result<(usize, bool), StorageError> {
+        let (range, (mint, maxt)) = (self.options.min_block_ms, times);
         let mut origin = Compaction::default();
-        origin.add_hint(HINT_OUT_OF_ORDER);
+        origin.add_hint(ranges.hint);
         let (mut start, mut made) = (mint.div_euclid(range).saturating_mul(range), Vec::new());
         while start <= maxt {
             if made.len() == RANGES_MAX {
-                return Err(StorageError::Unsupported("out-of-order samples in more than 1200 block ranges"));
+                return Err(StorageError::Unsupported(ranges.too_many));
             }
             let end = start.saturating_add(range);
-            let mut stream = compaction.stream(TimeRange { mint: start, maxt: end - 1 });
+            let mut stream = stream(TimeRange { mint: start.max(mint), maxt: end - 1 })?;
             let spec = new_block(start, end, now, origin.clone());
             let mut stream = Observed { stream: &mut stream, metrics: &self.upkeep_metrics };
             made.extend(self.write_block(&spec, &mut stream, 0, control)?);
@@ -122,13 +159,11 @@ impl Db {
         while !self.views.wait_for_readers(READERS_WAIT) {
             control.check()?;
             if began.elapsed() > OLDER_READERS_WAIT {
-                log::warn!("out-of-order samples stay in the head as well, since a query takes long");
-                return Ok(written);
+                log::warn!("{} stay in the head as well, since a query takes long", ranges.of);
+                return Ok((written, false));
             }
         }
-        compaction.finish()?;
-        upkeep.compact_out_of_order = false;
-        Ok(written)
+        Ok((written, true))
     }
 
     /// Writes and opens a block; `None` if the stream has no sample.
@@ -171,7 +206,7 @@ impl Db {
 }
 
 /// Counts the chunks that leave the head.
-pub(super) struct Observed<'s> {
+struct Observed<'s> {
     pub stream: &'s mut dyn SeriesStream,
     pub metrics: &'s UpkeepMetrics,
 }

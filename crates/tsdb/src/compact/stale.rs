@@ -8,17 +8,19 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use fk_block::Compaction;
 use fk_block::meta::HINT_STALE_SERIES;
-use fk_storage::{Control, StorageError, TimeRange};
+use fk_storage::{Control, StorageError};
 use fk_wal::record::encode_tombstones;
 
-use super::head::{OLDER_READERS_WAIT, Observed, RANGES_MAX, new_block};
+use super::head::Ranges;
 use crate::db::Db;
-use crate::maintain::{Now, READERS_WAIT, Upkeep};
+use crate::maintain::{Now, Upkeep};
 
 /// So shortly before the next compaction of the head is expected, stale series wait for it, ms.
 const COMPACTION_SOON_MS: i64 = 10 * 60 * 1000;
+
+const STALE_SERIES: Ranges =
+    Ranges { of: "stale series", hint: HINT_STALE_SERIES, too_many: "stale series in more than 1200 block ranges" };
 
 impl Db {
     /// Whether so many series are stale that they are to be written to blocks now.
@@ -52,39 +54,10 @@ impl Db {
         let stale = self.head.stale_series();
         let Some((mint, maxt)) = self.head.time_range().filter(|_| !stale.is_empty()) else { return Ok(0) };
         let mint = mint.max(self.views.pin().head_mint);
-        let range = self.options.min_block_ms;
-        let mut origin = Compaction::default();
-        origin.add_hint(HINT_STALE_SERIES);
-        let (mut start, mut made) = (mint.div_euclid(range).saturating_mul(range), Vec::new());
-        while start <= maxt {
-            if made.len() == RANGES_MAX {
-                return Err(StorageError::Unsupported("stale series in more than 1200 block ranges"));
-            }
-            let end = start.saturating_add(range);
-            // What is older is in blocks already.
-            let wanted = TimeRange { mint: start.max(mint), maxt: end - 1 };
-            let mut stream = self.head.stream_stale(wanted, &stale)?;
-            let spec = new_block(start, end, now, origin.clone());
-            made.extend(self.write_block(
-                &spec,
-                &mut Observed { stream: &mut stream, metrics: &self.upkeep_metrics },
-                0,
-                control,
-            )?);
-            start = end;
-        }
-        let written = made.len();
-        let mut blocks = self.views.pin().blocks.to_vec();
-        blocks.extend(made);
-        blocks.sort_by_key(|block| (block.times(), block.ulid()));
-        self.views.publish_blocks(blocks.into());
-        let began = Instant::now();
-        while !self.views.wait_for_readers(READERS_WAIT) {
-            control.check()?;
-            if began.elapsed() > OLDER_READERS_WAIT {
-                log::warn!("stale series stay in the head as well, since a query takes long");
-                return Ok(written);
-            }
+        let (written, is_settled) = self
+            .write_ranges(&STALE_SERIES, (mint, maxt), now, control, |range| self.head.stream_stale(range, &stale))?;
+        if !is_settled {
+            return Ok(written);
         }
         let removed = self.head.remove_stale(&stale, &|tombstones| {
             let mut record = Vec::new();
