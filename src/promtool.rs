@@ -1,8 +1,8 @@
 //! The program as `promtool`: called by that name, or as `firekeeper promtool ...`. Flags, exit codes and connections; what the
 //! commands do is in `fk_promtool`.
 //!
-//! Of the commands of Prometheus' promtool those of `tsdb`, `check metrics` and `check service-discovery` are built. Any other
-//! is refused by name. `test promql` is ours.
+//! Of the commands of Prometheus' promtool those of `tsdb`, `check metrics`, `check rules`, `check service-discovery` and
+//! `test rules` are built. Any other is refused by name. `test promql` is ours.
 
 use std::io::{BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
@@ -12,8 +12,11 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fk_http::Client;
+use fk_promql_syntax::ParserOptions;
 use fk_promtool::rules::{MatrixSeries, RangeQuery, parse_matrix};
-use fk_promtool::{ToolError, analyze, bench, check_sd, dump, lint, list, openmetrics, rules, scripts};
+use fk_promtool::{
+    ToolError, analyze, bench, check_rules, check_sd, dump, lint, list, openmetrics, rules, scripts, unit_tests,
+};
 use fk_storage::TimeRange;
 use fk_vfs::{OsVfs, Vfs};
 use url::Url;
@@ -24,7 +27,7 @@ use crate::cli::{self, PROMETHEUS_VERSION};
 const NOT_BUILT: &[&str] = &["query", "debug", "push", "promql"];
 
 /// Commands of its `check` that are not built.
-const CHECKS_NOT_BUILT: &[&str] = &["config", "web-config", "healthy", "ready", "rules"];
+const CHECKS_NOT_BUILT: &[&str] = &["config", "web-config", "healthy", "ready"];
 
 /// Exit code if there is nothing but lint problems.
 const LINT_EXIT_CODE: i32 = 3;
@@ -44,8 +47,38 @@ struct Cli {
     /// Show application version.
     #[arg(long, global = true)]
     version: bool,
+    /// Comma separated feature names to enable: promql-experimental-functions, promql-delayed-name-removal,
+    /// promql-extended-range-selectors, promql-binop-fill-modifiers.
+    #[arg(long, global = true)]
+    enable_feature: Vec<String>,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// What `--enable-feature` has switched on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Features {
+    parser: ParserOptions,
+    delayed_name_removal: bool,
+}
+
+impl Features {
+    fn read(lists: &[String]) -> Features {
+        let mut features = Features::default();
+        for name in lists.iter().flat_map(|list| list.split(',')) {
+            match name {
+                "promql-experimental-functions" => features.parser.experimental_functions = true,
+                "promql-delayed-name-removal" => features.delayed_name_removal = true,
+                "promql-extended-range-selectors" => features.parser.extended_range_selectors = true,
+                "promql-binop-fill-modifiers" => features.parser.fill_modifiers = true,
+                // The first is always on.
+                "promql-duration-expr" | "" => {}
+                // Text as in Prometheus:
+                unknown => println!("  WARNING: Unknown feature passed to --enable-feature: {unknown}"),
+            }
+        }
+        features
+    }
 }
 
 #[derive(Subcommand)]
@@ -65,6 +98,9 @@ enum Command {
     /// Unit testing.
     #[command(subcommand_required = true)]
     Test {
+        /// File path to store JUnit XML test results.
+        #[arg(long, global = true)]
+        junit: Option<PathBuf>,
         #[command(subcommand)]
         command: Test,
     },
@@ -72,6 +108,21 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Check {
+    /// Check if the rule files are valid or not.
+    Rules {
+        /// Linting checks to apply. Available options are: all, duplicate-rules, none. Use --lint=none to disable linting.
+        #[arg(long, default_value = "duplicate-rules")]
+        lint: String,
+        /// Make lint errors exit with exit code 3.
+        #[arg(long)]
+        lint_fatal: bool,
+        /// Ignore unknown fields in the rule files.
+        #[arg(long)]
+        ignore_unknown_fields: bool,
+        /// The rule files to check, default is read from standard input.
+        #[arg(value_parser = existing_file)]
+        files: Vec<PathBuf>,
+    },
     /// Pass Prometheus metrics over stdin to lint them for consistency and correctness, and optionally perform cardinality analysis.
     Metrics {
         /// Print extended information related to the cardinality of the metrics.
@@ -101,6 +152,24 @@ enum Lint {
 
 #[derive(Subcommand)]
 enum Test {
+    /// Unit tests for rules.
+    Rules {
+        /// If set, will only run test groups whose names match the regular expression. Can be specified multiple times.
+        #[arg(long)]
+        run: Vec<String>,
+        /// Enable unit test debugging.
+        #[arg(long)]
+        debug: bool,
+        /// Print colored differential output between expected & received output.
+        #[arg(long)]
+        diff: bool,
+        /// Ignore unknown fields in the rule files.
+        #[arg(long)]
+        ignore_unknown_fields: bool,
+        /// The unit test files.
+        #[arg(required = true, value_parser = existing_file)]
+        files: Vec<PathBuf>,
+    },
     /// Run scripts of the PromQL test language.
     Promql {
         /// The scripts.
@@ -262,6 +331,16 @@ fn go_duration_ms(text: &str) -> Result<i64, String> {
     cli::parse_go_duration(text).map(|ns| ns / 1_000_000)
 }
 
+fn existing_file(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.metadata() {
+        Ok(found) if !found.is_dir() => Ok(path),
+        // Texts as in Prometheus:
+        Ok(_) => Err(format!("'{text}' is a directory")),
+        Err(_) => Err(format!("path '{text}' does not exist")),
+    }
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -283,7 +362,6 @@ pub fn arguments(args: &[String]) -> Option<&[String]> {
 pub fn run(args: &[String]) -> i32 {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let refused = match &words[..] {
-        ["test", "rules", ..] => Some("test rules".to_owned()),
         ["check", name, ..] if CHECKS_NOT_BUILT.contains(name) => Some(format!("check {name}")),
         [name, ..] => NOT_BUILT.iter().find(|refused| *refused == name).map(|name| (*name).to_owned()),
         [] => None,
@@ -307,6 +385,7 @@ pub fn run(args: &[String]) -> i32 {
         println!("promtool, version {PROMETHEUS_VERSION} (firekeeper {})", env!("CARGO_PKG_VERSION"));
         return 0;
     }
+    let features = Features::read(&cli.enable_feature);
     let Some(command) = cli.command else {
         // As with Prometheus' tool, which says what it can do and is content.
         let _ = <Cli as clap::CommandFactory>::command().print_help();
@@ -315,9 +394,9 @@ pub fn run(args: &[String]) -> i32 {
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let result = match command {
         Command::Tsdb { command } => tsdb(command, &mut out).map(|()| 0),
-        Command::Check { command } => check(command, &mut out),
-        Command::Test { command: Test::Promql { files } } => {
-            scripts::test(&files, &mut out).map(|passed| i32::from(!passed))
+        Command::Check { command } => check(command, features, &mut out),
+        Command::Test { command, junit } => {
+            test(command, junit.as_deref(), features, &mut out).map(|passed| i32::from(!passed))
         }
     };
     match result.and_then(|code| Ok((code, out.flush()?))) {
@@ -332,8 +411,51 @@ pub fn run(args: &[String]) -> i32 {
     }
 }
 
-fn check(command: Check, out: &mut dyn Write) -> fk_promtool::Result<i32> {
+/// Runs tests; whether all of them passed.
+fn test(command: Test, junit: Option<&Path>, features: Features, out: &mut dyn Write) -> fk_promtool::Result<bool> {
+    let (suites, passed) = match command {
+        Test::Promql { files } => (Vec::new(), scripts::test(&files, out)?),
+        Test::Rules { run, debug, diff, ignore_unknown_fields, files } => {
+            let Features { parser, delayed_name_removal } = features;
+            let timestamp = chrono::Local::now().format("%Y-%m-%dT%H:%M:%S").to_string();
+            let options = unit_tests::Options {
+                run,
+                debug,
+                diff,
+                ignore_unknown_fields,
+                parser,
+                delayed_name_removal,
+                timestamp,
+            };
+            unit_tests::test(&files, &options, out, &mut std::io::stderr().lock())?
+        }
+    };
+    if let Some(path) = junit {
+        let text = unit_tests::junit::document(&suites);
+        std::fs::write(path, text).map_err(|reason| ToolError::File { path: path.into(), reason })?;
+    }
+    Ok(passed)
+}
+
+fn check(command: Check, features: Features, out: &mut dyn Write) -> fk_promtool::Result<i32> {
     match command {
+        Check::Rules { lint, lint_fatal, ignore_unknown_fields, files } => {
+            let duplicate_rules = check_rules::read_lint(&lint, out)?;
+            let options = check_rules::Options { duplicate_rules, ignore_unknown_fields, parser: features.parser };
+            let err = &mut std::io::stderr().lock();
+            let found = if files.is_empty() {
+                let mut text = String::new();
+                std::io::stdin().lock().take(fk_config::FILE_BYTES_MAX).read_to_string(&mut text)?;
+                check_rules::check_text(&text, &options, out, err)?
+            } else {
+                check_rules::check_files(&files, &options, out, err)?
+            };
+            Ok(match found {
+                check_rules::Outcome { errors: true, .. } => 1,
+                check_rules::Outcome { lint_problems: true, .. } if lint_fatal => LINT_EXIT_CODE,
+                check_rules::Outcome { .. } => 0,
+            })
+        }
         Check::Metrics { extended, lint } => {
             let mut text = Vec::new();
             std::io::stdin().lock().take(EXPOSITION_BYTES_MAX).read_to_end(&mut text)?;

@@ -30,12 +30,14 @@ mod shown;
 mod storage;
 mod targets;
 pub mod types;
+mod unit_test_file;
 mod yaml;
 
 pub use error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
 pub use http::load_http_client;
 pub use load::{Environment, FILE_BYTES_MAX, LoadOptions, checksum, load};
 pub use rule_file::{Rule, RuleFile, RuleGroup, RuleKind};
-pub use rule_loader::load_rule_file;
+pub use rule_loader::{load_rule_file, load_rule_file_leniently};
 pub use targets::parse_target_groups;
 pub use types::*;
+pub use unit_test_file::{AlertTest, ExpectedSample, ExprTest, Pairs, UnitTest, UnitTestFile, load_unit_test_file};

@@ -25,6 +25,8 @@ pub(crate) struct Reader<'t> {
     more_problems: usize,
     more_are_unsupported: bool,
     warnings: Vec<String>,
+    /// Whether fields that nobody knows are problems.
+    known_fields_only: bool,
 }
 
 impl<'t> Reader<'t> {
@@ -36,7 +38,13 @@ impl<'t> Reader<'t> {
             more_problems: 0,
             more_are_unsupported: true,
             warnings: Vec::new(),
+            known_fields_only: true,
         }
+    }
+
+    /// From here on fields that nobody knows are no problems.
+    pub fn pass_over_unknown_fields(&mut self) {
+        self.known_fields_only = false;
     }
 
     /// Notes a problem at a node.
@@ -381,7 +389,8 @@ impl<'n> Fields<'n> {
 
     /// Refuses what was not taken.
     pub fn finish(self, reader: &mut Reader<'_>) {
-        for (key, _) in self.entries {
+        let unknown = if reader.known_fields_only { self.entries } else { Vec::new() };
+        for (key, _) in unknown {
             let name = key.text().unwrap_or_default();
             // Text as in Prometheus:
             reader.problem(

@@ -20,12 +20,35 @@ pub fn load_rule_file(
     validation: NameValidation,
     options: &ParserOptions,
 ) -> Result<(RuleFile, Vec<String>), FileProblems> {
+    load(path, text, validation, options, true)
+}
+
+/// The same, but fields that nobody knows are passed over: people note things of their own in rule files.
+pub fn load_rule_file_leniently(
+    path: &str,
+    text: &str,
+    validation: NameValidation,
+    options: &ParserOptions,
+) -> Result<(RuleFile, Vec<String>), FileProblems> {
+    load(path, text, validation, options, false)
+}
+
+fn load(
+    path: &str,
+    text: &str,
+    validation: NameValidation,
+    options: &ParserOptions,
+    known_fields_only: bool,
+) -> Result<(RuleFile, Vec<String>), FileProblems> {
     let failed = |problems| FileProblems { file: path.to_owned(), kind: FileKind::Rules, problems };
     let document = Document::parse(text).map_err(|error| {
         let kind = ProblemKind::Syntax;
         failed(vec![Problem { kind, line: error.line, column: error.column, message: error.message }])
     })?;
     let mut reader = Reader::new(text, &document);
+    if !known_fields_only {
+        reader.pass_over_unknown_fields();
+    }
     if document.more_documents {
         // Text as in Prometheus:
         reader.warn(format!("{path}: Multiple document yaml rules files are not supported"));

@@ -21,7 +21,7 @@ pub use error::{ParseErr, ParseErrors};
 pub use literal::unquote;
 pub use parser::{ParserOptions, SelectorError, parse, parse_metric_selector, parse_selector};
 pub use print::prettify;
-pub use series::{SeriesDesc, SeriesValue, parse_series_desc};
+pub use series::{SeriesDesc, SeriesValue, parse_metric, parse_series_desc};
 pub use visit::{extract_selectors, value_type, walk, walk_mut};
 
 #[cfg(test)]

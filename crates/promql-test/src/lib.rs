@@ -3,10 +3,12 @@
 //!
 //! `firekeeper promtool test promql` runs the scripts of users, and the tests of `fk-promql` their own. [`run()`] is where to
 //! start: [`script`] reads a script to commands, [`storage`] is what `load` fills, and `check` evaluates and compares.
+//! [`live`] is a storage for tests of rules, which write to it while time goes on.
 //! Besides what a script asks for, each instant evaluation is repeated with its times fixed by `@`, and as the middle step
 //! of a range query: both must give the same.
 
 mod check;
+pub mod live;
 pub mod script;
 mod starts;
 pub mod storage;

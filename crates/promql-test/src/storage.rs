@@ -16,7 +16,7 @@ pub const SAMPLES_MAX: usize = 10_000_000;
 
 /// A value of a sample.
 #[derive(Clone, Debug)]
-enum Point {
+pub(crate) enum Point {
     Float(f64),
     Histogram(Arc<FloatHistogram>),
 }
@@ -27,7 +27,7 @@ type Points = Vec<(i64, Point)>;
 /// A storage that scripts fill.
 #[derive(Debug, Default)]
 pub struct ScriptStorage {
-    series: BTreeMap<Labels, Samples>,
+    series: BTreeMap<Labels, Arc<Samples>>,
     samples: usize,
     /// Start timestamps by time, of series that have any.
     starts: BTreeMap<Labels, BTreeMap<i64, i64>>,
@@ -76,12 +76,12 @@ impl ScriptStorage {
         let starts = self.starts.get(&labels);
         let samples = match self.series.entry(labels) {
             Entry::Vacant(entry) => {
-                let samples = entry.insert(Samples::default());
+                let samples = Arc::make_mut(entry.insert(Arc::default()));
                 points.into_iter().for_each(|(t, point)| push(samples, t, point));
                 samples
             }
             Entry::Occupied(entry) => {
-                let samples = entry.into_mut();
+                let samples = Arc::make_mut(entry.into_mut());
                 let mut merged: BTreeMap<i64, Point> = points_of(&std::mem::take(samples)).collect();
                 merged.extend(points);
                 merged.into_iter().for_each(|(t, point)| push(samples, t, point));
@@ -98,7 +98,7 @@ impl ScriptStorage {
         &'a self,
         range: TimeRange,
         matchers: &'a [Matcher],
-    ) -> impl Iterator<Item = (&'a Labels, &'a Samples)> {
+    ) -> impl Iterator<Item = (&'a Labels, &'a Arc<Samples>)> {
         let in_range = move |s: &Samples| {
             s.t.first().is_some_and(|t| *t <= range.maxt) && s.t.last().is_some_and(|t| *t >= range.mint)
         };
@@ -126,7 +126,7 @@ fn points_of(samples: &Samples) -> impl Iterator<Item = (i64, Point)> + '_ {
 }
 
 /// Refuses what no storage would take.
-fn checked(h: FloatHistogram) -> Result<Arc<FloatHistogram>, String> {
+pub(crate) fn checked(h: FloatHistogram) -> Result<Arc<FloatHistogram>, String> {
     h.validate().map_err(|error| error.to_string())?;
     Ok(Arc::new(h))
 }
@@ -138,20 +138,21 @@ fn set_hints(samples: &mut Samples) {
     for (at, h) in &mut samples.histograms {
         let own = Arc::clone(h);
         if h.counter_reset != CounterReset::Gauge {
-            let goes_on = before.as_ref().is_some_and(|(of, before)| {
-                of + 1 == *at
-                    && before.counter_reset != CounterReset::Gauge
-                    && before.schema == own.schema
-                    && before.zero_threshold == own.zero_threshold
-                    && before.custom_values == own.custom_values
-                    && own.counter_reset != CounterReset::Reset
-                    && !FloatHistogram { counter_reset: CounterReset::Unknown, ..FloatHistogram::clone(&own) }
-                        .is_reset(before)
-            });
+            let goes_on = before.as_ref().is_some_and(|(of, before)| of + 1 == *at && follows(before, &own));
             Arc::make_mut(h).counter_reset = if goes_on { CounterReset::NotReset } else { CounterReset::Unknown };
         }
         before = Some((*at, own));
     }
+}
+
+/// Whether a storage would say of `h` that nothing was reset since `before`, the sample in front of it.
+pub(crate) fn follows(before: &FloatHistogram, h: &FloatHistogram) -> bool {
+    before.counter_reset != CounterReset::Gauge
+        && before.schema == h.schema
+        && before.zero_threshold == h.zero_threshold
+        && before.custom_values == h.custom_values
+        && h.counter_reset != CounterReset::Reset
+        && !FloatHistogram { counter_reset: CounterReset::Unknown, ..h.clone() }.is_reset(before)
 }
 
 /// Classic histograms of one `load`, by the series that they become and by time.
@@ -200,7 +201,7 @@ impl ClassicSeries {
 }
 
 /// Series a select found, with their samples in its range.
-struct Selected(Vec<(Labels, Samples)>);
+pub(crate) struct Selected(pub(crate) Vec<(Labels, Arc<Samples>)>);
 
 impl SeriesSet for Selected {
     fn len(&self) -> usize {
@@ -236,7 +237,7 @@ impl Queryable for ScriptStorage {
         control.check()?;
         let limit = if params.limit == 0 { usize::MAX } else { params.limit };
         let found = self.matching(params.range, matchers).take(limit);
-        Ok(Box::new(Selected(found.map(|(labels, samples)| (labels.clone(), samples.clone())).collect())))
+        Ok(Box::new(Selected(found.map(|(labels, samples)| (labels.clone(), Arc::clone(samples))).collect())))
     }
 
     fn label_values(

@@ -1,12 +1,12 @@
 //! What promtool's commands do: list, dump, analyse, import and measure data directories, check expositions and service
-//! discovery, and run PromQL test scripts.
+//! discovery, rule files, and run unit tests of rules and PromQL test scripts.
 //!
 //! Each command is a function of its options that writes its output, byte for byte that of Prometheus' `promtool`, to
 //! anything that can be written to. Flags, exit codes and connections are the program's. Directories are opened for
 //! reading only, and beside whoever works on them; blocks are written where the caller says.
 //!
 //! Start with the command that interests you: [`list`], [`dump`], [`analyze`], [`openmetrics`], [`rules`], [`bench`],
-//! [`lint`], [`check_sd`], [`scripts`].
+//! [`lint`], [`check_sd`], [`check_rules`], [`unit_tests`], [`scripts`].
 //! What they share is in [`gofmt`] (numbers and tables as Go prints them), [`builder`] (samples to blocks), [`families`]
 //! (the text format as the library's tools read it) and [`progress`].
 
@@ -19,6 +19,7 @@ use fk_tsdb::DbError;
 pub mod analyze;
 pub mod bench;
 pub mod builder;
+pub mod check_rules;
 pub mod check_sd;
 pub mod dump;
 pub mod families;
@@ -29,6 +30,7 @@ pub mod openmetrics;
 pub mod progress;
 pub mod rules;
 pub mod scripts;
+pub mod unit_tests;
 
 pub use progress::Progress;
 
