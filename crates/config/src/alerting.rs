@@ -9,9 +9,10 @@ use fk_model::name::NameValidation;
 use crate::http;
 use crate::reader::{Fields, Reader};
 use crate::relabel;
+use crate::sections::{self, Surroundings};
 use crate::shown::{Shown, ShownMap, ShownMapExt};
 use crate::targets;
-use crate::types::{AlertingConfig, AlertmanagerConfig};
+use crate::types::{AlertingConfig, AlertmanagerConfig, Auth};
 use crate::yaml::Node;
 
 const TIMEOUT: Duration = Duration(10_000);
@@ -68,14 +69,25 @@ fn read_alertmanager(
     let mut fields = Fields::new(reader, node, "config.AlertmanagerConfig");
     let mut map = ShownMap::new();
     let http = http::read(reader, &mut fields, base, &mut map);
-    reader.unsupported_section(&mut fields, "sigv4");
+    if let Some((key, node)) = fields.take_entry("sigv4").filter(|(_, node)| !node.is_null()) {
+        let around = Surroundings { base, validation };
+        let (_, section) = sections::read(reader, &sections::remote::SIGV4, Some(node), around);
+        map.put("sigv4", Shown::Map(section));
+        if http.auth != Auth::None {
+            // Text as in Prometheus:
+            let rule = "at most one of basic_auth, authorization, oauth2, & sigv4 must be configured";
+            reader.invalid(key.id, rule);
+        }
+        reader.unsupported(key.id, "sigv4");
+    }
     let scheme = fields.string_or(reader, "scheme", "http");
     let path_prefix = fields.string(reader, "path_prefix");
     let timeout = fields.duration_or(reader, "timeout", TIMEOUT);
     map.put_nonempty("scheme", &scheme);
     map.put_nonempty("path_prefix", &path_prefix);
     map.put_text("timeout", &timeout.to_string());
-    if let Some(version_node) = fields.take("api_version") {
+    let version_node = fields.take("api_version");
+    if let Some(version_node) = version_node.filter(|node| !node.is_null()) {
         let version = reader.string(version_node);
         if version != "v2" {
             // Text as in Prometheus:
@@ -85,7 +97,7 @@ fn read_alertmanager(
             );
         }
     }
-    map.put_text("api_version", "v2");
+    map.put_text("api_version", if version_node.is_some_and(Node::is_null) { "" } else { "v2" });
     let relabel_node = fields.take("relabel_configs");
     // Texts as in Prometheus:
     let null_text = "empty or null Alertmanager target relabeling rule";
@@ -99,7 +111,8 @@ fn read_alertmanager(
         &mut map,
         "alert_relabel_configs",
     );
-    let discovery = targets::read(reader, &mut fields, base, relabel_node.is_none_or(Node::is_empty), &mut map);
+    let without_relabelling = relabel_node.is_none_or(Node::is_empty);
+    let discovery = targets::read(reader, &mut fields, base, validation, without_relabelling, &mut map);
     fields.finish(reader);
     let key = format!("config-{at}");
     (

@@ -31,9 +31,6 @@ fn parse_units(text: &str, suffix: &str) -> Result<i64, String> {
         rest = &rest[number_len..];
         let unit_len = rest.bytes().take_while(|b| !b.is_ascii_digit() && *b != b'.').count();
         let unit = &rest[..unit_len];
-        if unit.is_empty() {
-            return Err(format!("units: missing unit in {text}"));
-        }
         let power = PREFIXES
             .iter()
             .position(|prefix| if prefix.is_empty() { unit == "B" } else { unit.strip_prefix(prefix) == Some(suffix) })

@@ -50,7 +50,7 @@ pub struct FileProblems {
     pub problems: Vec<Problem>,
 }
 
-/// Everything that keeps a configuration from being loaded, file by file. Invariant: not empty.
+/// Everything that keeps a configuration from being loaded, file by file. Invariant as an error: not empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigErrors {
     /// The files with problems.
@@ -61,6 +61,21 @@ impl ConfigErrors {
     /// All problems.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.files.iter().flat_map(|file| &file.problems)
+    }
+
+    /// What this server cannot run, and what is wrong.
+    pub fn split(self) -> (ConfigErrors, ConfigErrors) {
+        let (mut not_built, mut wrong) = (ConfigErrors::default(), ConfigErrors::default());
+        for file in self.files {
+            let (unsupported, other): (Vec<_>, Vec<_>) =
+                file.problems.into_iter().partition(|problem| problem.kind == ProblemKind::Unsupported);
+            for (problems, into) in [(unsupported, &mut not_built), (other, &mut wrong)] {
+                if !problems.is_empty() {
+                    into.files.push(FileProblems { file: file.file.clone(), kind: file.kind, problems });
+                }
+            }
+        }
+        (not_built, wrong)
     }
 
     /// Whether Prometheus would take this configuration as far as it was checked.

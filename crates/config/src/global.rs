@@ -8,7 +8,7 @@ use fk_model::{Duration, Labels};
 use crate::bytesize;
 use crate::load::LoadOptions;
 use crate::reader::{Fields, Reader};
-use crate::section::{resolve, shown_labels, shown_texts, validation_name};
+use crate::section::{resolve, shown_texts, validation_name};
 use crate::shown::{Shown, ShownMap, ShownMapExt};
 use crate::types::{EscapingScheme, GlobalConfig, ScrapeProtocol};
 use crate::yaml::Node;
@@ -118,8 +118,13 @@ pub(crate) fn read(
 
     // Validation of names comes first in Prometheus too, whatever the order in the file.
     let validation = read_validation(reader, &mut fields).unwrap_or_default();
-    let external_labels = read_external_labels(reader, &mut fields, validation, options);
-    map.put_map("external_labels", shown_labels(&external_labels));
+    let labels = read_external_labels(reader, &mut fields, validation, options);
+    // Labels without a value are none, but they are shown.
+    map.put_map(
+        "external_labels",
+        labels.iter().map(|(name, value)| (name.clone(), Shown::Text(value.clone()))).collect(),
+    );
+    let external_labels = Labels::from_pairs(labels);
     let limits = Limits::read(reader, &mut fields, Limits::default());
     limits.show(&mut map);
 
@@ -134,7 +139,7 @@ pub(crate) fn read(
     }
     if let Some(scheme) = escaping {
         map.put_text("metric_name_escaping_scheme", scheme.as_str());
-    } else if node.is_empty() {
+    } else if node.is_null() {
         map.put_text("metric_name_escaping_scheme", EscapingScheme::AllowUtf8.as_str());
     }
     let histograms = HistogramSwitches::read(reader, &mut fields, HistogramSwitches::default());
@@ -267,8 +272,8 @@ fn read_external_labels(
     fields: &mut Fields<'_>,
     validation: NameValidation,
     options: &LoadOptions,
-) -> Labels {
-    let Some(node) = fields.take("external_labels") else { return Labels::empty() };
+) -> Vec<(String, String)> {
+    let Some(node) = fields.take("external_labels") else { return Vec::new() };
     let mut pairs = Vec::new();
     for (key, value) in reader.entries(node, "map[string]string") {
         let name = reader.label_text(key, "name");
@@ -286,7 +291,8 @@ fn read_external_labels(
         }
         pairs.push((name, value));
     }
-    Labels::from_pairs(pairs)
+    pairs.sort();
+    pairs
 }
 
 /// Replaces `$name` and `${name}` as Go's `os.Expand` does, `$$` by a dollar sign; also the names without a value.

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
-use crate::oauth2;
 use crate::reader::{Fields, Reader};
-use crate::section::{redact_url, resolve, shown_texts};
+use crate::section::{resolve, shown_texts};
 use crate::shown::{SECRET, Shown, ShownMap, ShownMapExt};
 use crate::types::{Auth, HeaderValue, HttpClientConfig, ProxyConfig, Secret, SecretSource, TlsConfig, TlsVersion};
 use crate::yaml::{Document, Node};
+use crate::{go_url, oauth2};
 
 /// Headers that the client sets itself (`reservedHeaders` in prometheus/common).
 const RESERVED_HEADERS: [&str; 18] = [
@@ -61,12 +61,23 @@ pub(crate) fn read(
     base: &Path,
     shown: &mut ShownMap,
 ) -> HttpClientConfig {
+    read_over(reader, fields, base, (true, true), shown)
+}
+
+/// The same where redirects and HTTP/2 have other defaults.
+pub(crate) fn read_over(
+    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_>,
+    base: &Path,
+    (redirects_followed, http2_enabled): (bool, bool),
+    shown: &mut ShownMap,
+) -> HttpClientConfig {
     let auth = read_auth(reader, fields, base, shown);
     let mut tls_shown = ShownMap::new();
     let tls = fields.take("tls_config").map(|node| read_tls(reader, node, base, &mut tls_shown)).unwrap_or_default();
     shown.put_map("tls_config", tls_shown);
-    let follow_redirects = fields.bool_or(reader, "follow_redirects", true);
-    let enable_http2 = fields.bool_or(reader, "enable_http2", true);
+    let follow_redirects = fields.bool_or(reader, "follow_redirects", redirects_followed);
+    let enable_http2 = fields.bool_or(reader, "enable_http2", http2_enabled);
     shown.put_bare("follow_redirects", follow_redirects);
     shown.put_bare("enable_http2", enable_http2);
     let proxy = read_proxy(reader, fields, shown);
@@ -78,6 +89,7 @@ pub(crate) fn read(
 pub(crate) struct Source {
     inline: String,
     file: String,
+    reference: String,
 }
 
 /// Reads such a secret. `at_most_one` is said when several are given; `None`: they may be, since none is used.
@@ -100,7 +112,7 @@ pub(crate) fn read_source(
         // Names in a secret manager: Prometheus knows the fields too, and fails on every use of one, since it has no manager.
         reader.unsupported(id, &format!("{name}_ref"));
     }
-    Source { inline, file }
+    Source { inline, file, reference }
 }
 
 impl Source {
@@ -120,6 +132,7 @@ impl Source {
             shown.put_text(name, if hidden { SECRET } else { &self.inline });
         }
         shown.put_nonempty(&format!("{name}_file"), &self.file);
+        shown.put_nonempty(&format!("{name}_ref"), &self.reference);
     }
 }
 
@@ -156,7 +169,7 @@ fn read_auth(reader: &mut Reader<'_>, fields: &mut Fields<'_>, base: &Path, show
     if let Some(node) = authorization {
         auth = read_authorization(reader, node, base, shown);
     } else if bearer {
-        let credentials = Source { inline: bearer_token, file: bearer_token_file };
+        let credentials = Source { inline: bearer_token, file: bearer_token_file, reference: String::new() };
         auth = header_auth("Bearer".to_owned(), &credentials, shown);
     }
     auth
@@ -249,14 +262,19 @@ pub(crate) fn read_tls(reader: &mut Reader<'_>, node: &Node, base: &Path, shown:
             "tls_config.max_version must be greater than or equal to tls_config.min_version if both are specified";
         reader.invalid(node.id, message);
     }
-    if tls != TlsConfig::default() {
-        for (name, source, hidden) in [("ca", &ca, false), ("cert", &cert, false), ("key", &key, true)] {
+    let sources = [("ca", &ca, false), ("cert", &cert, false), ("key", &key, true)];
+    let referenced = sources.iter().any(|(_, source, _)| !source.reference.is_empty());
+    if tls != TlsConfig::default() || referenced || min_shown.is_some() || max_shown.is_some() {
+        for (name, source, hidden) in sources {
             if !source.inline.is_empty() {
                 shown.put_text(name, if hidden { SECRET } else { &source.inline });
             }
         }
-        for (name, source) in [("ca_file", &ca), ("cert_file", &cert), ("key_file", &key)] {
-            shown.put_nonempty(name, &source.file);
+        for (name, source, _) in sources {
+            shown.put_nonempty(&format!("{name}_file"), &source.file);
+        }
+        for (name, source, _) in sources {
+            shown.put_nonempty(&format!("{name}_ref"), &source.reference);
         }
         shown.put_nonempty("server_name", &server_name);
         shown.put_bare("insecure_skip_verify", insecure_skip_verify);
@@ -314,10 +332,9 @@ pub(crate) fn read_proxy(reader: &mut Reader<'_>, fields: &mut Fields<'_>, shown
     };
     if let Some(node) = url_node
         && !url.is_empty()
-        && let Err(error) = url::Url::parse(&url)
+        && let Err(error) = go_url::parse(&url)
     {
-        // Prometheus takes nearly any text for a URL; a proxy without scheme and host cannot work there either.
-        reader.invalid(node.id, format!("parse {url:?}: {error}"));
+        reader.invalid(node.id, error);
     }
     // Texts as in Prometheus:
     if !connect_headers.is_empty() && !from_environment && url.is_empty() {
@@ -333,7 +350,7 @@ pub(crate) fn read_proxy(reader: &mut Reader<'_>, fields: &mut Fields<'_>, shown
     } else if url.is_empty() && !no_proxy.is_empty() {
         reader.invalid(id, "if no_proxy is configured, proxy_url must also be configured");
     }
-    shown.put_nonempty("proxy_url", &redact_url(&url));
+    shown.put_nonempty("proxy_url", &go_url::redacted(&url));
     shown.put_nonempty("no_proxy", &no_proxy);
     shown.put_true("proxy_from_environment", from_environment);
     let mut headers_shown: ShownMap = connect_headers

@@ -6,7 +6,9 @@
 //! them types and collects every problem (`reader`), one module per section knows the fields and the rules between them,
 //! and beside the configuration each builds what `/api/v1/status/config` shows (`shown`).
 //!
-//! What Prometheus knows and Firekeeper does not do yet is refused by name ([`ProblemKind::Unsupported`]), never ignored.
+//! Everything that Prometheus 3.14 reads is read, checked and shown. What Firekeeper cannot run yet is a problem of its own kind
+//! ([`ProblemKind::Unsupported`]): [`load`], which the server uses, refuses it by name; [`check`] tells it beside the verdict.
+//! Sections that are tables are in `sections`; `schema` lists all keys.
 
 mod alerting;
 pub mod bytesize;
@@ -17,6 +19,7 @@ pub mod error;
 mod examples;
 pub mod glob;
 mod global;
+mod go_url;
 mod http;
 mod load;
 mod oauth2;
@@ -24,8 +27,10 @@ mod reader;
 mod relabel;
 pub mod rule_file;
 mod rule_loader;
+mod schema;
 mod scrape;
 mod section;
+mod sections;
 mod shown;
 mod storage;
 mod targets;
@@ -35,9 +40,10 @@ mod yaml;
 
 pub use error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
 pub use http::load_http_client;
-pub use load::{Environment, FILE_BYTES_MAX, LoadOptions, checksum, load};
+pub use load::{Checked, Environment, FILE_BYTES_MAX, LoadOptions, check, checksum, load};
 pub use rule_file::{Rule, RuleFile, RuleGroup, RuleKind};
 pub use rule_loader::{load_rule_file, load_rule_file_leniently};
+pub use schema::{KeyState, keys, schema};
 pub use targets::parse_target_groups;
 pub use types::*;
 pub use unit_test_file::{AlertTest, ExpectedSample, ExprTest, Pairs, UnitTest, UnitTestFile, load_unit_test_file};

@@ -6,6 +6,7 @@ use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fk_model::name::NameValidation;
 use fk_promql_syntax::ParserOptions;
 use sha2::{Digest, Sha256};
 
@@ -13,6 +14,7 @@ use crate::error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
 use crate::global::Global;
 use crate::reader::{Fields, Reader};
 use crate::section::{resolve, shown_texts};
+use crate::sections::{self, Section, Surroundings, remote};
 use crate::shown::{self, Shown, ShownMap, ShownMapExt};
 use crate::types::{Config, Loaded, Retention, ScrapeConfig};
 use crate::yaml::{Document, Node};
@@ -94,37 +96,19 @@ impl fmt::Debug for LoadOptions {
     }
 }
 
-/// Loads the configuration in `path` with all files it names.
+/// Loads the configuration in `path` with all files it names, for a server.
 ///
-/// Errors: everything that is wrong in any of the files. Nothing of a configuration with errors is given out.
+/// Errors: everything that is wrong in any of the files, and everything that this server cannot run. Nothing of a
+/// configuration with errors is given out.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, ConfigErrors> {
-    let name = path.to_string_lossy();
     let mut errors = ConfigErrors::default();
-    let mut warnings = Vec::new();
-    let text = match read_file(path) {
-        Ok(text) => text,
-        Err(problem) => return Err(one_error(&name, FileKind::Config, problem)),
-    };
     let mut digest = Sha256::new();
-    hash_file(&mut digest, &name, &text);
-    let document = match parse(&text) {
-        Ok(document) => document,
-        Err(problem) => return Err(one_error(&name, FileKind::Config, problem)),
-    };
-
-    let base = path.parent().unwrap_or(Path::new(""));
-    let mut jobs = HashMap::new();
-    let mut reader = Reader::new(&text, &document);
-    let mut main = read_main(&mut reader, &document.root, base, options, &mut jobs);
-    note(&mut errors, &mut warnings, &name, FileKind::Config, reader);
-
-    for file in matching_files(&main.scrape_config_files, &mut errors, &name) {
-        load_scrape_config_file(&file, &mut main, &mut jobs, &mut digest, &mut errors, &mut warnings);
-    }
+    let mut warnings = Vec::new();
+    let main = read_config(path, options, true, &mut digest, &mut errors, &mut warnings)?;
     let mut rule_files = Vec::new();
     let validation = main.global.validation;
     let mut known_files = HashSet::new();
-    for file in matching_files(&main.config.rule_files, &mut errors, &name) {
+    for file in matching_files(&main.config.rule_files, &mut errors, &path.to_string_lossy()) {
         // The groups of a file are known by its name: matched twice, they are still one set.
         if !known_files.insert(file.clone()) {
             continue;
@@ -154,6 +138,60 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, ConfigErrors> 
         hex
     });
     Ok(Loaded { config: main.config, rule_files, shown_yaml: shown::print(&main.shown), checksum, warnings })
+}
+
+/// A configuration that Prometheus would take.
+#[derive(Debug)]
+pub struct Checked {
+    /// What of it this server can run.
+    pub config: Config,
+    /// All of it as `/api/v1/status/config` shows it.
+    pub shown_yaml: String,
+    /// What of it this server cannot run; empty: nothing.
+    pub not_built: ConfigErrors,
+    /// What is worth a line but no refusal.
+    pub warnings: Vec<String>,
+}
+
+/// Checks the configuration in `path` as Prometheus does, but for its rule files. `main_only`: the files that hold more scrape
+/// jobs are not read either.
+///
+/// Errors: everything that Prometheus would refuse.
+pub fn check(path: &Path, options: &LoadOptions, main_only: bool) -> Result<Checked, ConfigErrors> {
+    let mut errors = ConfigErrors::default();
+    let mut warnings = Vec::new();
+    let main = read_config(path, options, !main_only, &mut Sha256::new(), &mut errors, &mut warnings)?;
+    let (not_built, wrong) = errors.split();
+    if !wrong.files.is_empty() {
+        return Err(wrong);
+    }
+    Ok(Checked { config: main.config, shown_yaml: shown::print(&main.shown), not_built, warnings })
+}
+
+/// Reads the main file and, if wanted, the files with scrape jobs. What is wrong goes to `errors`, unless nothing can be read.
+fn read_config(
+    path: &Path,
+    options: &LoadOptions,
+    with_scrape_config_files: bool,
+    digest: &mut Sha256,
+    errors: &mut ConfigErrors,
+    warnings: &mut Vec<String>,
+) -> Result<Main, ConfigErrors> {
+    let name = path.to_string_lossy();
+    let text = read_file(path).map_err(|problem| one_error(&name, FileKind::Config, problem))?;
+    hash_file(digest, &name, &text);
+    let document = parse(&text).map_err(|problem| one_error(&name, FileKind::Config, problem))?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    let mut jobs = HashMap::new();
+    let mut reader = Reader::new(&text, &document);
+    let mut main = read_main(&mut reader, &document.root, base, options, &mut jobs);
+    note(errors, warnings, &name, FileKind::Config, reader);
+    if with_scrape_config_files {
+        for file in matching_files(&main.scrape_config_files, errors, &name) {
+            load_scrape_config_file(&file, &mut main, &mut jobs, digest, errors, warnings);
+        }
+    }
+    Ok(main)
 }
 
 /// The checksum [`load`] would give, without checking anything: what automatic reloads compare.
@@ -223,13 +261,67 @@ fn read_main(
     let (scrape_configs, jobs_shown) = scrape::read_list(reader, fields.take("scrape_configs"), &global, base, jobs);
     map.put_seq("scrape_configs", jobs_shown);
     let storage = storage::read(reader, fields.take("storage").filter(|node| !node.is_null()), options, &mut map);
-    for name in ["tracing", "remote_write", "remote_read", "otlp"] {
-        reader.unsupported_section(&mut fields, name);
+    let around = Surroundings { base, validation: global.validation };
+    if let Some((key, node)) = fields.take_entry("tracing").filter(|(_, node)| !node.is_null()) {
+        let (_, shown) = sections::read(reader, &remote::TRACING, Some(node), around);
+        map.put("tracing", Shown::Map(shown));
+        reader.unsupported(key.id, "tracing");
     }
+    read_endpoints(reader, &mut fields, "remote_write", &remote::REMOTE_WRITE, around, &mut map);
+    read_endpoints(reader, &mut fields, "remote_read", &remote::REMOTE_READ, around, &mut map);
+    read_otlp(reader, &mut fields, around, &mut map);
     fields.finish(reader);
     let scrape_configs = scrape_configs.into_iter().map(Arc::new).collect();
     let config = Config { global: global.config.clone(), scrape_configs, rule_files, alerting, storage };
     Main { config, global, scrape_config_files, shown: map }
+}
+
+/// Reads `remote_write` or `remote_read`.
+fn read_endpoints(
+    reader: &mut Reader<'_>,
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    section: &'static Section,
+    around: Surroundings<'_>,
+    shown: &mut ShownMap,
+) {
+    let Some((key, node)) = fields.take_entry(name) else { return };
+    let go_type = if name == "remote_write" { "[]*config.RemoteWriteConfig" } else { "[]*config.RemoteReadConfig" };
+    let (mut names, mut list_shown) = (HashSet::new(), Vec::new());
+    for item in reader.list(node, go_type) {
+        // Texts as in Prometheus:
+        let words = name.replace('_', " ");
+        if item.is_null() {
+            reader.invalid(item.id, format!("empty or null {words} config section"));
+            continue;
+        }
+        let (values, shown) = sections::read(reader, section, Some(item), around);
+        let own = values.text("name");
+        if !own.is_empty() && !names.insert(own.to_owned()) {
+            let place = values.node("name", item.id);
+            reader.invalid(place, format!("found multiple {words} configs with job name {own:?}"));
+        }
+        list_shown.push(Shown::Map(shown));
+    }
+    if !list_shown.is_empty() {
+        reader.unsupported(key.id, name);
+    }
+    shown.put_seq(name, list_shown);
+}
+
+/// Reads `otlp`, which is shown with its defaults even if it is absent.
+fn read_otlp(reader: &mut Reader<'_>, fields: &mut Fields<'_>, around: Surroundings<'_>, shown: &mut ShownMap) {
+    let entry = fields.take_entry("otlp");
+    let node = entry.map(|(_, node)| node);
+    let (values, section) = sections::read(reader, &remote::OTLP, node, around);
+    let strategy = values.text("translation_strategy");
+    if let Err(error) = remote::check_translation(strategy, around.validation == NameValidation::Legacy) {
+        reader.invalid(values.node("translation_strategy", node.map_or(0, |node| node.id)), error);
+    }
+    if let Some((key, _)) = entry.filter(|(_, node)| !node.is_empty()) {
+        reader.unsupported(key.id, "otlp");
+    }
+    shown.put_map("otlp", section);
 }
 
 /// Whether a section has anything in it, lists inside included.
@@ -241,7 +333,7 @@ fn has_content(node: &Node) -> bool {
 }
 
 fn read_runtime(reader: &mut Reader<'_>, node: Option<&Node>, shown: &mut ShownMap) {
-    let mut gogc = GOGC;
+    let mut gogc = 0;
     if let Some(node) = node.filter(|node| !node.is_null()) {
         let mut fields = Fields::new(reader, node, "config.RuntimeConfig");
         if let Some(value) = fields.take("gogc") {
@@ -250,6 +342,8 @@ fn read_runtime(reader: &mut Reader<'_>, node: Option<&Node>, shown: &mut ShownM
         }
         fields.finish(reader);
     }
+    // Nothing, and a zero, are what Prometheus has by itself.
+    let gogc = if gogc == 0 { GOGC } else { gogc };
     shown.put("runtime", Shown::Map(vec![("gogc".to_owned(), Shown::Bare(gogc.to_string()))]));
 }
 

@@ -4,6 +4,7 @@ use fk_model::{Duration, Labels};
 
 use crate::bytesize;
 use crate::error::{Problem, ProblemKind};
+use crate::shown::{Shown, ShownMap};
 use crate::yaml::{Document, Node, Scalar, ScalarKind, Value};
 
 /// Most problems of one file that are kept with their place; more are only counted.
@@ -90,15 +91,6 @@ impl<'t> Reader<'t> {
             node_id,
             format!("firekeeper does not support {name:?} yet, although Prometheus does"),
         );
-    }
-
-    /// Refuses a section that is not built, unless it is empty.
-    pub fn unsupported_section(&mut self, fields: &mut Fields<'_>, name: &str) {
-        if let Some(entry) = fields.take_entry(name)
-            && !entry.1.is_empty()
-        {
-            self.unsupported(entry.0.id, name);
-        }
     }
 
     pub fn warn(&mut self, message: impl Into<String>) {
@@ -300,9 +292,9 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// A label set without a check of the names beyond UTF-8 and not being empty.
-    pub fn labels(&mut self, node: &Node, type_name: &str) -> Labels {
-        let pairs: Vec<(String, String)> = self
+    /// A label set without a check of the names beyond UTF-8 and not being empty; and as it is shown, with empty values.
+    pub fn labels(&mut self, node: &Node, type_name: &str) -> (Labels, ShownMap) {
+        let mut pairs: Vec<(String, String)> = self
             .entries(node, type_name)
             .iter()
             .map(|(key, value)| {
@@ -314,7 +306,9 @@ impl<'t> Reader<'t> {
                 (name, self.label_text(value, "value"))
             })
             .collect();
-        Labels::from_pairs(pairs)
+        pairs.sort();
+        let shown = pairs.iter().map(|(name, value)| (name.clone(), Shown::Text(value.clone()))).collect();
+        (Labels::from_pairs(pairs), shown)
     }
 }
 
@@ -355,8 +349,16 @@ impl<'n> Fields<'n> {
         Fields { type_name, id: node.id, entries }
     }
 
+    /// The keys that have a value.
+    pub fn given(&self) -> Vec<String> {
+        let given = self.entries.iter().filter(|(_, value)| !value.is_null());
+        given.filter_map(|(key, _)| key.text()).map(str::to_owned).collect()
+    }
+
     /// Takes a field: its key and its value.
     pub fn take_entry(&mut self, name: &str) -> Option<(&'n Node, &'n Node)> {
+        #[cfg(test)]
+        ASKED_FOR.with_borrow_mut(|names| names.insert(name.to_owned()));
         let at = self.entries.iter().position(|(key, _)| key.text() == Some(name))?;
         Some(self.entries.remove(at))
     }
@@ -400,6 +402,17 @@ impl<'n> Fields<'n> {
             );
         }
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    static ASKED_FOR: std::cell::RefCell<std::collections::BTreeSet<String>> = const { std::cell::RefCell::new(std::collections::BTreeSet::new()) };
+}
+
+/// The names of all fields that sections were asked for on this thread since this was last called.
+#[cfg(test)]
+pub(crate) fn asked_for() -> std::collections::BTreeSet<String> {
+    ASKED_FOR.take()
 }
 
 // === Numbers as YAML 1.1 writes them ===

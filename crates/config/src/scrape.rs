@@ -121,7 +121,7 @@ fn read(reader: &mut Reader<'_>, node: &Node, global: &Global, base: &Path) -> (
         "metric_relabel_configs",
     );
     let without_relabelling = relabel_node.is_none_or(Node::is_empty);
-    let discovery = targets::read(reader, &mut fields, base, without_relabelling, &mut map);
+    let discovery = targets::read(reader, &mut fields, base, metric_name_validation, without_relabelling, &mut map);
     fields.finish(reader);
 
     let job = ScrapeConfig {

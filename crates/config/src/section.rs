@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use fk_model::Labels;
 use fk_model::name::NameValidation;
 
-use crate::shown::{Shown, ShownMap};
+use crate::shown::Shown;
 
 /// `path` seen from the folder `base`, without needless dots (`filepath.Join` in Go). Empty and absolute paths stay.
 pub(crate) fn resolve(base: &Path, path: &str) -> String {
@@ -45,26 +44,9 @@ pub(crate) fn validation_name(validation: NameValidation) -> &'static str {
     }
 }
 
-/// A label set as a mapping.
-pub(crate) fn shown_labels(labels: &Labels) -> ShownMap {
-    labels.iter().map(|(name, value)| (name.to_owned(), Shown::Text(value.to_owned()))).collect()
-}
-
 /// A list of texts.
 pub(crate) fn shown_texts<S: AsRef<str>>(texts: &[S]) -> Vec<Shown> {
     texts.iter().map(|text| Shown::Text(text.as_ref().to_owned())).collect()
-}
-
-/// A URL with its password made unreadable, as Go's `URL.Redacted` does.
-pub(crate) fn redact_url(text: &str) -> String {
-    match url::Url::parse(text) {
-        Ok(mut url) if url.password().is_some() => {
-            // A URL that had a password can hold another one.
-            let _ = url.set_password(Some("xxxxx"));
-            url.to_string()
-        }
-        _ => text.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -85,11 +67,5 @@ mod tests {
         ] {
             assert_eq!(resolve(Path::new(base), path), wanted, "{base} and {path}");
         }
-    }
-
-    #[test]
-    fn passwords_in_urls_are_not_shown() {
-        assert_eq!(redact_url("http://u:p@proxy:3128/x"), "http://u:xxxxx@proxy:3128/x");
-        assert_eq!(redact_url("http://proxy:3128"), "http://proxy:3128");
     }
 }

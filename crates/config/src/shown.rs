@@ -152,6 +152,18 @@ fn print_small(out: &mut String, value: &Shown, indent: usize) {
     }
 }
 
+/// A number as the Go library writes it: few digits, an exponent where the plain form would be long.
+pub(crate) fn go_float(number: f64) -> String {
+    let scientific = format!("{number:e}");
+    match scientific.split_once('e').map(|(digits, exponent)| (digits, exponent.parse::<i32>())) {
+        Some((digits, Ok(exponent))) if !(-4..21).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.abs())
+        }
+        _ => number.to_string(),
+    }
+}
+
 fn push_indent(out: &mut String, indent: usize) {
     out.extend(std::iter::repeat_n(' ', indent));
 }
@@ -301,6 +313,20 @@ mod tests {
         ] {
             let map = vec![("k".to_owned(), Shown::Text(text.to_owned()))];
             assert_eq!(print(&map), format!("k: {wanted}\n"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_go_does() {
+        for (number, wanted) in [
+            (0.5, "0.5"),
+            (1e-9, "1e-09"),
+            (0.0001, "0.0001"),
+            (1e21, "1e+21"),
+            (1e20, "100000000000000000000"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(go_float(number), wanted);
         }
     }
 

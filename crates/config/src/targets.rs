@@ -1,54 +1,76 @@
-//! Where targets come from: `static_configs` and `file_sd_configs`. Every other mechanism of Prometheus is refused by name.
+//! Where targets come from: `static_configs`, `file_sd_configs`, and every other mechanism of Prometheus, which is read and
+//! checked by its table and then told to be none that this server runs.
 
 use std::path::Path;
 
+use fk_model::name::NameValidation;
 use fk_model::{Duration, Labels, TargetGroup};
 
 use crate::glob;
 use crate::reader::{Fields, Reader};
-use crate::section::{resolve, shown_labels, shown_texts};
+use crate::section::{resolve, shown_texts};
+use crate::sections::{self, Section, Surroundings, aws, clouds, platforms};
 use crate::shown::{Shown, ShownMap, ShownMapExt};
 use crate::types::{DiscoveryConfig, FileDiscoveryConfig};
 use crate::yaml::{Document, Node};
 
-/// What Prometheus 3.14 can discover targets with and Firekeeper cannot yet.
-const UNSUPPORTED: [&str; 35] = [
-    "aws_sd_configs",
-    "azure_sd_configs",
-    "consul_sd_configs",
-    "digitalocean_sd_configs",
-    "dns_sd_configs",
-    "docker_sd_configs",
-    "dockerswarm_sd_configs",
-    "ec2_sd_configs",
-    "ecs_sd_configs",
-    "elasticache_sd_configs",
-    "eureka_sd_configs",
-    "gce_sd_configs",
-    "hetzner_sd_configs",
-    "http_sd_configs",
-    "ionos_sd_configs",
-    "kubernetes_sd_configs",
-    "kuma_sd_configs",
-    "lightsail_sd_configs",
-    "linode_sd_configs",
-    "marathon_sd_configs",
-    "msk_sd_configs",
-    "nerve_sd_configs",
-    "nomad_sd_configs",
-    "oci_sd_configs",
-    "openstack_sd_configs",
-    "outscale_sd_configs",
-    "ovhcloud_sd_configs",
-    "puppetdb_sd_configs",
-    "rds_sd_configs",
-    "scaleway_sd_configs",
-    "serverset_sd_configs",
-    "stackit_sd_configs",
-    "triton_sd_configs",
-    "uyuni_sd_configs",
-    "vultr_sd_configs",
+/// A mechanism that is read, checked and shown as Prometheus does; what of them the server runs is another matter.
+pub(crate) struct Mechanism {
+    /// Its key.
+    pub key: &'static str,
+    /// What an entry is called in errors.
+    pub go_type: &'static str,
+    /// Its fields. `None`: it is read here.
+    pub section: Option<&'static Section>,
+}
+
+const fn table(key: &'static str, go_type: &'static str, section: &'static Section) -> Mechanism {
+    Mechanism { key, go_type, section: Some(section) }
+}
+
+/// All mechanisms in the order in which Prometheus reads and shows them. Those with a table are not run by the server yet.
+pub(crate) const MECHANISMS: [Mechanism; 37] = [
+    table("aws_sd_configs", "aws.SDConfig", &aws::AWS),
+    table("azure_sd_configs", "azure.SDConfig", &clouds::AZURE),
+    table("consul_sd_configs", "consul.SDConfig", &platforms::CONSUL),
+    table("digitalocean_sd_configs", "digitalocean.SDConfig", &clouds::DIGITALOCEAN),
+    table("dns_sd_configs", "dns.SDConfig", &platforms::DNS),
+    table("docker_sd_configs", "moby.DockerSDConfig", &platforms::DOCKER),
+    table("dockerswarm_sd_configs", "moby.DockerSwarmSDConfig", &platforms::DOCKERSWARM),
+    table("ec2_sd_configs", "aws.EC2SDConfig", &aws::EC2),
+    table("ecs_sd_configs", "aws.ECSSDConfig", &aws::ECS),
+    table("elasticache_sd_configs", "aws.ElasticacheSDConfig", &aws::ELASTICACHE),
+    table("eureka_sd_configs", "eureka.SDConfig", &platforms::EUREKA),
+    Mechanism { key: FILE, go_type: "file.SDConfig", section: None },
+    table("gce_sd_configs", "gce.SDConfig", &clouds::GCE),
+    table("hetzner_sd_configs", "hetzner.SDConfig", &clouds::HETZNER),
+    table("http_sd_configs", "http.SDConfig", &platforms::HTTP_SD),
+    table("ionos_sd_configs", "ionos.SDConfig", &clouds::IONOS),
+    table("kubernetes_sd_configs", "kubernetes.SDConfig", &platforms::KUBERNETES),
+    table("kuma_sd_configs", "xds.SDConfig", &platforms::KUMA),
+    table("lightsail_sd_configs", "aws.LightsailSDConfig", &aws::LIGHTSAIL),
+    table("linode_sd_configs", "linode.SDConfig", &clouds::LINODE),
+    table("marathon_sd_configs", "marathon.SDConfig", &platforms::MARATHON),
+    table("msk_sd_configs", "aws.MSKSDConfig", &aws::MSK),
+    table("nerve_sd_configs", "zookeeper.NerveSDConfig", &platforms::NERVE),
+    table("nomad_sd_configs", "nomad.SDConfig", &platforms::NOMAD),
+    table("oci_sd_configs", "oci.SDConfig", &clouds::OCI),
+    table("openstack_sd_configs", "openstack.SDConfig", &clouds::OPENSTACK),
+    table("outscale_sd_configs", "outscale.SDConfig", &clouds::OUTSCALE),
+    table("ovhcloud_sd_configs", "ovhcloud.SDConfig", &clouds::OVHCLOUD),
+    table("puppetdb_sd_configs", "puppetdb.SDConfig", &platforms::PUPPETDB),
+    table("rds_sd_configs", "aws.RDSSDConfig", &aws::RDS),
+    table("scaleway_sd_configs", "scaleway.SDConfig", &clouds::SCALEWAY),
+    table("serverset_sd_configs", "zookeeper.ServersetSDConfig", &platforms::SERVERSET),
+    table("stackit_sd_configs", "stackit.SDConfig", &clouds::STACKIT),
+    Mechanism { key: STATIC, go_type: "targetgroup.Group", section: None },
+    table("triton_sd_configs", "triton.SDConfig", &clouds::TRITON),
+    table("uyuni_sd_configs", "uyuni.SDConfig", &platforms::UYUNI),
+    table("vultr_sd_configs", "vultr.SDConfig", &clouds::VULTR),
 ];
+
+const FILE: &str = "file_sd_configs";
+const STATIC: &str = "static_configs";
 
 /// The Go type of one target group, as its decoder names it in errors.
 const GROUP_TYPE: &str =
@@ -60,43 +82,42 @@ pub(crate) fn read(
     reader: &mut Reader<'_>,
     fields: &mut Fields<'_>,
     base: &Path,
+    validation: NameValidation,
     check_targets: bool,
     shown: &mut ShownMap,
 ) -> Vec<DiscoveryConfig> {
-    let mut discovery = Vec::new();
-    for name in UNSUPPORTED {
-        reader.unsupported_section(fields, name);
-    }
-    if let Some(node) = fields.take("file_sd_configs") {
+    let (mut discovery, mut groups) = (Vec::new(), Vec::new());
+    for mechanism in &MECHANISMS {
+        let Some((key, node)) = fields.take_entry(mechanism.key) else { continue };
         let mut list_shown = Vec::new();
-        for item in reader.list(node, "[]*file.SDConfig") {
+        for item in reader.list(node, &format!("[]*{}", mechanism.go_type)) {
             if item.is_null() {
                 // Text as in Prometheus:
-                reader.invalid(item.id, "empty or null section in file_sd_configs");
+                reader.invalid(item.id, format!("empty or null section in {}", mechanism.key));
                 continue;
             }
-            let (config, shown) = read_file_config(reader, item, base);
-            discovery.push(DiscoveryConfig::File(config));
+            let shown = match mechanism.section {
+                Some(section) => sections::read(reader, section, Some(item), Surroundings { base, validation }).1,
+                None if mechanism.key == FILE => {
+                    let (config, shown) = read_file_config(reader, item, base);
+                    discovery.push(DiscoveryConfig::File(config));
+                    shown
+                }
+                None => {
+                    let (group, shown) = read_group(reader, item, groups.len(), check_targets);
+                    groups.push(group);
+                    shown
+                }
+            };
             list_shown.push(Shown::Map(shown));
         }
-        shown.put_seq("file_sd_configs", list_shown);
+        if mechanism.section.is_some() && !list_shown.is_empty() {
+            reader.unsupported(key.id, mechanism.key);
+        }
+        shown.put_seq(mechanism.key, list_shown);
     }
-    if let Some(node) = fields.take("static_configs") {
-        let (mut groups, mut list_shown) = (Vec::new(), Vec::new());
-        for (at, item) in reader.list(node, "[]*targetgroup.Group").iter().enumerate() {
-            if item.is_null() {
-                // Text as in Prometheus:
-                reader.invalid(item.id, "empty or null section in static_configs");
-                continue;
-            }
-            let (group, shown) = read_group(reader, item, at, check_targets);
-            groups.push(group);
-            list_shown.push(Shown::Map(shown));
-        }
-        if !groups.is_empty() {
-            discovery.push(DiscoveryConfig::Static(groups));
-        }
-        shown.put_seq("static_configs", list_shown);
+    if !groups.is_empty() {
+        discovery.push(DiscoveryConfig::Static(groups));
     }
     discovery
 }
@@ -141,11 +162,12 @@ pub(crate) fn read_group(
         }
         addresses.push(address);
     }
-    let labels = fields.take("labels").map_or_else(Labels::empty, |node| reader.labels(node, "model.LabelSet"));
+    let node = fields.take("labels");
+    let (labels, labels_shown) = node.map(|node| reader.labels(node, "model.LabelSet")).unwrap_or_default();
     fields.finish(reader);
     let mut shown = ShownMap::new();
     shown.put("targets", Shown::Seq(shown_texts(&addresses)));
-    shown.put_map("labels", shown_labels(&labels));
+    shown.put_map("labels", labels_shown);
     let targets = addresses.iter().map(|address| Labels::from_pairs([("__address__", address)])).collect();
     (TargetGroup { source: at.to_string(), labels, targets }, shown)
 }
