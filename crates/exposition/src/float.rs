@@ -147,27 +147,7 @@ pub(crate) fn quote(text: &[u8]) -> String {
     format!("\"{out}\"")
 }
 
-/// A float as Go's `strconv.FormatFloat(v, 'g', -1, 64)` prints it: shortest digits that read back the same, an exponent
-/// below 1e-4 and from 1e6 on.
-pub fn format_go_float(v: f64) -> String {
-    if v.is_nan() {
-        return "NaN".to_owned();
-    }
-    if v.is_infinite() {
-        return if v > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
-    }
-    let magnitude = v.abs();
-    if v == 0.0 || (1e-4..1e6).contains(&magnitude) {
-        return format!("{v}");
-    }
-    let text = format!("{v:e}");
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let (sign, digits) = match exponent.strip_prefix('-') {
-        Some(digits) => ('-', digits),
-        None => ('+', exponent),
-    };
-    format!("{mantissa}e{sign}{digits:0>2}")
-}
+pub use fk_model::gofloat::shortest as format_go_float;
 
 /// A float as OpenMetrics writes it in `le` and `quantile`: whole numbers end in `.0`.
 pub fn format_open_metrics_float(v: f64) -> String {

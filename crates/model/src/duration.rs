@@ -15,6 +15,14 @@ pub enum DurationError {
     /// Not of the form above.
     #[error("not a valid duration string: {0:?}")]
     Invalid(String),
+    /// A number has a unit that there is not.
+    #[error("unknown unit {unit:?} in duration {text:?}")]
+    UnknownUnit {
+        /// The unit.
+        unit: String,
+        /// The whole text.
+        text: String,
+    },
     /// More than about 292 years.
     #[error("duration out of range")]
     OutOfRange,
@@ -49,12 +57,17 @@ impl Duration {
         let (mut rest, mut units, mut total) = (text, &UNITS[..], 0i64);
         while !rest.is_empty() {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let unit_len = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
+            let unit_len = rest[digits..].bytes().take_while(|b| !b.is_ascii_digit()).count();
             let (number, unit) = (&rest[..digits], &rest[digits..digits + unit_len]);
-            if number.is_empty() {
+            if number.is_empty() || unit.is_empty() {
                 return Err(invalid());
             }
-            let at = units.iter().position(|(name, _)| *name == unit).ok_or_else(invalid)?;
+            // Units go from large to small, each at most once.
+            let known = UNITS.iter().any(|(name, _)| *name == unit);
+            let at = units.iter().position(|(name, _)| *name == unit).ok_or_else(|| match known {
+                true => invalid(),
+                false => DurationError::UnknownUnit { unit: unit.to_owned(), text: text.to_owned() },
+            })?;
             let number: i64 = number.parse().map_err(|_| DurationError::OutOfRange)?;
             total = number
                 .checked_mul(units[at].1)

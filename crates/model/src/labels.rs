@@ -214,6 +214,13 @@ impl fmt::Display for Labels {
     }
 }
 
+/// Whether Go shows a character as it is.
+pub fn is_print(c: char) -> bool {
+    let format = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let private = matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fffe}' | '\u{ffff}' | '\u{f0000}'..);
+    !(c.is_control() || (c.is_whitespace() && c != ' ') || format || private)
+}
+
 /// Writes `s` in double quotes as Go's `strconv.Quote` does.
 pub fn write_quoted(f: &mut impl fmt::Write, s: &str) -> fmt::Result {
     f.write_char('"')?;
@@ -229,8 +236,9 @@ pub fn write_quoted(f: &mut impl fmt::Write, s: &str) -> fmt::Result {
             '\x0c' => f.write_str("\\f")?,
             '\x0b' => f.write_str("\\v")?,
             c if (c as u32) < 0x20 || c == '\x7f' => write!(f, "\\x{:02x}", c as u32)?,
-            c if c.is_control() => write!(f, "\\u{:04x}", c as u32)?,
-            c => f.write_char(c)?,
+            c if c.is_ascii() || is_print(c) => f.write_char(c)?,
+            c if (c as u32) < 0x1_0000 => write!(f, "\\u{:04x}", c as u32)?,
+            c => write!(f, "\\U{:08x}", c as u32)?,
         }
     }
     f.write_char('"')

@@ -8,6 +8,7 @@
 //! `mint`, `maxt`); sample values are `f64`. Both stay plain numbers because columns of them are computed with.
 
 pub mod duration;
+pub mod gofloat;
 pub mod histogram;
 pub mod labels;
 pub mod matcher;

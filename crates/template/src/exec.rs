@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::functions::{Function, Type, find, find_method};
 use crate::parse::Parsed;
 use crate::tree::{Action, Arg, ArgKind, Branch, Call, Command, Node, Number, Pipe};
-use crate::value::Value;
+use crate::value::{Named, Value};
 use crate::{Functions, OUTPUT_BYTES_MAX};
 
 /// Nodes and commands that one expansion may run through. A template of an alert takes tens; this ends nested ranges.
@@ -195,6 +195,11 @@ impl<'a> Exec<'a> {
             Value::Uint(n) => usize::try_from(*n).unwrap_or(usize::MAX),
             other => return self.fail(format!("range can't iterate over {}", other.printed())),
         };
+        if matches!(value, Value::Int(_) | Value::Named(..) | Value::Uint(_) | Value::Byte(_))
+            && branch.pipe.variables.len() > 1
+        {
+            return self.fail(format!("can't use {} to iterate over more than one variable", value.printed()));
+        }
         if n_items == 0 {
             return self.list(dot, &branch.otherwise);
         }
@@ -410,12 +415,14 @@ impl<'a> Exec<'a> {
         let has_args = !args.is_empty() || last.is_some();
         let value = match (&receiver, name) {
             (Value::None, _) => return Ok(Value::None),
-            (Value::Data(data), "Labels") => Value::Labels(data.labels.clone()),
-            (Value::Data(data), "ExternalLabels") => Value::Labels(data.external_labels.clone()),
-            (Value::Data(data), "ExternalURL") => Value::String(data.external_url.clone()),
-            (Value::Data(data), "Value") => Value::of(&data.value),
-            (Value::Sample(sample), "Labels") => Value::Labels(sample.labels.clone()),
-            (Value::Sample(sample), "Value") => Value::of(&sample.value),
+            (Value::Data(_) | Value::Sample(_) | Value::Histogram(_), _) => {
+                let field = receiver.fields().into_iter().find(|field| field.name == name);
+                let Some(field) = field else {
+                    let type_name = receiver.type_name();
+                    return self.fail(format!("can't evaluate field {name} in type {type_name}"));
+                };
+                field.value
+            }
             (Value::Labels(_) | Value::Map(_), _) if has_args => {
                 return self.fail(format!("{name} is not a method but has arguments"));
             }
@@ -457,6 +464,9 @@ impl<'a> Exec<'a> {
         if receiver.is_none() && matches!(name, "and" | "or") {
             return self.short_circuit(dot, name == "or", args, last);
         }
+        if receiver.is_none() && name == "call" {
+            return self.call_value(dot, node, args, last);
+        }
         let mut values: Vec<Value> = receiver.into_iter().collect();
         let type_of = |idx: usize| params.get(idx).copied().unwrap_or(Type::Any);
         for (idx, arg) in args.iter().enumerate() {
@@ -483,6 +493,24 @@ impl<'a> Exec<'a> {
             Err(message) => {
                 self.at = node;
                 self.fail(format!("error calling {name}: {message}"))
+            }
+        }
+    }
+
+    /// `call`: there are no values that are functions, so it always fails.
+    fn call_value(&mut self, dot: &Value, node: At<'a>, args: &'a [Arg], last: Option<Value>) -> Result<Value> {
+        let mut values = Vec::with_capacity(args.len());
+        for arg in args {
+            values.push(self.arg(dot, Type::Any, arg)?);
+        }
+        let name = args.first().map(Arg::to_string);
+        let callee = values.into_iter().next().or(last).unwrap_or(Value::None);
+        self.at = node;
+        match callee {
+            Value::None => self.fail("error calling call: call of nil"),
+            other => {
+                let name = name.unwrap_or_else(|| other.printed());
+                self.fail(format!("error calling call: non-function {name} of type {}", other.type_name()))
             }
         }
     }
@@ -529,9 +557,10 @@ impl<'a> Exec<'a> {
             (Type::Any, ArgKind::Bool(value)) => Ok(Value::Bool(*value)),
             (Type::Any, ArgKind::Number(number)) => self.constant(number),
             (Type::Any | Type::String, ArgKind::String { text, .. }) => Ok(Value::String(Arc::clone(text))),
-            (Type::Duration, ArgKind::Number(Number { int: Some(int), .. })) => Ok(Value::Duration(*int)),
+            (Type::Duration, ArgKind::Number(Number { int: Some(int), .. })) => Ok(Value::Named(*int, Named::Duration)),
             (Type::String, _) => self.fail(format!("expected string; found {arg}")),
-            (Type::Duration, _) => self.fail(format!("expected integer; found {arg}")),
+            (Type::Int, ArgKind::Number(Number { int: Some(int), .. })) => Ok(Value::Int(*int)),
+            (Type::Duration | Type::Int, _) => self.fail(format!("expected integer; found {arg}")),
             _ => self.fail(format!("can't handle {arg} for arg of type {}", wanted.name())),
         }
     }
@@ -540,6 +569,7 @@ impl<'a> Exec<'a> {
     fn typed(&self, value: Value, wanted: Type) -> Result<Value> {
         match &value {
             value if wanted.takes(value) => {}
+            Value::Pointer(inner) if wanted.takes(inner) => return Ok(Value::clone(inner)),
             Value::None if matches!(wanted, Type::Sample | Type::Samples) => {}
             Value::None => return self.fail(format!("invalid value; expected {}", wanted.name())),
             other => {

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use fk_model::SearchRegex;
 
 use crate::exec::TOO_LARGE;
-use crate::format::{float_g, float_text, sprint, sprintf, sprintln};
-use crate::gotime::Time;
-use crate::text::query_escape;
-use crate::value::{List, Map, QUERY_RESULT, Value};
+use crate::float::general_text as float_g;
+use crate::format::{sprint, sprintf, sprintln};
+use crate::gotime::{Time, seconds};
+use crate::text::{is_print, query_escape};
+use crate::value::{List, Map, Named, QUERY_RESULT, Value};
 use crate::{Functions, OUTPUT_BYTES_MAX};
 
-/// Functions of Go's templates that are not built; refused by name.
-pub(crate) const UNSUPPORTED: [&str; 1] = ["call"];
+/// What Go says when a function looks behind `nil`. Text as in Prometheus:
+const NIL_POINTER: &str = "runtime error: invalid memory address or nil pointer dereference";
 
 /// What a parameter takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub(crate) enum Type {
     Samples,
     Duration,
     Time,
+    Int,
 }
 
 impl Type {
@@ -38,6 +40,7 @@ impl Type {
             Type::Samples => QUERY_RESULT,
             Type::Duration => "time.Duration",
             Type::Time => "time.Time",
+            Type::Int => "int",
         }
     }
 
@@ -48,8 +51,9 @@ impl Type {
             Type::String => matches!(value, Value::String(_)),
             Type::Sample => matches!(value, Value::Sample(_)),
             Type::Samples => matches!(value, Value::List(list) if list.type_name == QUERY_RESULT),
-            Type::Duration => matches!(value, Value::Duration(_)),
+            Type::Duration => matches!(value, Value::Named(_, Named::Duration)),
             Type::Time => matches!(value, Value::Time(_)),
+            Type::Int => matches!(value, Value::Int(_)),
         }
     }
 }
@@ -77,11 +81,12 @@ const fn function(name: &'static str, params: &'static [Type], variadic: bool, c
 
 use Type::{Any, Sample, Samples};
 
-/// `and` and `or` are special: the caller evaluates their arguments only as far as it takes.
+/// `and`, `or` and `call` are special: the caller does not get here.
 static FUNCTIONS: &[Function] = &[
     // === Go ===
     function("and", &[Any], true, |args, _| Ok(args.last().cloned().unwrap_or(Value::None))),
     function("or", &[Any], true, |args, _| Ok(args.last().cloned().unwrap_or(Value::None))),
+    function("call", &[Any], true, |_, _| Err("call of nil".to_owned())),
     function("not", &[Any], false, |args, _| Ok(Value::Bool(!args[0].is_true()))),
     function("len", &[Any], false, |args, _| length(&args[0])),
     function("index", &[Any], true, |args, _| index(&args[0], &args[1..])),
@@ -104,15 +109,15 @@ static FUNCTIONS: &[Function] = &[
         let empty = || "first() called on vector with no elements".to_owned();
         items(&args[0]).first().cloned().ok_or_else(empty)
     }),
-    function("label", &[Type::String, Sample], false, |args, _| Ok(Value::string(label(&args[1], &text(&args[0]))))),
+    function("label", &[Type::String, Sample], false, |args, _| label(&args[1], &text(&args[0])).map(Value::string)),
     function("value", &[Sample], false, |args, _| match &args[0] {
         Value::Sample(sample) => Ok(Value::of(&sample.value)),
-        _ => Ok(Value::None),
+        _ => Err(NIL_POINTER.to_owned()),
     }),
-    function("strvalue", &[Sample], false, |args, _| Ok(Value::string(label(&args[0], "__value__")))),
+    function("strvalue", &[Sample], false, |args, _| label(&args[0], "__value__").map(Value::string)),
     function("sortByLabel", &[Type::String, Samples], false, |args, _| {
         let (name, mut sorted) = (text(&args[0]), items(&args[1]).to_vec());
-        sorted.sort_by_cached_key(|sample| label(sample, &name));
+        sorted.sort_by_cached_key(|sample| label(sample, &name).unwrap_or_default());
         Ok(Value::List(Rc::new(List { type_name: QUERY_RESULT, items: sorted })))
     }),
     function("args", &[], true, |args, _| {
@@ -127,7 +132,7 @@ static FUNCTIONS: &[Function] = &[
     function("match", &[Type::String, Type::String], false, |args, _| {
         Ok(Value::Bool(regex(&text(&args[0]))?.is_match(&text(&args[1]))))
     }),
-    function("safeHtml", &[Type::String], false, |args, _| Ok(args[0].clone())),
+    function("safeHtml", &[Type::String], false, |args, _| Ok(Value::Html(text(&args[0])))),
     function("title", &[Type::String], false, |args, _| Ok(Value::string(title(&text(&args[0]))))),
     function("toUpper", &[Type::String], false, |args, _| Ok(Value::string(upper(&text(&args[0]))))),
     function("toLower", &[Type::String], false, |args, _| Ok(Value::string(lower(&text(&args[0]))))),
@@ -153,9 +158,15 @@ static FUNCTIONS: &[Function] = &[
         }
         Ok(Value::string(to_time(v)?.to_string()))
     }),
-    function("toTime", &[Any], false, |args, _| to_time(args[0].to_float()?).map(Value::Time)),
+    function("toTime", &[Any], false, |args, _| {
+        to_time(args[0].to_float()?).map(|time| Value::Pointer(Rc::new(Value::Time(time))))
+    }),
     function("toDuration", &[Any], false, |args, _| {
-        to_ns(args[0].to_float()?, "cannot be represented as nanoseconds since it overflows int64").map(Value::Duration)
+        let ns = args[0].to_float()? * 1e9;
+        // What cannot be a duration becomes the smallest one, as in Go.
+        let fits = (i64::MIN as f64..i64::MAX as f64).contains(&ns);
+        let duration = Value::Named(if fits { ns as i64 } else { i64::MIN }, Named::Duration);
+        Ok(Value::Pointer(Rc::new(duration)))
     }),
     function("now", &[], false, |_, world| Ok(Value::Float(world.now_ms() as f64 / 1000.0))),
     function("parseDuration", &[Type::String], false, |args, _| {
@@ -171,7 +182,7 @@ static FUNCTIONS: &[Function] = &[
 
 fn text(value: &Value) -> Arc<str> {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) | Value::Html(text) => text.clone(),
         other => other.printed().into(),
     }
 }
@@ -190,10 +201,10 @@ fn items(value: &Value) -> &[Value] {
     }
 }
 
-fn label(sample: &Value, name: &str) -> String {
+fn label(sample: &Value, name: &str) -> Result<String, String> {
     match sample {
-        Value::Sample(sample) => sample.labels.value(name).to_owned(),
-        _ => String::new(),
+        Value::Sample(sample) => Ok(sample.labels.value(name).to_owned()),
+        _ => Err(NIL_POINTER.to_owned()),
     }
 }
 
@@ -207,12 +218,12 @@ fn query(args: &[Value], world: &dyn Functions) -> Result<Value, String> {
 
 fn length(value: &Value) -> Result<Value, String> {
     let n = match value {
-        Value::None => return Err("len of untyped nil".to_owned()),
-        Value::String(text) => text.len(),
+        Value::None => return Err("reflect: call of reflect.Value.Type on zero Value".to_owned()),
+        Value::String(text) | Value::Html(text) => text.len(),
         Value::Labels(labels) => labels.len(),
         Value::Map(map) => map.entries.len(),
         Value::List(list) => list.items.len(),
-        other => return Err(format!("len of type {}", other.type_name())),
+        other => return Err(format!("len of type {}", behind(other))),
     };
     Ok(Value::Int(n as i64))
 }
@@ -222,12 +233,18 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value, String> {
         return Err("index of untyped nil".to_owned());
     }
     keys.iter().try_fold(value.clone(), |value, key| match &value {
-        Value::List(list) => Ok(list.items[position(key, list.items.len(), false)?].clone()),
-        Value::String(text) => Ok(Value::Uint(u64::from(text.as_bytes()[position(key, text.len(), false)?]))),
+        Value::List(list) => {
+            let item = list.items.get(position(key, list.items.len())?).cloned();
+            item.ok_or_else(|| "reflect: slice index out of range".to_owned())
+        }
+        Value::String(text) | Value::Html(text) => {
+            let byte = text.as_bytes().get(position(key, text.len())?).map(|byte| Value::Byte(*byte));
+            byte.ok_or_else(|| "reflect: string index out of range".to_owned())
+        }
         Value::Labels(labels) => Ok(Value::string(labels.value(&map_key(key)?))),
         Value::Map(map) => Ok(map.entries.get(&*map_key(key)?).cloned().unwrap_or(Value::None)),
         Value::None => Err("index of nil pointer".to_owned()),
-        other => Err(format!("can't index item of type {}", other.type_name())),
+        other => Err(format!("can't index item of type {}", behind(other))),
     })
 }
 
@@ -239,16 +256,21 @@ fn map_key(key: &Value) -> Result<Arc<str>, String> {
     }
 }
 
-/// An index below `len`, or up to it for the ends of slices.
-fn position(key: &Value, len: usize, is_end: bool) -> Result<usize, String> {
+/// The type of a value, of what is behind it if it is a pointer.
+fn behind(value: &Value) -> String {
+    value.type_name().trim_start_matches('*').to_owned()
+}
+
+/// An index, or the end of a slice: `len` at most.
+fn position(key: &Value, len: usize) -> Result<usize, String> {
     let at = match key {
-        Value::Int(n) => usize::try_from(*n).ok(),
-        Value::Uint(n) => usize::try_from(*n).ok(),
+        Value::Int(n) | Value::Named(n, _) => *n,
+        Value::Uint(n) => *n as i64,
+        Value::Byte(n) => i64::from(*n),
         Value::None => return Err("cannot index slice/array with nil".to_owned()),
         other => return Err(format!("cannot index slice/array with type {}", other.type_name())),
     };
-    let last = if is_end { len } else { len.checked_sub(1).unwrap_or(usize::MAX) };
-    at.filter(|at| *at <= last && last != usize::MAX).ok_or_else(|| format!("index out of range: {}", key.printed()))
+    usize::try_from(at).ok().filter(|at| *at <= len).ok_or_else(|| format!("index out of range: {at}"))
 }
 
 fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {
@@ -257,18 +279,26 @@ fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {
     }
     let len = match value {
         Value::None => return Err("slice of untyped nil".to_owned()),
-        Value::String(_) if bounds.len() == 3 => return Err("cannot 3-index slice a string".to_owned()),
-        Value::String(text) => text.len(),
+        Value::String(_) | Value::Html(_) if bounds.len() == 3 => {
+            return Err("cannot 3-index slice a string".to_owned());
+        }
+        Value::String(text) | Value::Html(text) => text.len(),
         Value::List(list) => list.items.len(),
-        other => return Err(format!("can't slice item of type {}", other.type_name())),
+        other => return Err(format!("can't slice item of type {}", behind(other))),
     };
-    let start = bounds.first().map_or(Ok(0), |key| position(key, len, true))?;
-    let end = bounds.get(1).map_or(Ok(len), |key| position(key, len, true))?;
+    let mut at = [0, len, len];
+    for (at, bound) in at.iter_mut().zip(bounds) {
+        *at = position(bound, len)?;
+    }
+    let [start, end, most] = at;
     if start > end {
         return Err(format!("invalid slice index: {start} > {end}"));
     }
+    if end > most {
+        return Err(format!("invalid slice index: {end} > {most}"));
+    }
     match value {
-        Value::String(text) => {
+        Value::String(text) | Value::Html(text) => {
             let part = text.get(start..end).ok_or("slice cuts a character")?;
             Ok(Value::string(part))
         }
@@ -282,7 +312,7 @@ fn slice(value: &Value, bounds: &[Value]) -> Result<Value, String> {
 
 // === Comparison ===
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Basic {
     Bool,
     Int,
@@ -295,32 +325,57 @@ enum Basic {
 fn basic(value: &Value) -> Basic {
     match value {
         Value::Bool(_) => Basic::Bool,
-        Value::Int(_) | Value::Duration(_) => Basic::Int,
-        Value::Uint(_) => Basic::Uint,
+        Value::Int(_) | Value::Named(..) => Basic::Int,
+        Value::Uint(_) | Value::Byte(_) => Basic::Uint,
         Value::Float(_) => Basic::Float,
-        Value::String(_) => Basic::String,
+        Value::String(_) | Value::Html(_) => Basic::String,
         _ => Basic::Other,
     }
 }
 
-const INCOMPATIBLE: &str = "incompatible types for comparison";
+fn integer(value: &Value) -> i128 {
+    match value {
+        Value::Int(n) | Value::Named(n, _) => i128::from(*n),
+        Value::Uint(n) => i128::from(*n),
+        Value::Byte(n) => i128::from(*n),
+        _ => 0,
+    }
+}
+
+fn incompatible(a: &Value, b: &Value) -> String {
+    format!("incompatible types for comparison: {} and {}", a.type_name(), b.type_name())
+}
+
 const NOT_ORDERED: &str = "invalid type for comparison";
 
 fn equal(a: &Value, b: &Value) -> Result<bool, String> {
+    match (basic(a), basic(b)) {
+        (Basic::Int | Basic::Uint, Basic::Int | Basic::Uint) => return Ok(integer(a) == integer(b)),
+        (of_a, of_b) if of_a != of_b => {
+            let known = !matches!((a, b), (Value::None, _) | (_, Value::None));
+            return if known { Err(incompatible(a, b)) } else { Ok(false) };
+        }
+        _ => {}
+    }
     match (a, b) {
         (Value::Bool(a), Value::Bool(b)) => Ok(a == b),
-        (Value::Int(a) | Value::Duration(a), Value::Int(b) | Value::Duration(b)) => Ok(a == b),
-        (Value::Uint(a), Value::Uint(b)) => Ok(a == b),
-        (Value::Int(a), Value::Uint(b)) | (Value::Uint(b), Value::Int(a)) => Ok(u64::try_from(*a) == Ok(*b)),
         (Value::Float(a), Value::Float(b)) => Ok(a == b),
-        (Value::String(a), Value::String(b)) => Ok(a == b),
+        (Value::String(a) | Value::Html(a), Value::String(b) | Value::Html(b)) => Ok(a == b),
+        (Value::None, _) | (_, Value::None) => Ok(matches!((a, b), (Value::None, Value::None))),
         (Value::Time(a), Value::Time(b)) => Ok(a == b),
-        (Value::None, Value::None) => Ok(true),
-        (Value::None, _) | (_, Value::None) => Ok(false),
-        (a, b) if basic(a) != basic(b) => Err(INCOMPATIBLE.to_owned()),
-        (a, b) => {
-            Err(format!("non-comparable types {}: {}, {}: {}", a.printed(), a.type_name(), b.type_name(), b.printed()))
+        // Pointers are equal if they are the same.
+        (Value::Sample(a), Value::Sample(b)) => Ok(Rc::ptr_eq(a, b)),
+        (Value::Pointer(a), Value::Pointer(b)) => Ok(Rc::ptr_eq(a, b)),
+        (Value::Histogram(a), Value::Histogram(b)) => Ok(Arc::ptr_eq(a, b)),
+        (Value::Labels(_) | Value::Map(_), Value::Labels(_) | Value::Map(_))
+        | (Value::List(_), Value::List(_))
+        | (Value::Data(_), Value::Data(_)) => Err(format!("non-comparable type {}: {}", b.printed(), b.type_name())),
+        (Value::Labels(_) | Value::Map(_) | Value::List(_) | Value::Data(_), _)
+        | (_, Value::Labels(_) | Value::Map(_) | Value::List(_) | Value::Data(_)) => {
+            let (of_a, of_b) = (a.type_name(), b.type_name());
+            Err(format!("non-comparable types {}: {of_a}, {of_b}: {}", a.printed(), b.printed()))
         }
+        _ => Ok(false),
     }
 }
 
@@ -337,17 +392,16 @@ fn equal_to_any(a: &Value, others: &[Value]) -> Result<bool, String> {
 }
 
 fn less(a: &Value, b: &Value) -> Result<bool, String> {
+    match (basic(a), basic(b)) {
+        (Basic::Other, _) | (_, Basic::Other) => return Err(NOT_ORDERED.to_owned()),
+        (Basic::Int | Basic::Uint, Basic::Int | Basic::Uint) => return Ok(integer(a) < integer(b)),
+        (of_a, of_b) if of_a != of_b => return Err(incompatible(a, b)),
+        _ => {}
+    }
     match (a, b) {
-        (Value::Int(a) | Value::Duration(a), Value::Int(b) | Value::Duration(b)) => Ok(a < b),
-        (Value::Uint(a), Value::Uint(b)) => Ok(a < b),
-        (Value::Int(a), Value::Uint(b)) => Ok(u64::try_from(*a).map_or(true, |a| a < *b)),
-        (Value::Uint(a), Value::Int(b)) => Ok(u64::try_from(*b).is_ok_and(|b| *a < b)),
         (Value::Float(a), Value::Float(b)) => Ok(a < b),
-        (Value::String(a), Value::String(b)) => Ok(a < b),
-        (a, b) => match (basic(a), basic(b)) {
-            (Basic::Other, _) | (_, Basic::Other) | (Basic::Bool, Basic::Bool) => Err(NOT_ORDERED.to_owned()),
-            _ => Err(INCOMPATIBLE.to_owned()),
-        },
+        (Value::String(a) | Value::Html(a), Value::String(b) | Value::Html(b)) => Ok(a < b),
+        _ => Err(NOT_ORDERED.to_owned()),
     }
 }
 
@@ -377,17 +431,44 @@ fn lower(text: &str) -> String {
     text.chars().map(|c| map_case(c, c.to_lowercase())).collect()
 }
 
+/// The first letter of each word in upper case. Words go on over digits, underscores, and over single dots, colons and
+/// apostrophes within them.
+///
+/// Facts: `golang.org/x/text/cases`.
 fn title(text: &str) -> String {
-    let separates = |c: char| match c {
-        c if c.is_ascii() => !(c.is_ascii_alphanumeric() || c == '_'),
-        c => !c.is_alphanumeric() && c.is_whitespace(),
-    };
-    let mut before = ' ';
-    let shape = |c: char| {
-        let first = separates(std::mem::replace(&mut before, c));
-        if first { map_case(c, c.to_uppercase()) } else { c }
-    };
-    text.chars().map(shape).collect()
+    let mut out = String::with_capacity(text.len());
+    let (mut in_word, mut was_mid) = (false, false);
+    for c in text.chars() {
+        let is_mid =
+            matches!(c, '\'' | '.' | ':' | '\u{b7}' | '\u{387}' | '\u{2018}' | '\u{2019}' | '\u{2024}' | '\u{2027}');
+        in_word &= !(was_mid && is_mid);
+        was_mid = is_mid;
+        let is_cased = c.is_uppercase() || c.is_lowercase() || matches!(c, 'ǅ' | 'ǈ' | 'ǋ' | 'ǲ');
+        if is_cased && !in_word {
+            in_word = true;
+            push_title(&mut out, c);
+            continue;
+        }
+        out.push(c);
+        let goes_on =
+            is_mid || c.is_alphanumeric() || matches!(c, '_' | '\u{300}'..='\u{36f}' | '\u{203f}' | '\u{2040}');
+        in_word &= goes_on;
+    }
+    out
+}
+
+fn push_title(out: &mut String, c: char) {
+    match c {
+        'Ǆ'..='ǆ' => out.push('ǅ'),
+        'Ǉ'..='ǉ' => out.push('ǈ'),
+        'Ǌ'..='ǌ' => out.push('ǋ'),
+        'Ǳ'..='ǳ' => out.push('ǲ'),
+        c => {
+            let mut upper = c.to_uppercase();
+            out.extend(upper.next());
+            out.extend(upper.flat_map(char::to_lowercase));
+        }
+    }
 }
 
 fn link(expr: &str, tab: u8) -> Value {
@@ -448,7 +529,7 @@ fn escape_js(text: &str) -> String {
             '\'' => out.push_str("\\'"),
             '"' => out.push_str("\\\""),
             '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", c as u32)),
-            c if (c as u32) < 0x20 => out.push_str(&format!("\\u{:04X}", c as u32)),
+            c if (c as u32) < 0x20 || !(c.is_ascii() || is_print(c)) => out.push_str(&format!("\\u{:04X}", c as u32)),
             c => out.push(c),
         }
     }
@@ -512,7 +593,8 @@ fn humanize_duration(v: f64) -> String {
     }
     let sign = if v < 0.0 { "-" } else { "" };
     let v = v.abs();
-    let whole = v as i64;
+    // Too large a number becomes the smallest one, as in Go.
+    let whole = if v < i64::MAX as f64 { v as i64 } else { i64::MIN };
     let (seconds, minutes, hours, days) = (whole % 60, whole / 60 % 60, whole / 3_600 % 24, whole / 86_400);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{sign}{}s", float_g(v, 4)),
@@ -528,7 +610,7 @@ fn to_ns(seconds: f64, overflow: &str) -> Result<i64, String> {
     }
     let ns = seconds * 1e9;
     if ns > i64::MAX as f64 || ns < i64::MIN as f64 {
-        return Err(format!("{} {overflow}", float_text(seconds)));
+        return Err(format!("{} {overflow}", fk_model::gofloat::shortest(seconds)));
     }
     Ok(ns as i64)
 }
@@ -543,25 +625,36 @@ fn to_time(seconds: f64) -> Result<Time, String> {
 
 /// The method `name` of a value; its first argument is the value itself.
 pub(crate) fn find_method(receiver: &Value, name: &str) -> Option<&'static Function> {
-    let methods = match receiver {
+    let methods = match receiver.pointed() {
         Value::Time(_) => TIME_METHODS,
-        Value::Duration(_) => DURATION_METHODS,
+        Value::Named(_, Named::Duration) => DURATION_METHODS,
+        Value::Named(_, Named::Month | Named::Weekday) | Value::Histogram(_) => NAME_METHODS,
         _ => return None,
     };
     methods.iter().find(|f| f.name == name)
 }
 
 fn time_of(value: &Value) -> Time {
-    match value {
+    match value.pointed() {
         Value::Time(time) => *time,
         _ => Time(0),
     }
 }
 
 fn ns_of(value: &Value) -> i64 {
-    match value {
-        Value::Duration(ns) => *ns,
+    match value.pointed() {
+        Value::Named(ns, _) => *ns,
         _ => 0,
+    }
+}
+
+/// To a multiple of `to`, halves away from zero.
+fn rounded(ns: i64, to: i64) -> i64 {
+    let rest = ns % to;
+    let away = rest.unsigned_abs() >= to.unsigned_abs() - rest.unsigned_abs();
+    match (ns - rest, away) {
+        (down, false) => down,
+        (down, true) => down.saturating_add(if ns < 0 { -to } else { to }),
     }
 }
 
@@ -576,31 +669,72 @@ static TIME_METHODS: &[Function] = &[
         in_range(time_of(&args[0]).0.checked_add(ns_of(&args[1]))).map(|ns| Value::Time(Time(ns)))
     }),
     function("Sub", &[Type::Time], false, |args, _| {
-        in_range(time_of(&args[0]).0.checked_sub(time_of(&args[1]).0)).map(Value::Duration)
+        in_range(time_of(&args[0]).0.checked_sub(time_of(&args[1]).0)).map(|ns| Value::Named(ns, Named::Duration))
     }),
     function("After", &[Type::Time], false, |args, _| Ok(Value::Bool(time_of(&args[0]) > time_of(&args[1])))),
     function("Before", &[Type::Time], false, |args, _| Ok(Value::Bool(time_of(&args[0]) < time_of(&args[1])))),
     function("Equal", &[Type::Time], false, |args, _| Ok(Value::Bool(time_of(&args[0]) == time_of(&args[1])))),
-    function("UTC", &[], false, |args, _| Ok(args[0].clone())),
-    function("Unix", &[], false, |args, _| Ok(Value::Int(time_of(&args[0]).0.div_euclid(1_000_000_000)))),
-    function("UnixMilli", &[], false, |args, _| Ok(Value::Int(time_of(&args[0]).0.div_euclid(1_000_000)))),
-    function("UnixNano", &[], false, |args, _| Ok(Value::Int(time_of(&args[0]).0))),
+    function("UTC", &[], false, |args, _| Ok(Value::Time(time_of(&args[0])))),
+    function("Local", &[], false, |args, _| Ok(Value::Time(time_of(&args[0])))),
+    function("UnixMicro", &[], false, |args, _| Ok(Value::Named(time_of(&args[0]).0.div_euclid(1_000), Named::Int64))),
+    function("Nanosecond", &[], false, |args, _| Ok(Value::Int(time_of(&args[0]).civil().ns))),
+    function("IsZero", &[], false, |_, _| Ok(Value::Bool(false))),
+    function("Compare", &[Type::Time], false, |args, _| {
+        Ok(Value::Int(time_of(&args[0]).cmp(&time_of(&args[1])) as i64))
+    }),
+    function("Truncate", &[Type::Duration], false, |args, _| {
+        let (ns, to) = (time_of(&args[0]).0, ns_of(&args[1]));
+        // Counted from the year 1, as in Go.
+        let since = i128::from(ns) + YEAR_ONE_NS;
+        let cut = if to > 0 { since.rem_euclid(i128::from(to)) as i64 } else { 0 };
+        in_range(ns.checked_sub(cut)).map(|ns| Value::Time(Time(ns)))
+    }),
+    function("AddDate", &[Type::Int, Type::Int, Type::Int], false, |args, _| {
+        let number = |at: usize| match &args[at] {
+            Value::Int(n) => *n,
+            _ => 0,
+        };
+        in_range(time_of(&args[0]).add_date(number(1), number(2), number(3))).map(|ns| Value::Time(Time(ns)))
+    }),
+    function("Unix", &[], false, |args, _| {
+        Ok(Value::Named(time_of(&args[0]).0.div_euclid(1_000_000_000), Named::Int64))
+    }),
+    function("UnixMilli", &[], false, |args, _| {
+        Ok(Value::Named(time_of(&args[0]).0.div_euclid(1_000_000), Named::Int64))
+    }),
+    function("UnixNano", &[], false, |args, _| Ok(Value::Named(time_of(&args[0]).0, Named::Int64))),
     function("Year", &[], false, |args, _| Ok(Value::Int(time_of(&args[0]).civil().year))),
     function("Day", &[], false, |args, _| Ok(Value::Int(time_of(&args[0]).civil().day))),
     function("YearDay", &[], false, |args, _| Ok(Value::Int(time_of(&args[0]).civil().year_day))),
     function("Hour", &[], false, |args, _| Ok(Value::Int(time_of(&args[0]).civil().hour))),
     function("Minute", &[], false, |args, _| Ok(Value::Int(time_of(&args[0]).civil().minute))),
     function("Second", &[], false, |args, _| Ok(Value::Int(time_of(&args[0]).civil().second))),
-    function("Month", &[], false, |args, _| Ok(Value::string(time_of(&args[0]).format("January")))),
-    function("Weekday", &[], false, |args, _| Ok(Value::string(time_of(&args[0]).format("Monday")))),
+    function("Month", &[], false, |args, _| Ok(Value::Named(time_of(&args[0]).civil().month as i64, Named::Month))),
+    function("Weekday", &[], false, |args, _| {
+        Ok(Value::Named(time_of(&args[0]).civil().weekday as i64, Named::Weekday))
+    }),
 ];
 
+/// From the year 1 to the Unix epoch.
+const YEAR_ONE_NS: i128 = 62_135_596_800 * 1_000_000_000;
+
+static NAME_METHODS: &[Function] = &[function("String", &[], false, |args, _| Ok(Value::string(args[0].printed())))];
+
 static DURATION_METHODS: &[Function] = &[
+    function("Abs", &[], false, |args, _| Ok(Value::Named(ns_of(&args[0]).saturating_abs(), Named::Duration))),
+    function("Truncate", &[Type::Duration], false, |args, _| {
+        let (ns, to) = (ns_of(&args[0]), ns_of(&args[1]));
+        Ok(Value::Named(if to > 0 { ns - ns % to } else { ns }, Named::Duration))
+    }),
+    function("Round", &[Type::Duration], false, |args, _| {
+        let (ns, to) = (ns_of(&args[0]), ns_of(&args[1]));
+        Ok(Value::Named(if to > 0 { rounded(ns, to) } else { ns }, Named::Duration))
+    }),
     function("String", &[], false, |args, _| Ok(Value::string(args[0].printed()))),
-    function("Seconds", &[], false, |args, _| Ok(Value::Float(ns_of(&args[0]) as f64 / 1e9))),
+    function("Seconds", &[], false, |args, _| Ok(Value::Float(seconds(ns_of(&args[0]))))),
     function("Minutes", &[], false, |args, _| Ok(Value::Float(ns_of(&args[0]) as f64 / 6e10))),
     function("Hours", &[], false, |args, _| Ok(Value::Float(ns_of(&args[0]) as f64 / 3.6e12))),
-    function("Milliseconds", &[], false, |args, _| Ok(Value::Int(ns_of(&args[0]) / 1_000_000))),
-    function("Microseconds", &[], false, |args, _| Ok(Value::Int(ns_of(&args[0]) / 1_000))),
-    function("Nanoseconds", &[], false, |args, _| Ok(Value::Int(ns_of(&args[0])))),
+    function("Milliseconds", &[], false, |args, _| Ok(Value::Named(ns_of(&args[0]) / 1_000_000, Named::Int64))),
+    function("Microseconds", &[], false, |args, _| Ok(Value::Named(ns_of(&args[0]) / 1_000, Named::Int64))),
+    function("Nanoseconds", &[], false, |args, _| Ok(Value::Named(ns_of(&args[0]), Named::Int64))),
 ];

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-const MONTHS: [&str; 12] = [
+pub(crate) const MONTHS: [&str; 12] = [
     "January",
     "February",
     "March",
@@ -16,7 +16,7 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+pub(crate) const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// A point of time: nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +67,17 @@ impl Time {
         }
     }
 
+    /// `time.Time.AddDate`, nanoseconds since the epoch; `None` if that is out of range. Days and months that do not exist run over
+    /// into the next ones.
+    pub(crate) fn add_date(self, years: i64, months: i64, days: i64) -> Option<i64> {
+        let civil = self.civil();
+        let months = civil.month as i64 - 1 + months.checked_add(years.checked_mul(12)?)?;
+        let year = civil.year.checked_add(months.div_euclid(12)).filter(|year| (-10_000..20_000).contains(year))?;
+        let first = days_before(year, months.rem_euclid(12) + 1);
+        let day = first.checked_add(civil.day - 1)?.checked_add(days)?;
+        day.checked_mul(86_400_000_000_000)?.checked_add(self.0.rem_euclid(86_400_000_000_000))
+    }
+
     /// `time.Time.Format`
     pub(crate) fn format(self, layout: &str) -> String {
         let civil = self.civil();
@@ -86,6 +97,14 @@ impl Time {
         }
         out
     }
+}
+
+/// Days from the epoch to the first day of a month.
+fn days_before(year: i64, month: i64) -> i64 {
+    // Years begin in March here, as above.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * month + 2) / 5 - 719_468
 }
 
 /// The element of a layout that `rest` starts with: its length, and what it stands for.
@@ -160,6 +179,11 @@ impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.format("2006-01-02 15:04:05.999999999 -0700 MST"))
     }
+}
+
+/// `time.Duration.Seconds`
+pub(crate) fn seconds(ns: i64) -> f64 {
+    (ns / 1_000_000_000) as f64 + (ns % 1_000_000_000) as f64 / 1e9
 }
 
 /// `time.Duration.String`

@@ -303,6 +303,20 @@ impl<'a> Lexer<'a> {
     }
 
     fn number(&mut self) -> Result<(), String> {
+        let mut good = self.digits();
+        if good && self.peek().is_some_and(|c| matches!(c, '+' | '-')) {
+            // The imaginary part of a complex number.
+            good = self.digits() && self.input[..self.pos].ends_with('i');
+        }
+        if !good {
+            return Err(format!("bad number syntax: {}", crate::text::quote(&self.input[self.start..self.pos])));
+        }
+        self.emit(Kind::Number);
+        Ok(())
+    }
+
+    /// Steps over a number; whether it ends where numbers end.
+    fn digits(&mut self) -> bool {
         self.accept("+-");
         let (mut digits, mut exponent) = ("0123456789_", "eE");
         if self.accept("0") {
@@ -325,9 +339,8 @@ impl<'a> Lexer<'a> {
         self.accept("i");
         if self.peek().is_some_and(is_alphanumeric) {
             self.next();
-            return Err(format!("bad number syntax: {}", crate::text::quote(&self.input[self.start..self.pos])));
+            return false;
         }
-        self.emit(Kind::Number);
-        Ok(())
+        true
     }
 }

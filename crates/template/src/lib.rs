@@ -4,12 +4,14 @@
 //! expanded for every alert ([`Template::expand`]). Errors carry Go's words, since they end up in labels and annotations.
 //!
 //! The way of a text: `lex.rs` makes tokens of it, `parse.rs` a tree (`tree.rs`), `exec.rs` runs the tree on values
-//! (`value.rs`) and calls `functions.rs`; `format.rs`, `gotime.rs` and `text.rs` print things as Go does.
+//! (`value.rs`) and calls `functions.rs`; `format.rs`, `float.rs`, `gotime.rs` and `text.rs` print
+//! things as Go does.
 //!
-//! Not built: HTML templates with their escaping, for consoles; complex numbers; the function `call`. A template that
-//! uses one of them does not parse.
+//! Not built: HTML templates with their escaping, for consoles; complex numbers; texts that are no UTF-8. A template that
+//! needs one of them does not parse or expand.
 
 mod exec;
+mod float;
 mod format;
 mod functions;
 mod gotime;
@@ -25,7 +27,7 @@ use fk_model::labels::STRING_BYTES_MAX;
 use fk_model::{Labels, SampleValue};
 
 use crate::parse::Parsed;
-use crate::value::{Data, Value};
+use crate::value::{Data, Field, Value};
 
 /// Most bytes that a template may expand to: no label can be longer.
 pub(crate) const OUTPUT_BYTES_MAX: usize = STRING_BYTES_MAX;
@@ -38,6 +40,10 @@ const ALERT_PREFIX: &str = concat!(
     "{{$externalURL := .ExternalURL}}",
     "{{$value := .Value}}",
 );
+
+/// The Go type of what a template of an alerting rule sees.
+const ALERT_TYPE: &str =
+    "struct { Labels map[string]string; ExternalLabels map[string]string; ExternalURL string; Value interface {} }";
 
 /// What a template of an alerting rule sees as `.`, and as `$labels`, `$externalLabels`, `$externalURL` and `$value`.
 #[derive(Clone, Copy, Debug)]
@@ -148,11 +154,15 @@ impl Template {
         if let Kind::Plain(text) = &self.0 {
             return Ok(text.clone());
         }
+        let field = |name, value| Field { name, value };
         let data = Data {
-            labels: data.labels.clone(),
-            external_labels: data.external_labels.clone(),
-            external_url: data.external_url.into(),
-            value: data.value.clone(),
+            type_name: ALERT_TYPE,
+            fields: vec![
+                field("Labels", Value::Labels(data.labels.clone())),
+                field("ExternalLabels", Value::Labels(data.external_labels.clone())),
+                field("ExternalURL", Value::string(data.external_url)),
+                field("Value", Value::of(data.value)),
+            ],
         };
         self.run(Value::Data(Rc::new(data)), functions)
     }

@@ -218,7 +218,7 @@ impl Parser<'_> {
             }
             Kind::Block => {
                 keyword(self);
-                Item::Node(self.deeper(|p| p.block(pos))?)
+                Item::Node(self.deeper(|p| p.block())?)
             }
             Kind::Break | Kind::Continue => {
                 let token = self.next();
@@ -256,7 +256,7 @@ impl Parser<'_> {
             }
             Kind::Template => {
                 keyword(self);
-                Item::Node(Node::Template(self.template(pos)?))
+                Item::Node(Node::Template(self.template()?))
             }
             _ => Item::Node(Node::Action(Action { pos, pipe: self.pipeline("command", Kind::RightDelim)? })),
         })
@@ -292,16 +292,20 @@ impl Parser<'_> {
         Ok(Branch { pipe, list, otherwise })
     }
 
-    fn template_name(&mut self, context: &str) -> Result<String> {
+    /// The name, and where it stands.
+    fn template_name(&mut self, context: &str) -> Result<(String, usize)> {
         let token = self.next_non_space();
         match token.kind {
-            Kind::String | Kind::RawString => unquote(&token.text).or_else(|message| self.error(message)),
+            Kind::String | Kind::RawString => match unquote(&token.text) {
+                Ok(name) => Ok((name, token.pos)),
+                Err(message) => self.error(message),
+            },
             _ => self.unexpected(&token, context),
         }
     }
 
-    fn template(&mut self, pos: usize) -> Result<Call> {
-        let name = self.template_name("template clause")?;
+    fn template(&mut self) -> Result<Call> {
+        let (name, pos) = self.template_name("template clause")?;
         let pipe = if self.peek_non_space().kind == Kind::RightDelim {
             self.next();
             None
@@ -311,15 +315,15 @@ impl Parser<'_> {
         Ok(Call { pos, name, pipe })
     }
 
-    fn block(&mut self, pos: usize) -> Result<Node> {
-        let name = self.template_name("block clause")?;
+    fn block(&mut self) -> Result<Node> {
+        let (name, pos) = self.template_name("block clause")?;
         let pipe = self.pipeline("block clause", Kind::RightDelim)?;
         self.named_list(name.clone(), "block clause")?;
         Ok(Node::Template(Call { pos, name, pipe: Some(pipe) }))
     }
 
     fn definition(&mut self) -> Result<()> {
-        let name = self.template_name("define clause")?;
+        let (name, _) = self.template_name("define clause")?;
         self.expect(Kind::RightDelim, "define clause")?;
         self.named_list(name, "define clause")
     }
@@ -328,14 +332,24 @@ impl Parser<'_> {
     fn named_list(&mut self, name: String, context: &str) -> Result<()> {
         let variables = std::mem::replace(&mut self.variables, vec!["$".to_owned()]);
         let range_depth = std::mem::take(&mut self.range_depth);
-        let (list, end) = self.item_list()?;
+        let body = self.item_list();
+        self.variables = variables;
+        self.range_depth = range_depth;
+        let (list, end) = body?;
         if end != ListEnd::End {
             return self.error(format!("unexpected {} in {context}", end.name()));
         }
-        self.variables = variables;
-        self.range_depth = range_depth;
-        self.defined.insert(name, list);
-        Ok(())
+        // Of two definitions one may be empty.
+        match self.defined.get(&name) {
+            Some(known) if !is_empty(known) && !is_empty(&list) => {
+                self.error(format!("template: multiple definition of template {}", quote(&name)))
+            }
+            Some(_) if is_empty(&list) => Ok(()),
+            _ => {
+                self.defined.insert(name, list);
+                Ok(())
+            }
+        }
     }
 
     // === Pipelines ===
@@ -472,9 +486,6 @@ impl Parser<'_> {
         let parsed = match kind {
             Kind::Identifier => {
                 let name = self.next().text;
-                if crate::functions::UNSUPPORTED.contains(&name.as_str()) {
-                    return self.error(format!("function {} is not supported", quote(&name)));
-                }
                 if crate::functions::find(&name).is_none() {
                     return self.error(format!("function {} not defined", quote(&name)));
                 }
@@ -517,6 +528,11 @@ impl Parser<'_> {
     }
 }
 
+/// Whether a list has nothing but blanks.
+fn is_empty(list: &[Node]) -> bool {
+    list.iter().all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()))
+}
+
 fn number(token: &Token) -> std::result::Result<Number, String> {
     let text = token.text.clone();
     if token.kind == Kind::CharConstant {
@@ -538,14 +554,12 @@ fn number(token: &Token) -> std::result::Result<Number, String> {
         return Ok(Number { text, int, float, is_float: false });
     }
     let illegal = || format!("illegal number syntax: {}", quote(&text));
-    if unsigned.starts_with("0x") || unsigned.starts_with("0X") {
-        return Err(format!("hexadecimal floats are not supported: {text}"));
-    }
-    if !text.contains(['.', 'e', 'E']) {
-        let digits = unsigned.bytes().all(|b| b.is_ascii_digit() || b == b'_');
+    let is_hex = unsigned.starts_with("0x") || unsigned.starts_with("0X");
+    if !text.contains(if is_hex { ['.', 'p', 'P'] } else { ['.', 'e', 'E'] }) {
+        let digits = !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit() || b == b'_');
         return Err(if digits { format!("integer overflow: {}", quote(&text)) } else { illegal() });
     }
-    let float: f64 = text.parse().map_err(|_| illegal())?;
+    let float = crate::float::parse(&text).ok_or_else(illegal)?;
     if !float.is_finite() {
         return Err(illegal());
     }

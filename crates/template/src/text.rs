@@ -1,5 +1,7 @@
 //! Small texts the way Go writes and reads them: quoting, code points, escapes.
 
+pub(crate) use fk_model::labels::is_print;
+
 /// Removes spaces at the start.
 pub(crate) fn trim_spaces_left(text: &str) -> &str {
     text.trim_start_matches([' ', '\t', '\r', '\n'])
@@ -17,10 +19,22 @@ pub(crate) fn quote(text: &str) -> String {
     out
 }
 
+/// `strconv.QuoteToASCII`
+pub(crate) fn quote_ascii(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    for c in quote(text).chars() {
+        match c {
+            c if c.is_ascii() => out.push(c),
+            c if (c as u32) < 0x1_0000 => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push_str(&format!("\\U{:08x}", c as u32)),
+        }
+    }
+    out
+}
+
 /// `%#U`: the code point, and the character itself if it can be shown.
 pub(crate) fn quote_rune(c: char) -> String {
-    let invisible = c.is_control() || (c.is_whitespace() && c != ' ');
-    if invisible { format!("U+{:04X}", c as u32) } else { format!("U+{:04X} '{c}'", c as u32) }
+    if !is_print(c) { format!("U+{:04X}", c as u32) } else { format!("U+{:04X} '{c}'", c as u32) }
 }
 
 /// `url.QueryEscape`

@@ -1,15 +1,14 @@
-//! Values at run time, and how Go prints them.
+//! Values at run time, with what Go's reflection would know of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fk_model::{FloatHistogram, Labels, SampleValue};
+use fk_model::{FloatHistogram, Labels, SampleValue, Span};
 
-use crate::format::float_text;
-use crate::gotime::{Time, duration_text};
-use crate::{OUTPUT_BYTES_MAX, QuerySample};
+use crate::gotime::{MONTHS, Time, WEEKDAYS, duration_text};
+use crate::{QuerySample, float, format};
 
 /// A value.
 #[derive(Clone, Debug)]
@@ -18,9 +17,15 @@ pub(crate) enum Value {
     None,
     Bool(bool),
     Int(i64),
+    /// An integer of another type.
+    Named(i64, Named),
     Uint(u64),
+    /// `uint8`: what an index into a text gives.
+    Byte(u8),
     Float(f64),
     String(Arc<str>),
+    /// A text that `safeHtml` has declared to be HTML.
+    Html(Arc<str>),
     /// `map[string]string`
     Labels(Labels),
     /// What `args` makes.
@@ -28,11 +33,24 @@ pub(crate) enum Value {
     List(Rc<List>),
     Sample(Rc<QuerySample>),
     Histogram(Arc<FloatHistogram>),
-    /// What `.` is in a template of an alerting rule.
+    /// What `.` is in a template of an alerting rule or a console.
     Data(Rc<Data>),
-    /// Nanoseconds.
-    Duration(i64),
     Time(Time),
+    /// What `toTime` and `toDuration` give: a time or a duration behind a pointer.
+    Pointer(Rc<Value>),
+}
+
+/// Types of integers other than `int`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    Int32,
+    Int64,
+    /// Nanoseconds.
+    Duration,
+    /// From 1.
+    Month,
+    /// From Sunday, 0.
+    Weekday,
 }
 
 /// What `args` makes.
@@ -71,13 +89,18 @@ pub(crate) struct List {
 /// Type of what `query` gives.
 pub(crate) const QUERY_RESULT: &str = "template.queryResult";
 
-/// What an alerting rule's template sees.
+/// A field of a struct.
+#[derive(Clone, Debug)]
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) value: Value,
+}
+
+/// A struct: what a template sees.
 #[derive(Debug)]
 pub(crate) struct Data {
-    pub(crate) labels: Labels,
-    pub(crate) external_labels: Labels,
-    pub(crate) external_url: Arc<str>,
-    pub(crate) value: SampleValue,
+    pub(crate) type_name: &'static str,
+    pub(crate) fields: Vec<Field>,
 }
 
 impl Value {
@@ -94,24 +117,37 @@ impl Value {
     }
 
     /// Name of the Go type.
-    pub(crate) fn type_name(&self) -> &'static str {
-        match self {
+    pub(crate) fn type_name(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Value::None => "<nil>",
             Value::Bool(_) => "bool",
             Value::Int(_) => "int",
+            Value::Named(_, Named::Int32) => "int32",
+            Value::Named(_, Named::Int64) => "int64",
+            Value::Named(_, Named::Duration) => "time.Duration",
+            Value::Named(_, Named::Month) => "time.Month",
+            Value::Named(_, Named::Weekday) => "time.Weekday",
             Value::Uint(_) => "uint",
+            Value::Byte(_) => "uint8",
             Value::Float(_) => "float64",
             Value::String(_) => "string",
+            Value::Html(_) => "template.HTML",
             Value::Labels(_) => "map[string]string",
             Value::Map(_) => "map[string]interface {}",
             Value::List(list) => list.type_name,
             Value::Sample(_) => "*template.sample",
             Value::Histogram(_) => "*histogram.FloatHistogram",
-            Value::Data(_) => {
-                "struct { Labels map[string]string; ExternalLabels map[string]string; ExternalURL string; Value interface {} }"
-            }
-            Value::Duration(_) => "*time.Duration",
-            Value::Time(_) => "*time.Time",
+            Value::Data(data) => data.type_name,
+            Value::Time(_) => "time.Time",
+            Value::Pointer(inner) => return Cow::Owned(format!("*{}", inner.type_name())),
+        })
+    }
+
+    /// What is behind a pointer; the value itself if it is none.
+    pub(crate) fn pointed(&self) -> &Value {
+        match self {
+            Value::Pointer(inner) => inner,
+            other => other,
         }
     }
 
@@ -120,107 +156,119 @@ impl Value {
         match self {
             Value::None => false,
             Value::Bool(value) => *value,
-            Value::Int(value) => *value != 0,
+            Value::Int(value) | Value::Named(value, _) => *value != 0,
             Value::Uint(value) => *value != 0,
+            Value::Byte(value) => *value != 0,
             Value::Float(value) => *value != 0.0,
-            Value::String(text) => !text.is_empty(),
+            Value::String(text) | Value::Html(text) => !text.is_empty(),
             Value::Labels(labels) => !labels.is_empty(),
             Value::Map(map) => !map.entries.is_empty(),
             Value::List(list) => !list.items.is_empty(),
-            Value::Sample(_) | Value::Histogram(_) | Value::Data(_) | Value::Duration(_) | Value::Time(_) => true,
+            Value::Sample(_) | Value::Histogram(_) | Value::Data(_) | Value::Time(_) | Value::Pointer(_) => true,
         }
     }
 
-    /// As `%v` prints it. Stops soon once `out` is larger than any output may be.
-    pub(crate) fn write_to(&self, out: &mut String) {
-        if out.len() > OUTPUT_BYTES_MAX {
-            return;
+    /// The text of a value that knows how to print itself.
+    pub(crate) fn own_text(&self) -> Option<String> {
+        match self {
+            Value::Named(ns, Named::Duration) => Some(duration_text(*ns)),
+            Value::Named(n, Named::Month) => {
+                let name = usize::try_from(*n - 1).ok().and_then(|at| MONTHS.get(at));
+                Some(name.map_or_else(|| format!("%!Month({n})"), |name| (*name).to_owned()))
+            }
+            Value::Named(n, Named::Weekday) => {
+                let name = usize::try_from(*n).ok().and_then(|at| WEEKDAYS.get(at));
+                Some(name.map_or_else(|| format!("%!Weekday({n})"), |name| (*name).to_owned()))
+            }
+            Value::Histogram(h) => Some(h.to_string()),
+            Value::Time(time) => Some(time.to_string()),
+            Value::Pointer(inner) => inner.own_text(),
+            _ => None,
         }
-        // Writing to a string cannot fail.
-        let _ = match self {
-            Value::None => out.write_str("<nil>"),
-            Value::Bool(value) => write!(out, "{value}"),
-            Value::Int(value) => write!(out, "{value}"),
-            Value::Uint(value) => write!(out, "{value}"),
-            Value::Float(value) => out.write_str(&float_text(*value)),
-            Value::String(text) => out.write_str(text),
+    }
+
+    /// The entries of a map, by name.
+    pub(crate) fn entries(&self) -> Vec<(String, Value)> {
+        match self {
             Value::Labels(labels) => {
-                out.push_str("map[");
-                for (idx, (name, value)) in labels.iter().enumerate() {
-                    let _ = write!(out, "{}{name}:{value}", if idx > 0 { " " } else { "" });
-                }
-                out.write_char(']')
+                labels.iter().map(|(name, value)| (name.to_owned(), Value::string(value))).collect()
             }
-            Value::Map(map) => {
-                out.push_str("map[");
-                for (idx, (name, value)) in map.entries.iter().enumerate() {
-                    let _ = write!(out, "{}{name}:", if idx > 0 { " " } else { "" });
-                    value.write_to(out);
-                }
-                out.write_char(']')
-            }
-            Value::List(list) => {
-                out.push('[');
-                for (idx, value) in list.items.iter().enumerate() {
-                    if idx > 0 {
-                        out.push(' ');
-                    }
-                    value.write_to(out);
-                }
-                out.write_char(']')
-            }
-            Value::Sample(sample) => {
-                out.push('{');
-                Value::Labels(sample.labels.clone()).write_to(out);
-                out.push(' ');
-                Value::of(&sample.value).write_to(out);
-                out.write_char('}')
-            }
-            Value::Data(data) => {
-                out.push('{');
-                Value::Labels(data.labels.clone()).write_to(out);
-                out.push(' ');
-                Value::Labels(data.external_labels.clone()).write_to(out);
-                let _ = write!(out, " {} ", data.external_url);
-                Value::of(&data.value).write_to(out);
-                out.write_char('}')
-            }
-            Value::Histogram(h) => write!(out, "{h}"),
-            Value::Duration(ns) => out.write_str(&duration_text(*ns)),
-            Value::Time(time) => out.write_str(&time.to_string()),
-        };
+            Value::Map(map) => map.entries.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            _ => Vec::new(),
+        }
     }
 
-    /// As a template prints it: like `%v`, but nothing at all is `<no value>`.
-    pub(crate) fn printed(&self) -> String {
-        if matches!(self, Value::None) {
-            return "<no value>".to_owned();
+    /// The fields of a struct.
+    pub(crate) fn fields(&self) -> Vec<Field> {
+        match self {
+            Value::Sample(sample) => vec![
+                Field { name: "Labels", value: Value::Labels(sample.labels.clone()) },
+                Field { name: "Value", value: Value::of(&sample.value) },
+            ],
+            Value::Data(data) => data.fields.clone(),
+            Value::Histogram(h) => histogram_fields(h),
+            _ => Vec::new(),
         }
-        let mut out = String::new();
-        self.write_to(&mut out);
-        out
+    }
+
+    /// As a template prints it: like `%v`, but nothing at all is `<no value>`, and pointers are followed.
+    pub(crate) fn printed(&self) -> String {
+        match self {
+            Value::None => "<no value>".to_owned(),
+            Value::String(text) | Value::Html(text) => text.to_string(),
+            Value::Sample(_) => format::sprint(std::slice::from_ref(self)).trim_start_matches('&').to_owned(),
+            other => format::sprint(std::slice::from_ref(other)),
+        }
     }
 
     /// The number that the `humanize` functions make of it.
     pub(crate) fn to_float(&self) -> Result<f64, String> {
         match self {
             Value::Float(value) => Ok(*value),
-            Value::Int(value) => Ok(*value as f64),
+            Value::Int(value) | Value::Named(value, Named::Int64) => Ok(*value as f64),
             Value::Uint(value) => Ok(*value as f64),
             Value::String(text) => parse_float(text),
-            Value::Duration(ns) => Ok(*ns as f64 / 1e9),
+            Value::Named(ns, Named::Duration) => Ok(crate::gotime::seconds(*ns)),
             other => Err(format!("can't convert {} to float", other.type_name())),
         }
     }
 }
 
-/// `strconv.ParseFloat`, decimal notations and names.
+/// What templates see of a histogram.
+fn histogram_fields(h: &FloatHistogram) -> Vec<Field> {
+    let floats = |values: &[f64]| {
+        let items = values.iter().map(|v| Value::Float(*v)).collect();
+        Value::List(Rc::new(List { type_name: "[]float64", items }))
+    };
+    let spans = |spans: &[Span]| {
+        let span = |span: &Span| {
+            let offset = Field { name: "Offset", value: Value::Named(i64::from(span.offset), Named::Int32) };
+            let length = Field { name: "Length", value: Value::Uint(u64::from(span.length)) };
+            Value::Data(Rc::new(Data { type_name: "histogram.Span", fields: vec![offset, length] }))
+        };
+        Value::List(Rc::new(List { type_name: "[]histogram.Span", items: spans.iter().map(span).collect() }))
+    };
+    [
+        ("CounterResetHint", Value::Byte(h.counter_reset as u8)),
+        ("Schema", Value::Named(i64::from(h.schema), Named::Int32)),
+        ("ZeroThreshold", Value::Float(h.zero_threshold)),
+        ("ZeroCount", Value::Float(h.zero_count)),
+        ("Count", Value::Float(h.count)),
+        ("Sum", Value::Float(h.sum)),
+        ("PositiveSpans", spans(&h.positive_spans)),
+        ("NegativeSpans", spans(&h.negative_spans)),
+        ("PositiveBuckets", floats(&h.positive_buckets)),
+        ("NegativeBuckets", floats(&h.negative_buckets)),
+        ("CustomValues", floats(&h.custom_values)),
+    ]
+    .map(|(name, value)| Field { name, value })
+    .into()
+}
+
+/// `strconv.ParseFloat`
 fn parse_float(text: &str) -> Result<f64, String> {
     let error = |reason: &str| format!("strconv.ParseFloat: parsing {}: {reason}", crate::text::quote(text));
-    let value: f64 = match text.trim_start_matches(['+', '-']).len() + 1 < text.len() {
-        true => return Err(error("invalid syntax")),
-        false => text.parse().map_err(|_| error("invalid syntax"))?,
-    };
+    let value = float::parse(text).ok_or_else(|| error("invalid syntax"))?;
     let named = text.bytes().any(|b| b.eq_ignore_ascii_case(&b'n'));
     if value.is_infinite() && !named { Err(error("value out of range")) } else { Ok(value) }
 }

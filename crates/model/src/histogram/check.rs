@@ -188,7 +188,7 @@ fn check_deltas(deltas: &[i64]) -> Result<u64, HistogramError> {
 
 fn check_counts(counts: &[f64]) -> Result<(), HistogramError> {
     match counts.iter().position(|count| *count < 0.0) {
-        Some(i) => Err(negative_bucket(i, go_shortest(counts[i]))),
+        Some(i) => Err(negative_bucket(i, crate::gofloat::shortest(counts[i]))),
         None => Ok(()),
     }
 }
@@ -273,13 +273,13 @@ impl FloatHistogram {
         common.check()?;
         check_counts(&self.negative_buckets).map_err(|error| error.within("negative side"))?;
         if self.zero_count < 0.0 {
-            let detail = format!("zero bucket has observation count of {}", go_shortest(self.zero_count));
+            let detail = format!("zero bucket has observation count of {}", crate::gofloat::shortest(self.zero_count));
             return Err(HistogramFault::NegativeBucketCount.at(detail));
         }
         common.check_bounds()?;
         if self.count < 0.0 {
             // Text as in Prometheus, with two blanks:
-            let detail = format!("observation count is  {}", go_shortest(self.count));
+            let detail = format!("observation count is  {}", crate::gofloat::shortest(self.count));
             return Err(HistogramFault::NegativeCount.at(detail));
         }
         check_counts(&self.positive_buckets).map_err(|error| error.within("positive side"))
@@ -292,24 +292,6 @@ fn go_fixed(v: f64) -> String {
         f64::INFINITY => "+Inf".into(),
         f64::NEG_INFINITY => "-Inf".into(),
         v => format!("{v:.6}"),
-    }
-}
-
-/// As Go prints a float with `%v` or `%g`.
-pub(super) fn go_shortest(v: f64) -> String {
-    if v.is_infinite() {
-        return go_fixed(v);
-    }
-    let scientific = format!("{v:e}");
-    match scientific.split_once('e') {
-        Some((digits, exponent)) => match exponent.parse::<i32>() {
-            Ok(exponent) if !(-4..6).contains(&exponent) => {
-                let sign = if exponent < 0 { '-' } else { '+' };
-                format!("{digits}e{sign}{:02}", exponent.abs())
-            }
-            _ => format!("{v}"),
-        },
-        None => scientific,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Classic histograms, bucket by bucket, as native ones with custom buckets (NHCB).
 
-use super::check::go_shortest;
 use super::{CUSTOM_BUCKETS_SCHEMA, FloatHistogram, Histogram, Span};
+use crate::gofloat::shortest;
 
 /// Empty buckets that a converted histogram with integer counts may have in a row.
 const EMPTY_MAX: u32 = 2;
@@ -10,7 +10,7 @@ const EMPTY_MAX: u32 = 2;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ClassicFault {
     /// A count below zero.
-    #[error("bucket count must be non-negative: le={}, count={}", go_shortest(*le), go_shortest(*count))]
+    #[error("bucket count must be non-negative: le={}, count={}", shortest(*le), shortest(*count))]
     NegativeBucket {
         /// Upper limit of the bucket.
         le: f64,
@@ -21,10 +21,10 @@ pub enum ClassicFault {
     #[error("bucket boundary must not be NaN")]
     NanBucket,
     /// A total count below zero.
-    #[error("count must be non-negative: count={}", go_shortest(*.0))]
+    #[error("count must be non-negative: count={}", shortest(*.0))]
     NegativeCount(f64),
     /// The count and that of the last bucket are not the same.
-    #[error("count mismatch: count={count} != le={} count={}", go_shortest(*le), go_shortest(*bucket))]
+    #[error("count mismatch: count={count} != le={} count={}", shortest(*le), shortest(*bucket))]
     CountMismatch {
         /// Total count, as it is shown.
         count: String,
@@ -34,7 +34,7 @@ pub enum ClassicFault {
         bucket: f64,
     },
     /// A bucket counts less than a smaller one.
-    #[error("count is not cumulative: {} {sign} {}", go_shortest(*count), go_shortest(*other))]
+    #[error("count is not cumulative: {} {sign} {}", shortest(*count), shortest(*other))]
     NotCumulative {
         /// Count of the bucket.
         count: f64,
@@ -156,7 +156,7 @@ impl ClassicHistogram {
             return Ok(Converted::Int(histogram));
         }
         if count != bucket {
-            return mismatch(go_shortest(count));
+            return mismatch(shortest(count));
         }
         let mut before = 0.0;
         let counts =

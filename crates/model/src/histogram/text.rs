@@ -2,23 +2,23 @@
 
 use std::fmt;
 
-use super::check::go_shortest;
 use super::{Bucket, FloatHistogram};
+use crate::gofloat::shortest;
 
 impl fmt::Display for Bucket {
     /// Its limits in the notation of intervals, and its count: `(1,2]:3`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let open = if self.includes_lower() { '[' } else { '(' };
         let close = if self.includes_upper() { ']' } else { ')' };
-        let (lower, upper) = (go_shortest(self.lower), go_shortest(self.upper));
-        write!(f, "{open}{lower},{upper}{close}:{}", go_shortest(self.count))
+        let (lower, upper) = (shortest(self.lower), shortest(self.upper));
+        write!(f, "{open}{lower},{upper}{close}:{}", shortest(self.count))
     }
 }
 
 impl fmt::Display for FloatHistogram {
     /// As Prometheus shows it, with the buckets in use in ascending order: `{count:3, sum:4.5, (1,2]:3}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{{count:{}, sum:{}", go_shortest(self.count), go_shortest(self.sum))?;
+        write!(f, "{{count:{}, sum:{}", shortest(self.count), shortest(self.sum))?;
         let zero = (self.zero_count != 0.0).then(|| self.zero());
         let buckets = self.negative().rev().chain(zero).chain(self.positive());
         for bucket in buckets.filter(|bucket| bucket.count != 0.0) {
