@@ -1,5 +1,6 @@
 //! Queries: the ones that would hurt others, what is written about them, and what a crash leaves behind.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -159,4 +160,40 @@ fn a_crash_tells_what_was_running() {
     let at = server.log.position("These queries didn't finish in prometheus' last run:").expect("told");
     assert!(server.log.lines()[at].contains("count_values"), "{}", server.log.lines()[at]);
     assert!(!active().iter().any(u8::is_ascii_alphabetic), "a new file");
+}
+
+/// How late a query that nobody waits for may end: in an optimised build a tenth of a second, here on a busy machine more.
+const GONE: Duration = Duration::from_secs(3);
+
+#[test]
+fn a_query_ends_when_its_client_goes_and_when_it_is_cancelled() {
+    let home = Home::new("gone", "global: {}\n");
+    let (server, _) =
+        filled(&home, &["--query.timeout=10m", "--web.enable-admin-api", "--query.max-concurrency=2"], 20, 300);
+    let slow = "count_values('x', max_over_time(max_over_time(load_total[1h:1ms])[1h:1ms]))";
+    let running = || server.api("/api/v1/ext/queries")["running"].as_array().cloned().unwrap_or_default();
+    let is_evaluated = || running().iter().any(|query| query["stage"] == "evaluating");
+    for close in [std::net::Shutdown::Both, std::net::Shutdown::Write] {
+        let mut client = std::net::TcpStream::connect(("127.0.0.1", server.port)).expect("accepted");
+        let request = format!("GET /api/v1/query?query={} HTTP/1.1\r\nhost: x\r\n\r\n", escape(slow));
+        client.write_all(request.as_bytes()).expect("sent");
+        wait_until("the query to run", is_evaluated);
+        client.shutdown(close).expect("closed");
+        let began = Instant::now();
+        wait_until("the query to end", || running().is_empty());
+        assert!(began.elapsed() < GONE, "{close:?}: {:?}", began.elapsed());
+    }
+    let port = server.port;
+    let path = format!("/api/v1/query?query={}", escape(slow));
+    let asking = std::thread::spawn(move || http::request(port, "GET", &path, &[], &[]).expect("an answer"));
+    wait_until("the query to run", is_evaluated);
+    let id = running()[0]["id"].to_string();
+    let began = Instant::now();
+    let cancelled =
+        http::request(port, "POST", &format!("/api/v1/ext/queries/cancel?id={id}"), &[], &[]).expect("an answer");
+    assert!(cancelled.status() < 300, "{}", cancelled.text());
+    let answer = asking.join().expect("no panic");
+    assert!(began.elapsed() < GONE, "{:?}", began.elapsed());
+    assert_eq!((answer.status(), answer.json()["errorType"].as_str()), (499, Some("canceled")));
+    assert_eq!(server.own_metric("firekeeper_query_memory_bytes"), Some(0.0), "all memory has come back");
 }

@@ -10,9 +10,10 @@ use crate::eval::{Eval, Scalar, Sink, strip_parens, type_of, unexpected};
 use crate::histograms::over_range;
 use crate::histograms::quantile::variance;
 use crate::histograms::stats::Buckets;
+use crate::relabel::by_labels;
 use crate::select::{Kernel, Shown};
 use crate::windows::{Input, Plan};
-use crate::{QueryError, instant, kernels, math};
+use crate::{QueryError, instant, kernels, math, order};
 
 /// Endings of counter names.
 const COUNTER_ENDINGS: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
@@ -27,7 +28,7 @@ impl Eval<'_> {
         }
         if let Some(map) = instant::find(name) {
             let Some(arg) = call.args.first() else {
-                let mut time = Series { col: self.scalar_column(&self.time(grid), grid), ..Series::default() };
+                let mut time = Series { col: self.scalar_column(&self.time(grid)?, grid), ..Series::default() };
                 time.col.map(map);
                 return sink(&mut time);
             };
@@ -137,7 +138,7 @@ impl Eval<'_> {
     /// A call that gives a scalar.
     pub(crate) fn scalar_call(&self, call: &Call, grid: &Grid) -> Result<Scalar, QueryError> {
         Ok(match (call.function.name, &call.args[..]) {
-            ("time", _) => self.time(grid),
+            ("time", _) => self.time(grid)?,
             ("pi", _) => Scalar::Constant(std::f64::consts::PI),
             ("start", _) => Scalar::Constant(self.start_ms as f64 / 1000.0),
             ("end", _) => Scalar::Constant(self.end_ms as f64 / 1000.0),
@@ -150,8 +151,8 @@ impl Eval<'_> {
         })
     }
 
-    fn time(&self, grid: &Grid) -> Scalar {
-        Scalar::Steps((0..grid.n).map(|step| grid.t(step) as f64 / 1000.0).collect())
+    fn time(&self, grid: &Grid) -> Result<Scalar, QueryError> {
+        self.steps_scalar(grid.n, || (0..grid.n).map(|step| grid.t(step) as f64 / 1000.0).collect())
     }
 
     fn scalar_column(&self, scalar: &Scalar, grid: &Grid) -> Column {
@@ -160,7 +161,8 @@ impl Eval<'_> {
 
     /// `scalar()`: the value of the only element at each step, else NaN.
     fn only_element(&self, vector: &Expr, grid: &Grid) -> Result<Scalar, QueryError> {
-        let mut values = vec![f64::NAN; grid.n];
+        let mut scalar = self.steps_scalar(grid.n, || vec![f64::NAN; grid.n])?;
+        let Scalar::Steps(values, _) = &mut scalar else { return Ok(scalar) };
         let (mut one, mut several) = (Bits::none(grid.n), Bits::none(grid.n));
         self.floats(vector, grid, &mut |series| {
             for (step, v) in series.col.iter() {
@@ -174,7 +176,7 @@ impl Eval<'_> {
             Ok(())
         })?;
         several.iter().for_each(|step| values[step] = f64::NAN);
-        Ok(Scalar::Steps(values))
+        Ok(scalar)
     }
 
     /// The floats of a vector.
@@ -333,10 +335,17 @@ impl Eval<'_> {
                 let (mut samples, mut plan, control) = (Samples::default(), Plan::default(), self.control());
                 // What takes part in the steps of the query is what the windows hold; what is below is only read.
                 let mut total = self.stats.borrow().samples_total;
+                // Buffers grow to the longest series and stay so; those of nested subqueries are there at the same time.
+                let mut memory = control.reserve();
                 self.vector_with_buckets(Buckets::Needed, &subquery.expr, &inner, &mut |series| {
-                    series.col.to_samples(&inner, &mut samples);
+                    series.col.to_samples(&inner, &mut samples, control)?;
                     self.touch(samples.len())?;
-                    plan.update(&windows, &samples.t);
+                    control.check()?;
+                    plan.update(&windows, &samples.t, control)?;
+                    let bytes = samples.bytes() + plan.bytes() + series.bytes();
+                    if let Some(more @ 1..) = bytes.checked_sub(memory.bytes() as usize) {
+                        self.take_memory(&mut memory, more)?;
+                    }
                     total += plan.total();
                     let Samples { t, v, histograms, .. } = &samples;
                     let input = Input { windows: &windows, t, v, histograms, starts: &[], plan: &plan, control };
@@ -344,6 +353,7 @@ impl Eval<'_> {
                         total += over_range::extra_in_windows(&input).0;
                     }
                     series.col.clear(grid.n);
+                    control.check()?;
                     kernel(&input, &mut series.col);
                     control.check()?;
                     if series.col.says_nothing() { Ok(()) } else { sink(series) }
@@ -391,12 +401,13 @@ impl Eval<'_> {
             held.series.retain(|series| !series.col.ok.is_empty());
         }
         let value = |series: &Series| series.col.v[0];
+        let (series, control) = (&mut held.series, self.control());
         match call.function.name {
-            "sort" => held.series.sort_by(|a, b| math::nan_first(value(a), value(b))),
-            "sort_desc" => held.series.sort_by(|a, b| math::nan_first(value(b), value(a))),
-            "sort_by_label" => held.series.sort_by(|a, b| crate::relabel::by_labels(&a.labels, &b.labels, &names)),
-            _ => held.series.sort_by(|a, b| crate::relabel::by_labels(&b.labels, &a.labels, &names)),
-        }
+            "sort" => order::sort(series, control, |a, b| math::nan_first(value(a), value(b))),
+            "sort_desc" => order::sort(series, control, |a, b| math::nan_first(value(b), value(a))),
+            "sort_by_label" => order::sort(series, control, |a, b| by_labels(&a.labels, &b.labels, &names)),
+            _ => order::sort(series, control, |a, b| by_labels(&b.labels, &a.labels, &names)),
+        }?;
         if call.function.name == "sort" {
             // NaN comes last in either order.
             let numbers = held.series.iter().position(|series| !value(series).is_nan()).unwrap_or(0);

@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use fk_model::{FloatHistogram, Labels};
+use fk_storage::Control;
 use smallvec::SmallVec;
 
 use crate::histograms::Notes;
+use crate::windows::CHECK_SAMPLES;
 
 /// A set of steps, one bit each. Up to 128 steps need no allocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,10 +162,14 @@ impl Column {
         self.ok.set(step);
     }
 
-    /// Sets the values of a column without any: at each step what `f` gives, in their order.
+    /// Sets the values of a column without any: at each step what `f` gives, in their order. Stops early if the control says so:
+    /// look at it again behind this.
     #[inline]
-    pub(crate) fn fill(&mut self, mut f: impl FnMut(usize) -> Option<f64>) {
+    pub(crate) fn fill(&mut self, control: &Control, mut f: impl FnMut(usize) -> Option<f64>) {
         for (at, (word, values)) in self.ok.0.iter_mut().zip(self.v.chunks_mut(64)).enumerate() {
+            if at % (CHECK_SAMPLES / 64) == CHECK_SAMPLES / 64 - 1 && control.check().is_err() {
+                return;
+            }
             let mut bits = 0;
             for (bit, value) in values.iter_mut().enumerate() {
                 if let Some(v) = f(at * 64 + bit) {

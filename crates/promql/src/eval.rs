@@ -17,8 +17,8 @@ use crate::explain::Trace;
 use crate::histograms::stats::Buckets;
 use crate::keys::{Choice, Merger, Wanted, without_metadata};
 use crate::select::Shown;
-use crate::windows::Windows;
-use crate::{Answer, MatrixSeries, Query, QueryError, QueryStats, Timings, Value, VectorSample, binary, math};
+use crate::windows::{CHECK_SAMPLES, Windows};
+use crate::{Answer, MatrixSeries, Query, QueryError, QueryStats, Timings, Value, VectorSample, binary, math, order};
 
 /// Up to this depth the caller's stack is large enough.
 const DEPTH_ON_CALLERS_STACK: usize = 50;
@@ -33,12 +33,12 @@ const STEPS_MAX: usize = 10_000_000;
 pub(crate) type Sink<'s> = &'s mut dyn FnMut(&mut Series) -> Result<(), QueryError>;
 
 /// A scalar at all steps.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Scalar {
     /// The same at every step.
     Constant(f64),
-    /// One value per step.
-    Steps(Vec<f64>),
+    /// One value per step, with what they count as.
+    Steps(Vec<f64>, Reservation),
 }
 
 impl Scalar {
@@ -46,7 +46,7 @@ impl Scalar {
     pub(crate) fn at(&self, step: usize) -> f64 {
         match self {
             Scalar::Constant(v) => *v,
-            Scalar::Steps(v) => v[step],
+            Scalar::Steps(v, _) => v[step],
         }
     }
 
@@ -58,7 +58,7 @@ impl Scalar {
     fn map(self, f: impl Fn(f64) -> f64) -> Scalar {
         match self {
             Scalar::Constant(v) => Scalar::Constant(f(v)),
-            Scalar::Steps(v) => Scalar::Steps(v.into_iter().map(f).collect()),
+            Scalar::Steps(v, memory) => Scalar::Steps(v.into_iter().map(f).collect(), memory),
         }
     }
 
@@ -66,7 +66,9 @@ impl Scalar {
         match (self, other) {
             (Scalar::Constant(a), b) => b.map(|b| f(a, b)),
             (a, Scalar::Constant(b)) => a.map(|a| f(a, b)),
-            (Scalar::Steps(a), Scalar::Steps(b)) => Scalar::Steps(a.into_iter().zip(b).map(|(a, b)| f(a, b)).collect()),
+            (Scalar::Steps(a, memory), Scalar::Steps(b, _)) => {
+                Scalar::Steps(a.into_iter().zip(b).map(|(a, b)| f(a, b)).collect(), memory)
+            }
         }
     }
 }
@@ -166,30 +168,13 @@ fn evaluate_here(storage: &dyn Queryable, query: &Query<'_>) -> Result<Answer, Q
     let explain = eval.trace.map(|trace| trace.finish(query.expr, query.text));
     let began_sorting = Instant::now();
     if let Value::Matrix(matrix) = &mut value {
-        sort_by_labels(matrix, query.control)?;
+        order::sort(matrix, query.control, |a, b| a.labels.cmp(&b.labels))?;
     }
     let timings = Timings { prepare: eval.selecting.get(), sort: began_sorting.elapsed() };
     query.control.take_warnings().iter().for_each(|warning| eval.notes.borrow_mut().storage_warning(warning));
     let (warnings, infos) = eval.notes.into_inner().finish();
     let memory = eval.result_memory.into_inner();
     Ok(Answer { value, warnings, infos, stats: eval.stats.into_inner(), timings, explain, memory })
-}
-
-/// Series that are sorted at a time before the clock is looked at again.
-const SORT_RUN: usize = 1 << 14;
-
-/// Sorts by labels, and looks at the clock while it does: there may be millions.
-fn sort_by_labels(matrix: &mut [MatrixSeries], control: &Control) -> Result<(), QueryError> {
-    for run in matrix.chunks_mut(SORT_RUN) {
-        control.check()?;
-        run.sort_by(|a, b| a.labels.cmp(&b.labels));
-    }
-    if matrix.len() > SORT_RUN {
-        // Finds the runs and merges them.
-        matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
-        control.check()?;
-    }
-    Ok(())
 }
 
 fn range_grid(query: &Query<'_>) -> Result<Grid, QueryError> {
@@ -345,6 +330,12 @@ impl<'a> Eval<'a> {
         if grid.n == 0 {
             return Ok(());
         }
+        let mut checked = |series: &mut Series| {
+            self.control().check()?;
+            sink(series)
+        };
+        // A single series can be long enough for somebody to lose patience.
+        let sink: Sink<'_> = if grid.n > CHECK_SAMPLES { &mut checked } else { sink };
         let Some(trace) = &self.trace else { return self.vector_itself(expr, grid, sink) };
         let outer = trace.enter(expr);
         let result = self.vector_itself(expr, grid, &mut |series| {
@@ -522,6 +513,7 @@ impl<'a> Eval<'a> {
 
     fn scalar_binary(&self, b: &Binary, grid: &Grid) -> Result<Scalar, QueryError> {
         let op = binary::scalar_operator(b.op)?;
+        self.control().check()?;
         Ok(self.scalar(&b.lhs, grid)?.zip(self.scalar(&b.rhs, grid)?, op))
     }
 
@@ -616,6 +608,14 @@ impl<'a> Eval<'a> {
                 }
             }
         })
+    }
+
+    /// A scalar of `n` values, which count as long as it is there. `values` is called when there is memory for them.
+    pub(crate) fn steps_scalar(&self, n: usize, values: impl FnOnce() -> Vec<f64>) -> Result<Scalar, QueryError> {
+        self.control().check()?;
+        let mut memory = self.control().reserve();
+        self.take_memory(&mut memory, n * size_of::<f64>())?;
+        Ok(Scalar::Steps(values(), memory))
     }
 
     pub(crate) fn step_seconds(&self) -> f64 {

@@ -7,6 +7,7 @@ use fk_model::{FloatHistogram, Labels, METRIC_NAME};
 use fk_promql_syntax::ast::{Call, Expr};
 
 use crate::QueryError;
+use crate::aggregate::STEPS_PER_CHECK;
 use crate::annotations::ForcedMonotonicity;
 use crate::column::{Bits, Column, Grid, Series};
 use crate::eval::{Eval, Sink};
@@ -67,7 +68,7 @@ impl Eval<'_> {
         let quantiles = self.scalar(q, grid)?;
         quantiles.iter(grid.n).for_each(|v| self.notes.borrow_mut().invalid_quantile(v, q.pos));
         self.each_histogram(arg, grid, sink, |histogram, name, sink| {
-            let col = self.quantile_column(histogram, name, |step| quantiles.at(step), arg, grid);
+            let col = self.quantile_column(histogram, name, |step| quantiles.at(step), arg, grid)?;
             if col.ok.is_empty() {
                 return Ok(());
             }
@@ -93,8 +94,9 @@ impl Eval<'_> {
         self.each_histogram(arg, grid, sink, |histogram, name, sink| {
             for scalar in &values {
                 // The label follows the quantile, which may be another one at each step.
-                let mut col = self.quantile_column(histogram, name, |step| scalar.at(step), arg, grid);
+                let mut col = self.quantile_column(histogram, name, |step| scalar.at(step), arg, grid)?;
                 loop {
+                    self.control().check()?;
                     let Some(first) = col.ok.iter().next() else { break };
                     let q = scalar.at(first);
                     let mut same = Series {
@@ -129,6 +131,9 @@ impl Eval<'_> {
             let mut col = Column::none(grid.n);
             let mut buckets = Vec::new();
             for step in 0..grid.n {
+                if step % STEPS_PER_CHECK == 0 {
+                    self.control().check()?;
+                }
                 match histogram.at(step, &mut buckets) {
                     AtStep::None => {}
                     AtStep::Classic => col.set(step, fraction(lower.at(step), upper.at(step), &mut buckets)),
@@ -259,10 +264,13 @@ impl Eval<'_> {
         q: impl Fn(usize) -> f64,
         arg: &Expr,
         grid: &Grid,
-    ) -> Column {
+    ) -> Result<Column, QueryError> {
         let mut col = Column::none(grid.n);
         let mut buckets = Vec::new();
         for step in 0..grid.n {
+            if step % STEPS_PER_CHECK == 0 {
+                self.control().check()?;
+            }
             match histogram.at(step, &mut buckets) {
                 AtStep::None => continue,
                 AtStep::Classic => {}
@@ -288,7 +296,7 @@ impl Eval<'_> {
                 });
             }
         }
-        col
+        Ok(col)
     }
 }
 

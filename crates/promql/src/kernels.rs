@@ -155,8 +155,12 @@ fn extremes(input: &Input<'_>, out: &mut Column, better: impl Fn(f64, f64) -> bo
     let v = input.v;
     let mut candidates: VecDeque<usize> = VecDeque::new();
     let mut seen = 0;
+    let mut pace = Pace::new(input.control);
     for (step, &(lo, hi)) in input.plan.bounds().iter().enumerate() {
         let (lo, hi) = (lo as usize, hi as usize);
+        if !pace.goes_on(1 + hi - seen.clamp(lo, hi)) {
+            return;
+        }
         for at in seen.max(lo)..hi {
             if v[at].is_nan() {
                 continue;
@@ -236,13 +240,14 @@ fn extrapolated(input: &Input<'_>, out: &mut Column, what: Difference) {
     }
     let v = input.v;
     let range_seconds = input.windows.range_seconds();
-    let stretches = input.plan.extrapolation(input.windows);
+    let stretches = input.plan.stretches(input);
     let bounds = input.plan.bounds();
     let resets = if what.counter { resets(v) } else { Vec::new() };
     let mut first_reset = 0;
-    out.fill(|step| {
+    let (mut pace, mut goes_on) = (Pace::new(input.control), true);
+    out.fill(input.control, |step| {
         let (lo, hi) = bounds[step];
-        if hi < lo + 2 {
+        if hi < lo + 2 || !goes_on {
             return None;
         }
         let (first, last) = (lo as usize, hi as usize - 1);
@@ -251,11 +256,14 @@ fn extrapolated(input: &Input<'_>, out: &mut Column, what: Difference) {
             while first_reset < resets.len() && resets[first_reset] <= first {
                 first_reset += 1;
             }
+            let mut added = 0;
             for at in resets[first_reset..].iter().take_while(|at| **at <= last) {
                 result += v[at - 1];
+                added += 1;
             }
+            goes_on = pace.goes_on(added);
         }
-        let stretch = &stretches[step];
+        let stretch = stretches.at(step);
         if what.counter && result > 0.0 && v[first] >= 0.0 {
             // A counter cannot have been below zero. Mostly it was not near zero, which two products tell without a division.
             let height = stretch.sampled * v[first];
@@ -331,8 +339,12 @@ fn lost_by_resets(v: &[f64]) -> f64 {
 fn smoothed_difference(input: &Input<'_>, out: &mut Column, what: Difference) {
     let (t, v, windows) = (input.t, input.v, input.windows);
     let range_seconds = windows.range_seconds();
+    let mut pace = Pace::new(input.control);
     for (step, &(lo, hi)) in input.plan.bounds().iter().enumerate() {
         let (lo, hi) = (lo as usize, hi as usize);
+        if !pace.goes_on(1 + hi - lo) {
+            return;
+        }
         let (start, end) = (windows.start(step), windows.end(step));
         let before = (lo > 0 && t[lo - 1] > start.saturating_sub(windows.beyond_ms)).then(|| lo - 1);
         let after = (hi < t.len() && t[hi] <= end.saturating_add(windows.beyond_ms)).then_some(hi);
@@ -391,7 +403,7 @@ mod tests {
         let eval = Grid::instant(end);
         let windows = Windows { eval, refs: eval, range_ms, beyond_ms: 0 };
         let mut plan = Plan::default();
-        plan.update(&windows, &t);
+        plan.update(&windows, &t, &Control::new()).unwrap();
         let mut out = Column::none(1);
         find(name).expect(name)(
             &Input {
@@ -453,7 +465,7 @@ mod tests {
         let eval = Grid { start: 0, step: 1, n: n as usize };
         let windows = Windows { eval, refs: eval, range_ms: n, beyond_ms: 0 };
         let mut plan = Plan::default();
-        plan.update(&windows, &t);
+        plan.update(&windows, &t, &Control::new()).unwrap();
         let control = Control::new();
         control.cancel();
         for name in ["sum_over_time", "stddev_over_time", "mad_over_time"] {
@@ -578,7 +590,7 @@ mod tests {
             let refs = if fixed { Grid { start: now / 2, step: 0, n: 50 } } else { eval };
             let windows = Windows { eval, refs, range_ms, beyond_ms: 0 };
             let mut plan = Plan::default();
-            plan.update(&windows, &t);
+            plan.update(&windows, &t, &Control::new()).unwrap();
             for name in [
                 "rate", "increase", "delta", "sum_over_time", "avg_over_time", "min_over_time", "max_over_time",
                 "ts_of_min_over_time", "ts_of_max_over_time", "stdvar_over_time",

@@ -29,6 +29,7 @@ mod kernels;
 mod keys;
 mod lanes;
 mod math;
+mod order;
 mod regression;
 mod relabel;
 mod select;

@@ -63,12 +63,17 @@ impl Origin {
 }
 
 impl Lines {
-    /// Of the windows `bounds` over samples at the times `t`; `step_ms` is the time of a step.
-    pub(crate) fn new(origin: Origin, t: &[i64], bounds: &[Bounds], step_ms: impl Fn(usize) -> i64) -> Lines {
+    /// Of the windows of `input`. Incomplete if the control says to stop.
+    pub(crate) fn new(origin: Origin, input: &Input<'_>) -> Lines {
+        let bounds = input.plan.bounds();
         let mut lines = Lines { origin, x: Vec::new(), of_step: Vec::with_capacity(bounds.len()) };
+        let mut pace = Pace::new(input.control);
         for (step, (lo, hi)) in bounds.iter().enumerate() {
-            let window = &t[*lo as usize..*hi as usize];
-            let zero = origin.of(window, step_ms(step));
+            let window = &input.t[*lo as usize..*hi as usize];
+            if !pace.goes_on(window.len()) {
+                break;
+            }
+            let zero = origin.of(window, input.windows.eval.t(step));
             let line = match lines.of_step.last() {
                 Some(last) if lines.has(last.at, window, zero) => *last,
                 _ => lines.add(window, zero),
@@ -113,6 +118,11 @@ impl Lines {
         self.of_step.get(step..step + LANES).is_some_and(|lines| lines.iter().all(|line| line.at == lines[0].at))
     }
 
+    /// Memory they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.x.capacity() * size_of::<f64>() + self.of_step.capacity() * size_of::<Line>()
+    }
+
     pub(crate) fn origin(&self) -> Origin {
         self.origin
     }
@@ -132,7 +142,10 @@ fn each_line_on<S: Simd>(
     f: &impl Fn(usize, f64, f64) -> f64,
 ) {
     let (v, bounds) = (input.v, input.plan.bounds());
-    let lines = input.plan.lines(input.windows, origin);
+    let lines = input.plan.lines(input, origin);
+    if lines.of_step.len() < bounds.len() {
+        return;
+    }
     let mut pace = Pace::new(input.control);
     let mut constant = Constant { v, change: 0 };
     for first in (0..bounds.len()).step_by(LANES) {
@@ -274,7 +287,7 @@ mod tests {
             let windows = Windows { eval, refs: eval, range_ms, beyond_ms: 0 };
             for origin in [Origin::First, Origin::Step] {
                 let mut plan = Plan::default();
-                plan.update(&windows, &t);
+                plan.update(&windows, &t, &Control::new()).unwrap();
                 let mut out = Column::none(eval.n);
                 let input = Input { windows: &windows, t: &t, v: &values, plan: &plan, histograms: &[], starts: &[], control: &Control::new() };
                 each_line(&input, &mut out, origin, |_, slope, intercept| slope + 3.0 * intercept);

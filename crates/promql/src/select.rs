@@ -28,6 +28,9 @@ const BATCH_VALUES: usize = 1 << 16;
 /// Batches that a thread may be ahead of the one that consumes them.
 const BATCHES_AHEAD: usize = 2;
 
+/// Batches of a thread that are there at once: those waiting, the one it fills and the one that is consumed.
+const BATCHES_OF_THREAD: usize = BATCHES_AHEAD + 2;
+
 /// Below so many series one thread is enough.
 const PARALLEL_SERIES_MIN: usize = 512;
 
@@ -56,12 +59,34 @@ pub(crate) enum Shown {
 pub(crate) type Kernel<'k> = &'k (dyn Fn(&Input<'_>, &mut Column) + Sync);
 
 /// What a thread reuses from series to series.
-#[derive(Default)]
 struct Scratch {
     samples: Samples,
     plan: Plan,
     lookback: Lookback,
     no_labels: Labels,
+    /// What the buffers count as: they grow to what the longest series needs, and stay so.
+    memory: Reservation,
+}
+
+impl Scratch {
+    fn new(control: &Control) -> Scratch {
+        Scratch {
+            samples: Samples::default(),
+            plan: Plan::default(),
+            lookback: Lookback::default(),
+            no_labels: Labels::empty(),
+            memory: control.reserve(),
+        }
+    }
+
+    /// Counts what the buffers take by now.
+    fn count(&mut self) -> Result<(), QueryError> {
+        let bytes = self.samples.bytes() + self.plan.bytes() + self.lookback.bytes();
+        match bytes.checked_sub(self.memory.bytes() as usize) {
+            Some(more @ 1..) => Ok(self.memory.grow(more)?),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// One series as a worker hands it on.
@@ -176,7 +201,7 @@ impl Eval<'_> {
         }
         let found = self.select(matchers, range)?;
         let set = &*found.set;
-        let bare = self.buckets.get() == Buckets::Unused;
+        let (bare, control) = (self.buckets.get() == Buckets::Unused, self.control());
         let work = |scratch: &mut Scratch, idx: usize, read: &mut Read| {
             let col = &mut read.series.col;
             col.clear(grid.n);
@@ -201,8 +226,8 @@ impl Eval<'_> {
                 if bare && !samples.histograms.is_empty() {
                     without_buckets(samples);
                 }
-                let newest = plan.update(refs, lookback, &samples.t);
-                col.fill(|step| {
+                let newest = plan.update(refs, lookback, &samples.t, control)?;
+                col.fill(control, |step| {
                     let at = newest[step] as usize;
                     let v = *samples.v.get(at).filter(|v| !is_stale(**v))?;
                     Some(match shown {
@@ -214,6 +239,7 @@ impl Eval<'_> {
                 if !samples.histograms.is_empty() {
                     col.add_newest(newest, &samples.histograms);
                 }
+                control.check()?;
             }
             Ok(())
         };
@@ -306,7 +332,7 @@ impl Eval<'_> {
             if samples.is_empty() {
                 return Ok(());
             }
-            plan.update(windows, &samples.t);
+            plan.update(windows, &samples.t, control)?;
             (read.samples, read.distinct) = (plan.total(), plan.distinct());
             if wants_steps
                 && let Ok(mut counts) = per_step.lock()
@@ -375,7 +401,9 @@ impl Eval<'_> {
             if read.series.col.says_nothing() { Ok(()) } else { sink(&mut read.series) }
         };
         if threads < 2 {
-            let (mut scratch, mut read) = (Scratch::default(), Read::default());
+            let mut memory = control.reserve();
+            self.take_memory(&mut memory, column_bytes(steps))?;
+            let (mut scratch, mut read) = (Scratch::new(control), Read::default());
             for idx in 0..set.len() {
                 read_one(set, control, work, wanted, &mut scratch, idx, &mut read)?;
                 hand_on(&mut read)?;
@@ -383,6 +411,8 @@ impl Eval<'_> {
             return Ok(());
         }
         let batch_series = (BATCH_VALUES / steps.max(1)).clamp(1, BATCH_SERIES);
+        let mut memory = control.reserve();
+        self.take_memory(&mut memory, threads * BATCHES_OF_THREAD * batch_series * column_bytes(steps))?;
         let batches = set.len().div_ceil(batch_series);
         std::thread::scope(|scope| {
             let workers: Vec<_> = (0..threads)
@@ -391,7 +421,7 @@ impl Eval<'_> {
                     // What was handed on comes back, so that its memory is used again by the thread that made it.
                     let (giver_back, back) = mpsc::channel::<Vec<Read>>();
                     scope.spawn(move || {
-                        let mut scratch = Scratch::default();
+                        let mut scratch = Scratch::new(control);
                         for batch in (first..batches).step_by(threads) {
                             let indexes = batch * batch_series..set.len().min((batch + 1) * batch_series);
                             let mut reads = back.try_recv().unwrap_or_default();
@@ -436,6 +466,11 @@ impl Eval<'_> {
     }
 }
 
+/// Memory of the values of a series of `steps` steps on its way.
+fn column_bytes(steps: usize) -> usize {
+    size_of::<Read>() + steps * size_of::<f64>() + steps / 8
+}
+
 fn read_one(
     set: &dyn SeriesSet,
     control: &Control,
@@ -448,6 +483,7 @@ fn read_one(
     control.check()?;
     (read.samples, read.distinct) = (0, 0);
     work(scratch, idx, read)?;
+    scratch.count()?;
     read.series.drop_name = false;
     if !read.series.col.says_nothing() {
         // What is said of histograms names their metric.

@@ -72,7 +72,7 @@ impl Input<'_> {
 pub(crate) fn differences(input: &Input<'_>, out: &mut Column, per_second: bool) {
     let v = input.v;
     let range_seconds = input.windows.range_seconds();
-    let stretches = input.plan.extrapolation(input.windows);
+    let stretches = input.plan.stretches(input);
     let mut pace = Pace::new(input.control);
     for (step, &(lo, hi)) in input.plan.bounds().iter().enumerate() {
         let samples = lo as usize..hi as usize;
@@ -97,7 +97,7 @@ pub(crate) fn differences(input: &Input<'_>, out: &mut Column, per_second: bool)
             }
             None if samples.len() == 1 => continue,
             None => {
-                let stretch = &stretches[step];
+                let stretch = stretches.at(step);
                 let to_zero = match result > 0.0 && v[first] >= 0.0 {
                     true => stretch.sampled * (v[first] / result),
                     false => stretch.to_start,

@@ -240,7 +240,7 @@ mod tests {
         let check = |v: f64| counts(&Scalar::Constant(v), 1);
         assert_eq!(check(0.9).unwrap(), None);
         assert_eq!(check(-1e300).unwrap(), None);
-        let steps = counts(&Scalar::Steps(vec![-1e300, 1.0]), 2);
+        let steps = counts(&Scalar::Steps(vec![-1e300, 1.0], fk_storage::Control::new().reserve()), 2);
         assert_eq!(steps.unwrap_err().to_string(), "Scalar value -1e+300 underflows int64");
         assert_eq!(check(2.7).unwrap(), Some(vec![2]));
         assert_eq!(check(f64::NAN).unwrap_err().to_string(), "Parameter value is NaN");

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use fk_model::FloatHistogram;
-use fk_storage::{Control, Samples};
+use fk_storage::{Control, Samples, Stopped};
 
 use crate::column::Grid;
 use crate::regression::{Lines, Origin};
@@ -94,56 +94,98 @@ impl Extrapolation {
     }
 }
 
-impl Plan {
-    /// Bounds of the windows over samples at times `t`.
-    pub(crate) fn update(&mut self, windows: &Windows, t: &[i64]) {
-        if self.valid && self.times == t {
-            return;
+/// Most steps whose extrapolations are kept for the next series.
+const STRETCHES_MAX: usize = 1 << 16;
+
+/// The extrapolations of all steps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stretches<'a> {
+    windows: &'a Windows,
+    times: &'a [i64],
+    bounds: &'a [Bounds],
+    /// By step, if they are kept.
+    kept: &'a [Extrapolation],
+}
+
+impl Stretches<'_> {
+    /// That of one step; means nothing if its window has fewer than two samples.
+    #[inline]
+    pub(crate) fn at(&self, step: usize) -> Extrapolation {
+        match self.kept.get(step) {
+            Some(kept) => *kept,
+            None => self.compute(step),
         }
-        self.valid = true;
+    }
+
+    fn compute(&self, step: usize) -> Extrapolation {
+        let (lo, hi) = self.bounds[step];
+        let (windows, times) = (self.windows, &self.times[lo as usize..hi as usize]);
+        Extrapolation::new(times, windows.start(step), windows.end(step), windows.range_seconds())
+    }
+}
+
+impl Plan {
+    /// Bounds of the windows over samples at times `t`. Fails if the control says so before all are found.
+    pub(crate) fn update(&mut self, windows: &Windows, t: &[i64], control: &Control) -> Result<(), Stopped> {
+        if self.valid && self.times == t {
+            return Ok(());
+        }
+        self.valid = false;
         self.extrapolation.take();
         self.lines.take();
         self.times.clear();
         self.times.extend_from_slice(t);
         self.bounds.clear();
+        self.bounds.reserve(windows.eval.n);
         (self.total, self.distinct) = (0, 0);
         let (mut lo, mut hi) = (0, 0);
-        for i in 0..windows.eval.n {
-            let (start, end) = (windows.start(i), windows.end(i));
-            let seen = hi;
-            while hi < t.len() && t[hi] <= end {
-                hi += 1;
+        for first in (0..windows.eval.n).step_by(CHECK_SAMPLES) {
+            control.check()?;
+            for i in first..windows.eval.n.min(first + CHECK_SAMPLES) {
+                let (start, end) = (windows.start(i), windows.end(i));
+                let seen = hi;
+                while hi < t.len() && t[hi] <= end {
+                    hi += 1;
+                }
+                while lo < hi && t[lo] <= start {
+                    lo += 1;
+                }
+                self.bounds.push((lo as u32, hi as u32));
+                self.total += (hi - lo) as u64;
+                self.distinct += (hi - seen.max(lo)) as u64;
             }
-            while lo < hi && t[lo] <= start {
-                lo += 1;
-            }
-            self.bounds.push((lo as u32, hi as u32));
-            self.total += (hi - lo) as u64;
-            self.distinct += (hi - seen.max(lo)) as u64;
         }
+        self.valid = true;
+        Ok(())
+    }
+
+    /// Memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let of_step = size_of::<Bounds>() + self.extrapolation.get().map_or(0, |_| size_of::<Extrapolation>());
+        let lines = self.lines.get().map_or(0, Lines::bytes);
+        self.times.capacity() * size_of::<i64>() + self.bounds.capacity() * of_step + lines
     }
 
     pub(crate) fn bounds(&self) -> &[Bounds] {
         &self.bounds
     }
 
-    /// One entry per step; those of windows with fewer than two samples mean nothing.
-    pub(crate) fn extrapolation(&self, windows: &Windows) -> &[Extrapolation] {
-        self.extrapolation.get_or_init(|| {
-            let range_seconds = windows.range_seconds();
-            let of_step = |(step, &(lo, hi)): (usize, &Bounds)| {
-                let times = &self.times[lo as usize..hi as usize];
-                Extrapolation::new(times, windows.start(step), windows.end(step), range_seconds)
-            };
-            self.bounds.iter().enumerate().map(of_step).collect()
-        })
+    /// What depends on times only, for the functions that extrapolate.
+    pub(crate) fn stretches<'a>(&'a self, input: &Input<'a>) -> Stretches<'a> {
+        let (windows, times, bounds) = (input.windows, &self.times[..], &self.bounds[..]);
+        let mut stretches = Stretches { windows, times, bounds, kept: &[] };
+        // Grids of more steps are seen once, by a subquery of one series or a few.
+        if self.bounds.len() <= STRETCHES_MAX {
+            let of_step = |step| stretches.compute(step);
+            stretches.kept = self.extrapolation.get_or_init(|| (0..bounds.len()).map(of_step).collect());
+        }
+        stretches
     }
 
     /// What lines through the samples of the windows owe to the times. A plan serves one function, so the origin is always the
     /// same.
-    pub(crate) fn lines(&self, windows: &Windows, origin: Origin) -> &Lines {
-        let lines =
-            self.lines.get_or_init(|| Lines::new(origin, &self.times, &self.bounds, |step| windows.eval.t(step)));
+    pub(crate) fn lines(&self, input: &Input<'_>, origin: Origin) -> &Lines {
+        let lines = self.lines.get_or_init(|| Lines::new(origin, input));
         debug_assert_eq!(lines.origin(), origin);
         lines
     }
@@ -175,7 +217,7 @@ pub(crate) struct Input<'a> {
 }
 
 /// Samples between two looks at the control.
-const CHECK_SAMPLES: usize = 1 << 16;
+pub(crate) const CHECK_SAMPLES: usize = 1 << 16;
 
 /// Looks at the control now and then while windows are computed, since a single series with long windows can keep a
 /// thread busy for minutes.
@@ -212,28 +254,45 @@ pub(crate) struct Lookback {
 }
 
 impl Lookback {
+    /// Memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.times.capacity() * size_of::<i64>() + self.newest.capacity() * size_of::<u32>()
+    }
+
     /// There is no sample.
     pub(crate) const NONE: u32 = u32::MAX;
 
-    /// Index of the newest sample of `(refs.t(i) - lookback_ms, refs.t(i)]` for each step `i`, or [`Lookback::NONE`].
-    pub(crate) fn update(&mut self, refs: &Grid, lookback_ms: i64, t: &[i64]) -> &[u32] {
+    /// Index of the newest sample of `(refs.t(i) - lookback_ms, refs.t(i)]` for each step `i`, or [`Lookback::NONE`]. Fails if
+    /// the control says so before all are found.
+    pub(crate) fn update(
+        &mut self,
+        refs: &Grid,
+        lookback_ms: i64,
+        t: &[i64],
+        control: &Control,
+    ) -> Result<&[u32], Stopped> {
         if self.valid && self.times == t {
-            return &self.newest;
+            return Ok(&self.newest);
         }
-        self.valid = true;
+        self.valid = false;
         self.times.clear();
         self.times.extend_from_slice(t);
         self.newest.clear();
+        self.newest.reserve(refs.n);
         let mut next = 0;
-        for step in 0..refs.n {
-            let at = refs.t(step);
-            while next < t.len() && t[next] <= at {
-                next += 1;
+        for first in (0..refs.n).step_by(CHECK_SAMPLES) {
+            control.check()?;
+            for step in first..refs.n.min(first + CHECK_SAMPLES) {
+                let at = refs.t(step);
+                while next < t.len() && t[next] <= at {
+                    next += 1;
+                }
+                let newest = next.checked_sub(1).filter(|newest| t[*newest] > at.saturating_sub(lookback_ms));
+                self.newest.push(newest.map_or(Lookback::NONE, |newest| newest as u32));
             }
-            let newest = next.checked_sub(1).filter(|newest| t[*newest] > at.saturating_sub(lookback_ms));
-            self.newest.push(newest.map_or(Lookback::NONE, |newest| newest as u32));
         }
-        &self.newest
+        self.valid = true;
+        Ok(&self.newest)
     }
 }
 
@@ -277,9 +336,10 @@ mod tests {
         let eval = Grid { start: 20, step: 10, n: 4 };
         let windows = Windows { eval, refs: eval, range_ms: 20, beyond_ms: 0 };
         let mut plan = Plan::default();
-        plan.update(&windows, &[0, 10, 20, 40]);
+        let control = Control::new();
+        plan.update(&windows, &[0, 10, 20, 40], &control).unwrap();
         assert_eq!((plan.bounds(), plan.total(), plan.distinct()), (&[(1, 3), (2, 3), (3, 4), (3, 4)][..], 5, 3));
-        plan.update(&windows, &[100]);
+        plan.update(&windows, &[100], &control).unwrap();
         assert_eq!((plan.bounds(), plan.total()), (&[(0, 0); 4][..], 0));
     }
 

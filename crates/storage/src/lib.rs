@@ -317,6 +317,12 @@ impl Samples {
         self.t.is_empty()
     }
 
+    /// Memory of the columns, without that of histograms, which may be shared.
+    pub fn bytes(&self) -> usize {
+        let columns = self.t.capacity() + self.v.capacity() + self.starts.capacity();
+        columns * size_of::<i64>() + self.histograms.capacity() * size_of::<(u32, Arc<FloatHistogram>)>()
+    }
+
     /// The newest sample as [`SeriesSet::last`] has it.
     pub fn last(&self) -> Option<Newest> {
         let (&t, &v) = (self.t.last()?, self.v.last()?);

@@ -52,12 +52,18 @@ pub(crate) async fn run(call: &Call, request: Request) -> Reply {
     let started = Instant::now();
     let (queries, settings) = (&call.state().queries, call.state().queries.settings());
     let timeout = request.timeout.map_or(settings.timeout, |timeout| timeout.min(settings.timeout));
+    // As in Prometheus: a time limit of the request that ends before the query runs is a mistake of the request. DIFFERENCE:
+    // there the limit of the server begins only when the query runs, so that it may wait without end.
+    let late = |stage: &str| match request.timeout {
+        Some(own) if own <= settings.timeout => ApiError::parameter("query", "context deadline exceeded"),
+        _ => ApiError::new(ErrorKind::Timeout, format!("query timed out in {stage}")),
+    };
     let control = queries.board().control().with_deadline(started + timeout);
     let _cancel = CancelOnDrop(control.clone());
     let mut running = queries.board().begin(asked(call, &request), control);
     let expr = match tokio::time::timeout(timeout, expr::parse(&request.text, settings.parser)).await {
         Ok(expr) => expr?,
-        Err(_) => return Err(ApiError::new(ErrorKind::Timeout, "query timed out in query preparation")),
+        Err(_) => return Err(late("query preparation")),
     };
     if request.step_ms != 0 {
         check_range_type(&expr)?;
@@ -68,8 +74,7 @@ pub(crate) async fn run(call: &Call, request: Request) -> Reply {
     let admitted = tokio::time::timeout(left, queries.admit(&request.text, running.control())).await;
     let permit = match admitted {
         Ok(Ok(permit)) => permit,
-        // Text as in Prometheus.
-        Err(_) => return Err(ApiError::new(ErrorKind::Timeout, "query timed out in query queue")),
+        Err(_) => return Err(late("query queue")),
         Ok(Err(error @ AdmissionError::Overloaded { .. })) => {
             return Err(ApiError::new(ErrorKind::Timeout, error.to_string()));
         }

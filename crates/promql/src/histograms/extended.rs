@@ -8,10 +8,10 @@ use fk_model::{CounterReset, FloatHistogram};
 use fk_storage::Samples;
 
 use super::Note;
-use super::over_range::Within;
+use super::over_range::{SAMPLES_PER_HISTOGRAM, Within};
 use crate::column::{Column, Grid};
 use crate::kernels::interpolate;
-use crate::windows::Input;
+use crate::windows::{Input, Pace};
 
 /// A histogram with its time.
 type Point<'a> = (i64, &'a FloatHistogram);
@@ -51,6 +51,7 @@ fn interpolated(
 pub(super) fn differences(input: &Input<'_>, smoothed: bool, counter: bool, per_second: bool, out: &mut Column) {
     let windows = input.windows;
     let mut within = Within::new(input.histograms);
+    let mut pace = Pace::new(input.control);
     for step in 0..windows.eval.n {
         let (start, end) = (windows.start(step), windows.end(step));
         let last_time = if smoothed { end.saturating_add(windows.beyond_ms) } else { end };
@@ -59,6 +60,9 @@ pub(super) fn differences(input: &Input<'_>, smoothed: bool, counter: bool, per_
         let found = within.range(&(lo..hi));
         if found.is_empty() {
             continue;
+        }
+        if !pace.goes_on(SAMPLES_PER_HISTOGRAM * found.len()) {
+            return;
         }
         if found.len() < hi.saturating_sub(lo) {
             out.ok.unset(step);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use fk_model::histogram::{HistogramMean, HistogramSum};
 use fk_model::{CounterReset, FloatHistogram, SampleValue as Value};
 use fk_promql_syntax::ast::RangeMode;
-use fk_storage::Samples;
+use fk_storage::{Control, Samples, Stopped};
 
 use super::Note;
 use super::extended;
@@ -67,7 +67,7 @@ fn kind(function: &str) -> Kind {
 }
 
 /// What a histogram counts as where work is measured in floats.
-const SAMPLES_PER_HISTOGRAM: usize = 16;
+pub(super) const SAMPLES_PER_HISTOGRAM: usize = 16;
 
 /// A histogram and its place among the samples.
 pub(super) type Entry = (u32, Arc<FloatHistogram>);
@@ -188,15 +188,23 @@ fn floats_only(input: &Input<'_>, kernel: &dyn Fn(&Input<'_>, &mut Column), out:
     }
     let floats = float_samples(input);
     let mut plan = Plan::default();
-    plan.update(input.windows, &floats.t);
+    // Whoever runs a kernel looks at the control behind it.
+    if plan.update(input.windows, &floats.t, input.control).is_err() {
+        return;
+    }
     let Samples { t, v, starts, .. } = &floats;
     kernel(&Input { t, v, starts, plan: &plan, histograms: &[], ..*input }, out);
 }
 
 /// Whether a counter was reset before each histogram, as seen from the one before it.
 fn resets(input: &Input<'_>) -> Vec<bool> {
+    let (mut pace, mut goes_on) = (Pace::new(input.control), true);
     let pairs = input.histograms.windows(2).map(|pair| {
         let [(before_at, before), (at, h)] = pair else { return false };
+        goes_on = goes_on && pace.goes_on(SAMPLES_PER_HISTOGRAM);
+        if !goes_on {
+            return false;
+        }
         input.starts_anew(*before_at as usize, *at as usize) || h.is_reset(before)
     });
     std::iter::once(false).chain(pairs).collect()
@@ -208,10 +216,7 @@ fn either(input: &Input<'_>, what: Either, out: &mut Column) {
         Either::Difference { counter: true, .. } => resets(input),
         _ => Vec::new(),
     };
-    let stretches = match what {
-        Either::Difference { .. } => input.plan.extrapolation(input.windows),
-        _ => &[],
-    };
+    let stretches = input.plan.stretches(input);
     let mut pace = Pace::new(input.control);
     for window in windows(input).filter(|window| !window.histograms.is_empty()) {
         let histograms = window.histograms;
@@ -220,12 +225,16 @@ fn either(input: &Input<'_>, what: Either, out: &mut Column) {
             out.note(Note::MixedFloats);
             continue;
         }
-        if !pace.goes_on(histograms.len() * SAMPLES_PER_HISTOGRAM) {
+        let looked_at = match what {
+            Either::Sum | Either::Mean => 1,
+            Either::Difference { .. } => histograms.len(),
+        };
+        if !pace.goes_on(looked_at * SAMPLES_PER_HISTOGRAM) {
             return;
         }
         let result = match what {
-            Either::Sum => summed(histograms, out),
-            Either::Mean => averaged(histograms, out),
+            Either::Sum => summed(histograms, &mut pace, out),
+            Either::Mean => averaged(histograms, &mut pace, out),
             Either::Difference { counter, per_second } => {
                 let resets = resets.get(window.found.clone()).unwrap_or_default();
                 if counter && let Some(start) = input.start_inside(window.step, window.samples.start) {
@@ -242,7 +251,7 @@ fn either(input: &Input<'_>, what: Either, out: &mut Column) {
                     input.note_overlap(window.samples.clone(), out);
                 }
                 difference(histograms, resets, counter, out).map(|mut result| {
-                    let stretch = &stretches[window.step];
+                    let stretch = stretches.at(window.step);
                     let mut factor = stretch.factor;
                     let first = histograms[0].1.count;
                     if counter && result.count > 0.0 && first >= 0.0 {
@@ -296,26 +305,42 @@ fn note_sum(histograms: &[Entry], reconciled: bool, out: &mut Column) {
     }
 }
 
-fn summed(histograms: &[Entry], out: &mut Column) -> Option<FloatHistogram> {
+fn summed(histograms: &[Entry], pace: &mut Pace<'_>, out: &mut Column) -> Option<FloatHistogram> {
     let ((_, first), rest) = histograms.split_first()?;
     let mut sum = HistogramSum::new(FloatHistogram::clone(first));
-    let reconciled = rest.iter().try_fold(false, |any, (_, h)| sum.add(h).map(|reconciled| any | reconciled));
-    let Ok(reconciled) = reconciled else {
-        out.note(Note::MixedBuckets);
-        return None;
-    };
+    let mut reconciled = false;
+    for (_, h) in rest {
+        if !pace.goes_on(SAMPLES_PER_HISTOGRAM) {
+            return None;
+        }
+        match sum.add(h) {
+            Ok(by_this) => reconciled |= by_this,
+            Err(_) => {
+                out.note(Note::MixedBuckets);
+                return None;
+            }
+        }
+    }
     note_sum(histograms, reconciled, out);
     Some(sum.finish())
 }
 
-fn averaged(histograms: &[Entry], out: &mut Column) -> Option<FloatHistogram> {
+fn averaged(histograms: &[Entry], pace: &mut Pace<'_>, out: &mut Column) -> Option<FloatHistogram> {
     let ((_, first), rest) = histograms.split_first()?;
     let mut mean = HistogramMean::new(FloatHistogram::clone(first));
-    let reconciled = rest.iter().try_fold(false, |any, (_, h)| mean.add(h).map(|reconciled| any | reconciled));
-    let Ok(reconciled) = reconciled else {
-        out.note(Note::MixedBuckets);
-        return None;
-    };
+    let mut reconciled = false;
+    for (_, h) in rest {
+        if !pace.goes_on(SAMPLES_PER_HISTOGRAM) {
+            return None;
+        }
+        match mean.add(h) {
+            Ok(by_this) => reconciled |= by_this,
+            Err(_) => {
+                out.note(Note::MixedBuckets);
+                return None;
+            }
+        }
+    }
     note_sum(histograms, reconciled, out);
     Some(mean.finish())
 }
@@ -412,7 +437,11 @@ fn ends(input: &Input<'_>, out: &mut Column, which: impl Fn(&Window<'_>) -> usiz
 
 /// `irate` and `idelta`
 fn last_two(input: &Input<'_>, rate: bool, out: &mut Column) {
+    let mut pace = Pace::new(input.control);
     for window in windows(input).filter(|window| window.samples.len() > 1) {
+        if !pace.goes_on(SAMPLES_PER_HISTOGRAM) {
+            return;
+        }
         let (a, b) = (window.samples.end - 2, window.samples.end - 1);
         let seconds = input.t[b].saturating_sub(input.t[a]) as f64 / 1000.0;
         match (sample(input, window.histograms, a), sample(input, window.histograms, b)) {
@@ -490,15 +519,28 @@ fn pairs(
 impl Column {
     /// Replaces `samples` by the values at the steps of `grid`, as a subquery sees them. Hints of counter resets are
     /// forgotten: the samples they tell of may not be among the steps, or be there twice.
-    pub(crate) fn to_samples(&self, grid: &Grid, samples: &mut Samples) {
+    pub(crate) fn to_samples(&self, grid: &Grid, samples: &mut Samples, control: &Control) -> Result<(), Stopped> {
         samples.clear();
-        self.iter().for_each(|(step, v)| samples.push(grid.t(step), v));
+        let count = self.ok.count();
+        samples.t.reserve(count);
+        samples.v.reserve(count);
+        if count == grid.n {
+            samples.t.extend((0..grid.n).map(|step| grid.t(step)));
+            control.check()?;
+            samples.v.extend_from_slice(&self.v);
+        } else {
+            samples.t.extend(self.ok.iter().map(|step| grid.t(step)));
+            control.check()?;
+            samples.v.extend(self.iter().map(|(_, v)| v));
+        }
+        control.check()?;
         samples.histograms = self.sparse_histograms(|_| true);
         for (_, h) in &mut samples.histograms {
             if matches!(h.counter_reset, CounterReset::Reset | CounterReset::NotReset) {
                 Arc::make_mut(h).counter_reset = CounterReset::Unknown;
             }
         }
+        Ok(())
     }
 }
 
@@ -515,15 +557,19 @@ pub(crate) fn extra_samples(h: &FloatHistogram) -> usize {
 /// The same for the windows of all steps, and for the samples that are in any of them.
 pub(crate) fn extra_in_windows(input: &Input<'_>) -> (u64, u64) {
     let (mut total, mut distinct, mut seen) = (0, 0, 0);
+    // Of all histograms up to each.
+    let mut up_to = Vec::with_capacity(input.histograms.len() + 1);
+    let mut sum = 0u64;
+    up_to.push(sum);
+    up_to.extend(input.histograms.iter().map(|(_, h)| {
+        sum += extra_samples(h) as u64;
+        sum
+    }));
     for window in windows(input) {
-        for (at, h) in window.histograms {
-            let extra = extra_samples(h) as u64;
-            total += extra;
-            if *at >= seen {
-                distinct += extra;
-                seen = at + 1;
-            }
-        }
+        let Range { start, end } = window.found;
+        total += up_to[end] - up_to[start];
+        distinct += up_to[end.max(seen)] - up_to[start.max(seen)];
+        seen = seen.max(end);
     }
     (total, distinct)
 }

@@ -166,14 +166,22 @@ async fn statistics_come_when_asked_for() {
 }
 
 #[actix_web::test]
-async fn queries_that_are_not_admitted_get_503() {
+async fn queries_that_are_not_admitted_say_why() {
     let world = World::new();
     *world.fake.admission.lock() = Some(AdmissionError::Overloaded { running: 20, waiting: 200 });
     let got = world.get("/api/v1/query?query=1").await;
     assert_eq!((got.status.as_u16(), got.json()["errorType"].as_str()), (503, Some("timeout")));
     *world.fake.admission.lock() = None;
     let waiting = [("query", "wait_for_ever"), ("timeout", "10ms")];
-    check_error(&world, "/api/v1/query", &waiting, 503, "timeout", "query timed out in query queue").await;
+    let own = "invalid parameter \"query\": context deadline exceeded";
+    check_error(&world, "/api/v1/query", &waiting, 400, "bad_data", own).await;
+    let range = [waiting[0], waiting[1], ("start", "0"), ("end", "1"), ("step", "1")];
+    check_error(&world, "/api/v1/query_range", &range, 400, "bad_data", own).await;
+    world.fake.settings.lock().timeout = std::time::Duration::from_millis(10);
+    let of_server = "query timed out in query queue";
+    check_error(&world, "/api/v1/query", &waiting[..1], 503, "timeout", of_server).await;
+    let longer = [waiting[0], ("timeout", "1m")];
+    check_error(&world, "/api/v1/query", &longer, 503, "timeout", of_server).await;
 }
 
 #[actix_web::test]
