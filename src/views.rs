@@ -1,6 +1,7 @@
 //! The web server's sight of the server: implements the traits of the web crate on top of slots, boards and addresses.
 //! Everything here answers from snapshots; only a reload and the admission of a query wait for an actor.
 
+mod scrapes;
 mod storage;
 
 use std::collections::BTreeMap;
@@ -17,8 +18,9 @@ use fk_web::state::{
     self, ActiveTarget, ActorNode, AdmissionError, AlertingRule, AlertmanagersView, AppState, BuildInfo, DroppedTarget,
     HeadStats, LocalFuture, MetricMetadata, NameCount, Notification, Permit, Queries, QuerySettings, Readiness,
     RelabelStep, ReloadError, RulesView, RuntimeInfo, ScrapePool, ServerControl, StatusView, TargetHealth,
-    TargetMetadata, TargetScrapes, TargetsView, TsdbStatus, WalReplay,
+    TargetMetadata, TargetScrapes, TargetsView, TrialError, TrialScrape, TsdbStatus, WalReplay,
 };
+use tokio::sync::Semaphore;
 
 use crate::actors::scrape_loop::TargetStatus;
 use crate::app::App;
@@ -31,7 +33,7 @@ use crate::slots::Stage;
 
 /// What the routes work with.
 pub fn web_state(app: &Arc<App>, shutdown: Recipient<Shutdown>, gate: Recipient<Admit>) -> Arc<AppState> {
-    let view = Arc::new(View { app: Arc::clone(app), shutdown, gate });
+    let view = Arc::new(View { app: Arc::clone(app), shutdown, gate, trials: Semaphore::new(scrapes::TRIALS_MAX) });
     Arc::new(AppState {
         storage: app.web_storage.clone(),
         queries: view.clone(),
@@ -50,6 +52,8 @@ struct View {
     app: Arc<App>,
     shutdown: Recipient<Shutdown>,
     gate: Recipient<Admit>,
+    /// Scrapes on demand.
+    trials: Semaphore,
 }
 
 impl Queries for View {
@@ -143,38 +147,16 @@ impl TargetsView for View {
     fn scrapes(&self, pool: &str, url: Option<&str>, limit: usize) -> Option<Vec<TargetScrapes>> {
         let view = self.app.scrape.pool(pool)?.view();
         let wanted = view.targets.iter().filter(|(target, _)| url.is_none_or(|url| target.url == url)).take(limit);
-        Some(wanted.map(|(target, status)| target_scrapes(pool, target, status)).collect())
+        Some(wanted.map(|(target, status)| scrapes::of_target(pool, target, status)).collect())
     }
-}
 
-fn target_scrapes(pool: &str, target: &fk_scrape::Target, status: &TargetStatus) -> TargetScrapes {
-    let (scrapes, failed_body) = status.history();
-    let scrape = |past: fk_scrape::PastScrape| state::PastScrape {
-        time: past.at_ms,
-        fetch_seconds: past.fetch_s,
-        duration_seconds: past.duration_s,
-        wire_bytes: past.wire_bytes,
-        body_bytes: past.body_bytes,
-        samples_scraped: past.scraped,
-        samples_post_metric_relabeling: past.post_relabel,
-        series_added: past.series_added,
-        error: past.error.map(String::from).unwrap_or_default(),
-    };
-    TargetScrapes {
-        scrape_pool: pool.to_owned(),
-        scrape_url: target.url.clone(),
-        labels: target.public_labels.clone(),
-        scrapes: scrapes.into_iter().map(scrape).collect(),
-        failed_body: failed_body.map(|body| state::FailedBody {
-            time: body.at_ms,
-            error: body.error.clone(),
-            content_type: body.content_type.clone(),
-            body_bytes: body.body_bytes,
-            text: String::from_utf8_lossy(&body.kept).into_owned(),
-            first_line: body.first_line,
-            line: body.place.map(|(line, _)| line),
-            column: body.place.map(|(_, column)| column),
-        }),
+    fn scrapes_of(&self, id: &str) -> Option<TargetScrapes> {
+        let (spec, target, status) = scrapes::find(&self.app.scrape, id)?;
+        Some(scrapes::of_target(&spec.config.job_name, &target, &status))
+    }
+
+    fn try_scrape<'a>(&'a self, id: &'a str) -> LocalFuture<'a, Result<TrialScrape, TrialError>> {
+        Box::pin(scrapes::try_scrape(&self.app, &self.trials, id))
     }
 }
 

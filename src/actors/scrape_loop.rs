@@ -13,13 +13,14 @@ use std::time::Duration;
 use actix::prelude::*;
 use chrono::Utc;
 use fk_actorkit::{Managed, ManagedActor};
-use fk_http::{Client, ScrapeRequest, ScrapeResponse};
+use fk_config::ScrapeConfig;
+use fk_http::{Client, ScrapeRequest, ScrapeResponse, Stopwatch, Timings};
 use fk_instrument::{Counter, Family, Gauge, Histogram, Registry, Summary};
 use fk_promtool::gofmt::duration_ms as go_duration;
 use fk_scrape::timing::{ALIGN_TOLERANCE_NS, aligned_timestamp};
 use fk_scrape::{
-    BodyBudget, FailedBody, Features, Fetched, FetchedBody, History, MetadataHandle, PastScrape, ScrapeError,
-    ScrapeOutcome, Scratch, Target, accept_header,
+    BodyBudget, Features, Fetched, FetchedBody, History, KeptBody, MetadataHandle, PastScrape, ScrapeError,
+    ScrapeOutcome, Scratch, Stages, Target, accept_header,
 };
 use fk_tsdb::Db;
 use parking_lot::Mutex;
@@ -323,7 +324,7 @@ impl TargetStatus {
     }
 
     /// The last scrapes, the newest first, and the last body that could not be stored.
-    pub fn history(&self) -> (Vec<PastScrape>, Option<Arc<FailedBody>>) {
+    pub fn history(&self) -> (Vec<PastScrape>, Option<Arc<KeptBody>>) {
         let history = self.history.lock();
         (history.scrapes(), history.failed_body())
     }
@@ -402,6 +403,8 @@ pub struct ScrapeLoop {
     /// The client of the target's own socket, or why there is none; `None`: the job's client.
     socket: Option<Result<Client, String>>,
     fetching: bool,
+    /// Times the request under way.
+    watch: Stopwatch,
     /// When the last scrape began, and where the time between two scrapes is noted.
     last_began: Option<Instant>,
     interval_length: (Summary, Histogram),
@@ -418,7 +421,7 @@ impl ScrapeLoop {
         *params.status.metadata.lock() = Some(engine.metadata());
         let accept = accept_header(&params.spec.config).into();
         let (first, idle) = (Instant::now(), Arc::default());
-        let socket = socket_client(&params);
+        let socket = socket_client(&params.target, &params.spec.config);
         let interval = go_duration(params.target.interval.as_millis());
         let metrics = &params.metrics;
         let interval_length = (metrics.interval_length.get(&[&interval]), metrics.interval_lengths.get(&[&interval]));
@@ -432,6 +435,7 @@ impl ScrapeLoop {
             timer: 0,
             socket,
             fetching: false,
+            watch: Stopwatch::default(),
             last_began: None,
             interval_length,
             ending: false,
@@ -482,6 +486,7 @@ impl ScrapeLoop {
         }
         let slot_began = self.first + self.interval() * self.slot;
         self.params.metrics.late.observe(began.saturating_duration_since(slot_began).as_secs_f64());
+        self.watch.reset();
         let limit_error = self.params.status.limit_error.lock().clone();
         if let Some(error) = limit_error {
             self.ingest(Err(Failure { forced: true, ..Failure::from(error) }), &[], (ts_ms, began));
@@ -498,16 +503,10 @@ impl ScrapeLoop {
         };
         let (target, config) = (Arc::clone(&self.params.target), Arc::clone(&self.params.spec.config));
         let (accept, user_agent) = (Arc::clone(&self.accept), self.params.settings.user_agent.clone());
+        let watch = self.watch.clone();
         let mut body = BODIES.with_borrow_mut(Vec::pop).unwrap_or_default();
         let fetch = async move {
-            let request = ScrapeRequest {
-                url: &target.url,
-                accept: &accept,
-                user_agent: &user_agent,
-                timeout: target.timeout.to_std(),
-                body_size_limit: config.body_size_limit,
-                enable_compression: config.enable_compression,
-            };
+            let request = request(&target, &config, &accept, &user_agent, &watch);
             match client.scrape(&request, &mut body).await {
                 Ok(response) => (Ok(response), body),
                 Err(error) => {
@@ -566,7 +565,13 @@ impl ScrapeLoop {
             Err(_) => ("", 0),
         };
         let status = &self.params.status;
-        let fetched = FetchedBody { body, content_type, wire_bytes, fetch_s };
+        let append_s = (began.elapsed().as_secs_f64() - outcome.duration_s).max(0.0);
+        let stages = Stages {
+            parse_s: (!body.is_empty()).then_some((outcome.duration_s - fetch_s).max(0.0) as f32),
+            append_s: Some(append_s as f32),
+            ..fetch_stages(self.watch.timings(), fetch_s)
+        };
+        let fetched = FetchedBody { body, content_type, wire_bytes, fetch_s, stages };
         status.history.lock().push(ts_ms, fetched, &outcome, &status.failed_bodies);
         let error = outcome.error.map(|error| error.to_string());
         *status.last.lock() = LastScrape { at_ms: Some(ts_ms), duration_s: outcome.duration_s, error };
@@ -582,10 +587,37 @@ fn keep(body: Vec<u8>) {
     });
 }
 
+/// How a target is asked.
+pub(crate) fn request<'r>(
+    target: &'r Target,
+    config: &ScrapeConfig,
+    accept: &'r str,
+    user_agent: &'r str,
+    watch: &'r Stopwatch,
+) -> ScrapeRequest<'r> {
+    ScrapeRequest {
+        url: &target.url,
+        accept,
+        user_agent,
+        timeout: target.timeout.to_std(),
+        body_size_limit: config.body_size_limit,
+        enable_compression: config.enable_compression,
+        watch: Some(watch),
+    }
+}
+
+/// The stages of a request that took `fetch_s` in all.
+pub(crate) fn fetch_stages(timings: Timings, fetch_s: f64) -> Stages {
+    let Timings { dns_s, connect_s, tls_s, first_byte_s } = timings;
+    // What is left after the first byte is the body.
+    let body_s = first_byte_s.map(|_| (fetch_s as f32 - timings.sum_s()).max(0.0));
+    Stages { dns_s, connect_s, tls_s, first_byte_s, body_s, parse_s: None, append_s: None }
+}
+
 /// The client of a target that is reached through a socket (`__unix_socket__`).
-fn socket_client(params: &Params) -> Option<Result<Client, String>> {
-    let path = params.target.unix_socket.as_ref()?;
-    Some(Client::with_unix_socket(&params.spec.config.http, path).map_err(|error| error.to_string()))
+pub(crate) fn socket_client(target: &Target, config: &ScrapeConfig) -> Option<Result<Client, String>> {
+    let path = target.unix_socket.as_ref()?;
+    Some(Client::with_unix_socket(&config.http, path).map_err(|error| error.to_string()))
 }
 
 fn now_ns() -> i64 {
@@ -635,7 +667,7 @@ impl Handler<UpdateJob> for ScrapeLoop {
         let target = Arc::clone(&self.params.target);
         self.engine = self.engine.take().map(|engine| engine.reconfigured(target, Arc::clone(&spec.config)));
         self.params.spec = spec;
-        self.socket = socket_client(&self.params);
+        self.socket = socket_client(&self.params.target, &self.params.spec.config);
     }
 }
 

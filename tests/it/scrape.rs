@@ -55,6 +55,43 @@ fn a_target_is_scraped_and_described() {
 }
 
 #[test]
+fn a_target_is_scraped_on_demand_without_a_trace() {
+    let target = FakeTarget::serving("kept 1\nnoise_a 1\nnoise_b 1\n");
+    let more = "    scrape_interval: 1h\n    scrape_timeout: 1s\n    metric_relabel_configs:\n      - {source_labels: \
+                [__name__], regex: 'noise.*', action: drop}\n";
+    let home = Home::new("on-demand", &job(&target.address(), more));
+    let server = Server::start(&home, &["--web.enable-lifecycle"]);
+    let shown = server.api("/api/v1/ext/targets/scrapes?scrapePool=app");
+    let id = shown["targets"][0]["id"].as_str().expect("an id").to_owned();
+    let one = server.api(&format!("/api/v1/ext/targets/{id}/scrapes"));
+    assert_eq!(one["scrapeUrl"], format!("http://{}/metrics", target.address()));
+
+    let try_scrape =
+        || -> serde_json::Value { server.post(&format!("/api/v1/ext/targets/{id}/scrape")).json()["data"].take() };
+    let good = try_scrape();
+    let scrape = &good["scrape"];
+    assert_eq!(
+        (&scrape["error"], &scrape["samplesScraped"], &scrape["seriesAdded"]),
+        (&json!(""), &json!(3), &json!(1))
+    );
+    assert_eq!(scrape["dropped"], json!([{"rule": 0, "series": 2}]));
+    assert_eq!(good["body"]["text"], "kept 1\nnoise_a 1\nnoise_b 1\n");
+    for stage in ["connectSeconds", "firstByteSeconds", "bodySeconds", "parseSeconds"] {
+        assert!(
+            scrape["stages"][stage].as_f64().is_some_and(|seconds| (0.0..1.0).contains(&seconds)),
+            "{stage}: {scrape}"
+        );
+    }
+    target.serve("kept 1\nbroken{ 1\n");
+    let bad = try_scrape();
+    assert!(bad["scrape"]["error"].as_str().is_some_and(|error| !error.is_empty()));
+    assert_eq!((&bad["body"]["line"], &bad["scrape"]["samplesScraped"]), (&json!(2), &json!(1)));
+    // Nothing of it was stored or remembered.
+    assert!(server.query("{job='app'}").is_empty());
+    assert_eq!(server.api(&format!("/api/v1/ext/targets/{id}/scrapes"))["scrapes"], json!([]));
+}
+
+#[test]
 fn a_series_that_vanishes_is_stale_at_once() {
     let target = FakeTarget::serving("stays 1\ngoes 1\n");
     let home = Home::new("stale-series", &job(&target.address(), ""));

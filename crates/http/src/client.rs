@@ -16,6 +16,7 @@ use url::Url;
 use crate::body::{BodyReader, ContentEncoding};
 use crate::error::{is_closed, reason};
 use crate::oauth2::TokenSource;
+use crate::timings::{Stopwatch, TimedConnector, TimedResolver};
 use crate::tls::{self, Material};
 use crate::{HttpError, credentials, direct, host_and_port, proxy, status_text};
 
@@ -44,6 +45,8 @@ pub struct ScrapeRequest<'r> {
     pub body_size_limit: u64,
     /// Whether to ask for gzip.
     pub enable_compression: bool,
+    /// Notes where the time goes, if somebody wants to know.
+    pub watch: Option<&'r Stopwatch>,
 }
 
 /// A response with status 200 whose body was read.
@@ -124,7 +127,11 @@ impl Client {
             Direct::Response(response) => return Ok(response),
             Direct::Redirect(hop) => hop,
         };
-        let mut response = self.send(Method::GET, hop, headers, None, deadline).await?;
+        let sending = self.send(Method::GET, hop, headers, None, deadline);
+        let mut response = match request.watch {
+            Some(watch) => watch.around(sending).await?,
+            None => sending.await?,
+        };
         if response.status() != StatusCode::OK {
             return Err(HttpError::Status(status_text(response.status())));
         }
@@ -164,9 +171,7 @@ impl Client {
     ) -> Result<Direct, HttpError> {
         let failed = |reason| HttpError::Request { method: "Get", url: request.url.to_owned(), reason };
         let own = self.own_headers(headers, deadline).await.map_err(failed)?;
-        let where_to = (request.url, place);
-        let answer =
-            direct::get(&self.idle, where_to, &[headers, &own], deadline, request.body_size_limit, body).await?;
+        let answer = direct::get(&self.idle, (request, place), &[headers, &own], deadline, body).await?;
         let status = StatusCode::from_u16(answer.status).map_err(|error| failed(error.to_string()))?;
         if status.is_redirection() {
             let at = parse(Method::GET, request.url)?;
@@ -331,6 +336,8 @@ fn inner(config: &HttpClientConfig, material: &Material, unix_socket: Option<&st
         .tls_backend_preconfigured(tls::client_config(&config.tls, material, config.enable_http2)?)
         .redirect(redirect::Policy::none())
         .no_proxy()
+        .dns_resolver(Arc::new(TimedResolver))
+        .connector_layer(TimedConnector)
         .pool_idle_timeout(direct::IDLE_TIMEOUT);
     builder = if config.enable_http2 {
         // Dead connections are noticed by a ping, as in Prometheus.

@@ -27,7 +27,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::BODY_BYTES_MAX;
 use crate::HttpError;
 use crate::body::ContentEncoding;
+use crate::client::ScrapeRequest;
 use crate::error::dial_text;
+use crate::timings::Stopwatch;
 
 /// How long a connection is kept without a request: longer than most scrape intervals.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -177,20 +179,19 @@ impl Failure {
     }
 }
 
-/// Gets `place`, whose URL is `url`, with these headers. The answer goes to `buffer`, whose contents are replaced. `size_limit`
-/// bounds a body that is not packed; 0: nothing does.
+/// Gets `place`, where the URL of `asked` leads, with these headers. The answer goes to `buffer`, whose contents are replaced.
+/// The size limit of the request bounds a body that is not packed.
 pub(crate) async fn get(
     idle: &Idle,
-    (url, place): (&str, Place<'_>),
+    (asked, place): (&ScrapeRequest<'_>, Place<'_>),
     headers: &[&HeaderMap],
     deadline: Instant,
-    size_limit: u64,
     buffer: &mut Vec<u8>,
 ) -> Result<Answer, HttpError> {
     let in_body = Cell::new(false);
     let request = request(place, headers);
-    let exchange = exchange(idle, place, &request, size_limit, &in_body, buffer);
-    let failed = |reason| HttpError::Request { method: "Get", url: url.to_owned(), reason };
+    let exchange = exchange(idle, (asked, place), &request, &in_body, buffer);
+    let failed = |reason| HttpError::Request { method: "Get", url: asked.url.to_owned(), reason };
     match timeout_at(deadline, exchange).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(Failure::Request(reason))) => Err(failed(reason)),
@@ -227,20 +228,20 @@ fn request(place: Place<'_>, headers: &[&HeaderMap]) -> Vec<u8> {
 
 async fn exchange(
     idle: &Idle,
-    place: Place<'_>,
+    (asked, place): (&ScrapeRequest<'_>, Place<'_>),
     request: &[u8],
-    size_limit: u64,
     in_body: &Cell<bool>,
     buffer: &mut Vec<u8>,
 ) -> Result<Answer, Failure> {
+    let (size_limit, watch) = (asked.body_size_limit, asked.watch);
     let mut kept = idle.take(place.authority);
     let (mut stream, head) = loop {
         let is_kept = kept.is_some();
         let mut stream = match kept.take() {
             Some(stream) => stream,
-            None => connect(place).await.map_err(Failure::Request)?,
+            None => connect(place, watch).await.map_err(Failure::Request)?,
         };
-        match ask(&mut stream, request, buffer).await {
+        match ask(&mut stream, request, watch, buffer).await {
             Ok(head) => break (stream, head),
             // The server has closed it while nobody used it.
             Err(Failure::Closed(_)) if is_kept => {}
@@ -304,13 +305,24 @@ enum Framing {
 }
 
 /// Sends a request and reads up to behind the header of the answer.
-async fn ask(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> Result<Head, Failure> {
+async fn ask(
+    stream: &mut TcpStream,
+    request: &[u8],
+    watch: Option<&Stopwatch>,
+    buffer: &mut Vec<u8>,
+) -> Result<Head, Failure> {
     buffer.clear();
+    let began = Instant::now();
     stream.write_all(request).await.map_err(Failure::Closed)?;
     let (mut start, mut interim) = (0, 0);
     loop {
         buffer.reserve(FIRST_READ_BYTES);
-        match stream.read_buf(buffer).await {
+        let is_first = buffer.is_empty();
+        let read = stream.read_buf(buffer).await;
+        if let Some(watch) = watch.filter(|_| is_first) {
+            watch.note(|timings| &mut timings.first_byte_s, began.elapsed());
+        }
+        match read {
             Ok(0) if buffer.is_empty() => return Err(Failure::Closed(io::ErrorKind::UnexpectedEof.into())),
             Ok(0) => return Err(Failure::bad("unexpected EOF")),
             Ok(_) => {}
@@ -504,15 +516,29 @@ impl Body<'_> {
 }
 
 /// A connection to the first address that answers. Errors are texts as in Go.
-async fn connect(place: Place<'_>) -> Result<TcpStream, String> {
+async fn connect(place: Place<'_>, watch: Option<&Stopwatch>) -> Result<TcpStream, String> {
     let Place { host, port, .. } = place;
+    let began = Instant::now();
     let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
         Ok(address) => vec![SocketAddr::new(address, port)],
         Err(_) => {
             let found = lookup_host((host, port)).await;
+            if let Some(watch) = watch {
+                watch.note(|timings| &mut timings.dns_s, began.elapsed());
+            }
             found.map_err(|_| format!("dial tcp: lookup {host}: no such host"))?.collect()
         }
     };
+    let began = Instant::now();
+    let stream = connect_to(host, &addresses).await;
+    if let Some(watch) = watch {
+        watch.note(|timings| &mut timings.connect_s, began.elapsed());
+    }
+    stream
+}
+
+/// A connection to the first of these addresses that answers, those of one kind (IPv4 or IPv6) a little before the others.
+async fn connect_to(host: &str, addresses: &[SocketAddr]) -> Result<TcpStream, String> {
     let (first, second): (Vec<_>, Vec<_>) =
         addresses.iter().partition(|a| a.is_ipv6() == addresses.first().is_some_and(SocketAddr::is_ipv6));
     if first.is_empty() {

@@ -17,11 +17,13 @@ mod direct;
 mod error;
 mod oauth2;
 mod proxy;
+mod timings;
 mod tls;
 
 pub use body::{BODY_BYTES_MAX, RATIO_FREE_BYTES, RATIO_MAX};
 pub use client::{Client, ScrapeRequest, ScrapeResponse};
 pub use error::HttpError;
+pub use timings::{Stopwatch, Timings};
 
 use reqwest::StatusCode;
 use url::Url;

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
+use crate::timings::TimedSessions;
 use fk_config::{SecretSource, TlsConfig, TlsVersion};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -66,6 +67,7 @@ pub(crate) fn client_config(config: &TlsConfig, material: &Material, http2: bool
         }
         _ => builder.with_no_client_auth(),
     };
+    client.resumption = Resumption::store(Arc::new(TimedSessions::new()));
     if http2 {
         client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     }

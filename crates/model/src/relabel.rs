@@ -202,8 +202,13 @@ pub fn process(rules: &[RelabelRule], labels: &mut LabelsBuilder) -> bool {
 
 /// Like [`process`]; a rule whose expanded target is no valid name by `names` does nothing.
 pub fn process_with(rules: &[RelabelRule], labels: &mut LabelsBuilder, names: NameValidation) -> bool {
+    first_dropping(rules, labels, names).is_none()
+}
+
+/// Like [`process_with`], but says which rule drops it, counted from 0.
+pub fn first_dropping(rules: &[RelabelRule], labels: &mut LabelsBuilder, names: NameValidation) -> Option<usize> {
     let mut source = String::new();
-    rules.iter().all(|rule| apply(rule, labels, names, &mut source))
+    rules.iter().position(|rule| !apply(rule, labels, names, &mut source))
 }
 
 /// `source` is scratch space.

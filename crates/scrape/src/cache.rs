@@ -18,6 +18,8 @@
 //! tracked were tracked again, which counting shows, there is nothing to mark; otherwise one walk over the entries
 //! finds those left behind.
 
+use std::collections::BTreeMap;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher as _;
@@ -25,6 +27,7 @@ use std::hash::BuildHasher as _;
 use fk_exposition::{MetricType, scan_float};
 use fk_storage::SeriesRef;
 
+use crate::labels::DroppedBy;
 use crate::texts::{Cutter, Place, Texts};
 
 /// How many items ahead are tried when a line does not fit: more than that at once is a change for which the table is fine.
@@ -45,7 +48,7 @@ pub(crate) enum Meaning {
     /// Stored as this series.
     Stored(SeriesRef),
     /// Dropped by relabelling.
-    Dropped,
+    Dropped(DroppedBy),
     /// No entry: the place can be used again.
     Free,
 }
@@ -68,16 +71,18 @@ pub(crate) struct Entry {
 }
 
 /// References count up from 1, so these are none.
-const DROPPED: u64 = u64::MAX;
-const FREE: u64 = u64::MAX - 1;
+const FREE: u64 = u64::MAX;
+/// Less the number of what dropped it.
+const DROPPED: u64 = u64::MAX - 1;
+const DROPPED_LAST: u64 = DROPPED - u16::MAX as u64;
 
 impl Entry {
     /// See [`Meaning`].
     #[inline]
     pub(crate) fn meaning(&self) -> Meaning {
         match self.meaning {
-            DROPPED => Meaning::Dropped,
             FREE => Meaning::Free,
+            DROPPED_LAST..=DROPPED => Meaning::Dropped(DroppedBy((DROPPED - self.meaning) as u16)),
             series => Meaning::Stored(SeriesRef(series)),
         }
     }
@@ -86,7 +91,7 @@ impl Entry {
     pub(crate) fn set_meaning(&mut self, meaning: Meaning) {
         self.meaning = match meaning {
             Meaning::Stored(series) => series.0,
-            Meaning::Dropped => DROPPED,
+            Meaning::Dropped(by) => DROPPED - u64::from(by.0),
             Meaning::Free => FREE,
         };
     }
@@ -375,6 +380,17 @@ impl SeriesCache {
         let rehash = |idx: &u32| Self::hash(text_of(texts, &entries[*idx as usize]));
         self.table.insert_unique(Self::hash(text), idx, rehash);
         Some(idx)
+    }
+
+    /// What dropped how many of the series that a scrape had, in order of rules.
+    pub(crate) fn dropped_by(&self, now: ScrapeNo) -> Vec<(DroppedBy, u64)> {
+        let mut counts = BTreeMap::new();
+        for entry in self.entries.iter().filter(|entry| entry.seen == now) {
+            if let Meaning::Dropped(by) = entry.meaning() {
+                *counts.entry(by).or_insert(0) += 1;
+            }
+        }
+        counts.into_iter().collect()
     }
 
     // === the end of a scrape ===

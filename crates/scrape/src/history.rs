@@ -7,16 +7,36 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::labels::DroppedBy;
 use crate::scrape_loop::{ScrapeError, ScrapeOutcome};
 
 /// Scrapes that are remembered of a target.
 pub const SCRAPES_MAX: usize = 20;
 
-/// Most bytes kept of a body that failed.
-pub const FAILED_BODY_BYTES_MAX: usize = 64 << 10;
+/// Most bytes kept of a body.
+pub const KEPT_BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Most bytes kept of such bodies of all targets: a hundred whole ones, or the beginnings of many.
-pub const FAILED_BODIES_BYTES_MAX: usize = 8 << 20;
+pub const KEPT_BODIES_BYTES_MAX: usize = 8 << 20;
+
+/// How long each stage of a scrape took, seconds. `None`: it was not reached or not needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stages {
+    /// Finding the address.
+    pub dns_s: Option<f32>,
+    /// Connecting.
+    pub connect_s: Option<f32>,
+    /// The handshake of TLS.
+    pub tls_s: Option<f32>,
+    /// Until the first byte of the answer.
+    pub first_byte_s: Option<f32>,
+    /// Reading the body.
+    pub body_s: Option<f32>,
+    /// Parsing and relabelling.
+    pub parse_s: Option<f32>,
+    /// Storing.
+    pub append_s: Option<f32>,
+}
 
 /// A scrape that is over.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +45,8 @@ pub struct PastScrape {
     pub at_ms: i64,
     /// Until the whole body was there, seconds.
     pub fetch_s: f32,
+    /// Where the time went.
+    pub stages: Stages,
     /// All of it, seconds.
     pub duration_s: f32,
     /// Bytes received.
@@ -37,16 +59,38 @@ pub struct PastScrape {
     pub post_relabel: u32,
     /// New series.
     pub series_added: u32,
+    /// What relabelling dropped: how many series by which rule. `None`: nothing.
+    pub dropped: Option<Arc<[(DroppedBy, u64)]>>,
     /// Why it failed, if it did.
     pub error: Option<Box<str>>,
 }
 
-/// A body that could not be stored.
+impl PastScrape {
+    /// Of what came of a scrape with the timestamp `at_ms`.
+    pub fn new(at_ms: i64, fetched: FetchedBody<'_>, outcome: &ScrapeOutcome) -> PastScrape {
+        let short = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        PastScrape {
+            at_ms,
+            fetch_s: fetched.fetch_s as f32,
+            stages: fetched.stages,
+            duration_s: outcome.duration_s as f32,
+            wire_bytes: short(fetched.wire_bytes as u64),
+            body_bytes: outcome.body_bytes,
+            scraped: short(outcome.counts.scraped),
+            post_relabel: short(outcome.counts.post_relabel),
+            series_added: short(outcome.counts.series_added),
+            dropped: outcome.dropped.clone(),
+            error: outcome.error.as_ref().map(|error| error.to_string().into_boxed_str()),
+        }
+    }
+}
+
+/// A body, as far as it is kept to be looked at: the last one of a target that could not be stored.
 #[derive(Debug)]
-pub struct FailedBody {
+pub struct KeptBody {
     /// Timestamp of its scrape, ms.
     pub at_ms: i64,
-    /// What was wrong with it.
+    /// What was wrong with it; empty: nothing.
     pub error: String,
     /// As the target says.
     pub content_type: String,
@@ -71,14 +115,38 @@ impl BodyBudget {
         let mut got = 0;
         // The closure always gives a value, so this cannot fail.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            got = wanted.min(FAILED_BODIES_BYTES_MAX.saturating_sub(used));
+            got = wanted.min(KEPT_BODIES_BYTES_MAX.saturating_sub(used));
             Some(used + got)
         });
         got
     }
 }
 
-impl Drop for FailedBody {
+impl KeptBody {
+    /// Keeps what there is room for, around the error if there is one.
+    pub fn new(at_ms: i64, fetched: FetchedBody<'_>, outcome: &ScrapeOutcome, budget: &Arc<BodyBudget>) -> KeptBody {
+        let place = outcome.error.as_ref().and_then(place_of);
+        let around = place.map_or(0, |(offset, ..)| offset);
+        let mut range = window(fetched.body, around, KEPT_BODY_BYTES_MAX);
+        let granted = budget.take(range.len());
+        if granted < range.len() {
+            range = window(fetched.body, around, granted);
+            budget.0.fetch_sub(granted - range.len(), Ordering::Relaxed);
+        }
+        KeptBody {
+            at_ms,
+            error: outcome.error.as_ref().map(ScrapeError::to_string).unwrap_or_default(),
+            content_type: fetched.content_type.to_owned(),
+            body_bytes: fetched.body.len(),
+            first_line: memchr::memchr_iter(b'\n', &fetched.body[..range.start]).count() + 1,
+            kept: fetched.body[range].into(),
+            place: place.map(|(_, line, column)| (line, column)),
+            budget: Arc::clone(budget),
+        }
+    }
+}
+
+impl Drop for KeptBody {
     fn drop(&mut self) {
         self.budget.0.fetch_sub(self.kept.len(), Ordering::Relaxed);
     }
@@ -88,7 +156,7 @@ impl Drop for FailedBody {
 #[derive(Debug, Default)]
 pub struct History {
     scrapes: VecDeque<PastScrape>,
-    failed_body: Option<Arc<FailedBody>>,
+    failed_body: Option<Arc<KeptBody>>,
 }
 
 /// What a fetch gave, beside the body itself.
@@ -102,6 +170,8 @@ pub struct FetchedBody<'b> {
     pub wire_bytes: usize,
     /// Until the whole body was there, seconds.
     pub fetch_s: f64,
+    /// Where the time went.
+    pub stages: Stages,
 }
 
 impl History {
@@ -112,39 +182,12 @@ impl History {
         } else if self.scrapes.capacity() == 0 {
             self.scrapes.reserve_exact(SCRAPES_MAX);
         }
-        let short = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-        self.scrapes.push_back(PastScrape {
-            at_ms,
-            fetch_s: fetched.fetch_s as f32,
-            duration_s: outcome.duration_s as f32,
-            wire_bytes: short(fetched.wire_bytes as u64),
-            body_bytes: outcome.body_bytes,
-            scraped: short(outcome.counts.scraped),
-            post_relabel: short(outcome.counts.post_relabel),
-            series_added: short(outcome.counts.series_added),
-            error: outcome.error.as_ref().map(|error| error.to_string().into_boxed_str()),
-        });
-        let Some(error) = outcome.error.as_ref().filter(|_| !fetched.body.is_empty()) else { return };
-        // What it held goes back to the budget first.
-        self.failed_body = None;
-        let place = place_of(error);
-        let around = place.map_or(0, |(offset, ..)| offset);
-        let mut range = window(fetched.body, around, FAILED_BODY_BYTES_MAX);
-        let granted = budget.take(range.len());
-        if granted < range.len() {
-            range = window(fetched.body, around, granted);
-            budget.0.fetch_sub(granted - range.len(), Ordering::Relaxed);
+        self.scrapes.push_back(PastScrape::new(at_ms, fetched, outcome));
+        if outcome.error.is_some() && !fetched.body.is_empty() {
+            // What it held goes back to the budget first.
+            self.failed_body = None;
+            self.failed_body = Some(Arc::new(KeptBody::new(at_ms, fetched, outcome, budget)));
         }
-        self.failed_body = Some(Arc::new(FailedBody {
-            at_ms,
-            error: error.to_string(),
-            content_type: fetched.content_type.to_owned(),
-            body_bytes: fetched.body.len(),
-            first_line: memchr::memchr_iter(b'\n', &fetched.body[..range.start]).count() + 1,
-            kept: fetched.body[range].into(),
-            place: place.map(|(_, line, column)| (line, column)),
-            budget: Arc::clone(budget),
-        }));
     }
 
     /// The scrapes that are remembered, the newest first.
@@ -153,7 +196,7 @@ impl History {
     }
 
     /// The last body that could not be stored.
-    pub fn failed_body(&self) -> Option<Arc<FailedBody>> {
+    pub fn failed_body(&self) -> Option<Arc<KeptBody>> {
         self.failed_body.clone()
     }
 }
@@ -199,13 +242,14 @@ mod tests {
             body_bytes: 7,
             counts: ScrapeCounts { scraped: 3, post_relabel: 2, series_added: 1, ..ScrapeCounts::default() },
             warning: None,
+            dropped: None,
             cache_flush_forced: false,
             storage_error: None,
         }
     }
 
     fn fetched(body: &[u8]) -> FetchedBody<'_> {
-        FetchedBody { body, content_type: "text/plain", wire_bytes: 5, fetch_s: 0.25 }
+        FetchedBody { body, content_type: "text/plain", wire_bytes: 5, fetch_s: 0.25, stages: Stages::default() }
     }
 
     fn parse_error(body: &[u8]) -> ScrapeError {
@@ -240,7 +284,7 @@ mod tests {
         history.push(1, fetched(&body), &outcome(Some(parse_error(&body))), &budget);
         let kept = history.failed_body().unwrap();
         assert_eq!(kept.place.unwrap().0, 20_001);
-        assert!(kept.kept.len() <= FAILED_BODY_BYTES_MAX && kept.kept.len() > FAILED_BODY_BYTES_MAX / 2);
+        assert!(kept.kept.len() <= KEPT_BODY_BYTES_MAX && kept.kept.len() > KEPT_BODY_BYTES_MAX / 2);
         assert!(kept.kept.starts_with(b"metric_with") && kept.kept.ends_with(b" 1\n"));
         let line = kept.kept.split(|byte| *byte == b'\n').nth(20_001 - kept.first_line).unwrap();
         assert_eq!(line, b"broken{ 1");
@@ -258,12 +302,12 @@ mod tests {
     #[test]
     fn bodies_of_all_targets_are_bounded() {
         let budget: Arc<BodyBudget> = Arc::default();
-        let body = vec![b'x'; 2 * FAILED_BODY_BYTES_MAX];
+        let body = vec![b'x'; 2 * KEPT_BODY_BYTES_MAX];
         let mut histories: Vec<History> = (0..200).map(|_| History::default()).collect();
         for history in &mut histories {
             history.push(1, fetched(&body), &outcome(Some(ScrapeError::SampleLimit)), &budget);
         }
         let kept: usize = histories.iter().map(|history| history.failed_body().unwrap().kept.len()).sum();
-        assert_eq!((kept, budget.0.load(Ordering::Relaxed)), (FAILED_BODIES_BYTES_MAX, FAILED_BODIES_BYTES_MAX));
+        assert_eq!((kept, budget.0.load(Ordering::Relaxed)), (KEPT_BODIES_BYTES_MAX, KEPT_BODIES_BYTES_MAX));
     }
 }

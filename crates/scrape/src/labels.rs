@@ -74,12 +74,28 @@ impl SeriesError {
     }
 }
 
-/// The labels under which the last sample of `lines` is stored. `Ok(None)`: relabelling dropped it.
+/// What relabelling makes of a series.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Relabelled {
+    Stored(Labels),
+    Dropped(DroppedBy),
+}
+
+/// What dropped a series: a rule of `metric_relabel_configs`, counted from 0, or [`DroppedBy::NO_LABELS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DroppedBy(pub u16);
+
+impl DroppedBy {
+    /// The rules left it no labels. Also stands for rules beyond the first 65,535.
+    pub const NO_LABELS: DroppedBy = DroppedBy(u16::MAX);
+}
+
+/// The labels under which the last sample of `lines` is stored.
 pub(crate) fn stored_labels<'b>(
     lines: &impl Lines<'b>,
     job: &ScrapeConfig,
     target: &Labels,
-) -> Result<Option<Labels>, SeriesError> {
+) -> Result<Relabelled, SeriesError> {
     let mut exposed: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(16);
     lines.labels(|name, value| exposed.push((name, value)));
     stored(exposed, job, target)
@@ -90,7 +106,7 @@ pub(crate) fn stored(
     mut exposed: Vec<(Cow<'_, str>, Cow<'_, str>)>,
     job: &ScrapeConfig,
     target: &Labels,
-) -> Result<Option<Labels>, SeriesError> {
+) -> Result<Relabelled, SeriesError> {
     exposed.sort_by(|a, b| a.0.cmp(&b.0));
     let repeated = exposed.windows(2).find(|pair| pair[0].0 == pair[1].0).map(|pair| pair[0].0.clone().into_owned());
     if repeated.is_some() {
@@ -102,19 +118,20 @@ pub(crate) fn stored(
         labels
     } else {
         let mut builder = LabelsBuilder::from(&labels);
-        if !relabel::process_with(&job.metric_relabel_configs, &mut builder, job.metric_name_validation) {
-            return Ok(None);
+        let (rules, names) = (&job.metric_relabel_configs, job.metric_name_validation);
+        if let Some(rule) = relabel::first_dropping(rules, &mut builder, names) {
+            return Ok(Relabelled::Dropped(u16::try_from(rule).map_or(DroppedBy::NO_LABELS, DroppedBy)));
         }
         builder.build()
     };
     if labels.is_empty() {
-        return Ok(None);
+        return Ok(Relabelled::Dropped(DroppedBy::NO_LABELS));
     }
     check_names(&labels, job.metric_name_validation)?;
     check_limits(&labels, job)?;
     match repeated {
         Some(name) => Err(SeriesError::NotUnique(name)),
-        None => Ok(Some(labels)),
+        None => Ok(Relabelled::Stored(labels)),
     }
 }
 

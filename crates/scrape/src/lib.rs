@@ -15,6 +15,7 @@ mod features;
 pub mod history;
 pub mod labels;
 pub mod metadata;
+mod rehearsal;
 pub mod scrape_loop;
 mod starts;
 pub mod target;
@@ -22,8 +23,10 @@ mod texts;
 pub mod timing;
 
 pub use features::Features;
-pub use history::{BodyBudget, FailedBody, FetchedBody, History, PastScrape};
+pub use history::{BodyBudget, FetchedBody, History, KeptBody, PastScrape, Stages};
+pub use labels::DroppedBy;
 pub use metadata::{MetadataHandle, MetadataMap, MetricMetadata};
+pub use rehearsal::rehearse;
 pub use scrape_loop::{
     Fetched, ScrapeCounts, ScrapeError, ScrapeLoop, ScrapeOutcome, Scratch, accept_header, cache_survives,
 };

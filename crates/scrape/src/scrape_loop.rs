@@ -13,7 +13,7 @@ use fk_storage::{AppendReport, Appender, Batch, Exemplar, OutOfOrder, SeriesRef,
 
 use crate::cache::{Known, Meaning, ScrapeNo, SeriesCache};
 use crate::features::{Features, HistogramPolicy};
-use crate::labels::{SeriesError, stored_labels};
+use crate::labels::{DroppedBy, Relabelled, SeriesError, stored_labels};
 use crate::metadata::{MetadataCache, MetadataHandle};
 use crate::starts::Starts;
 use crate::target::Target;
@@ -128,6 +128,8 @@ pub struct ScrapeOutcome {
     pub counts: ScrapeCounts,
     /// The format was guessed.
     pub warning: Option<NegotiationError>,
+    /// What relabelling dropped: how many series by which rule. `None`: nothing.
+    pub dropped: Option<Arc<[(DroppedBy, u64)]>>,
     /// Caches grew too large by scrapes that failed and were emptied.
     pub cache_flush_forced: bool,
     /// The storage failed to take the scrape. To be logged: `up` is what it is.
@@ -164,6 +166,8 @@ pub struct ScrapeLoop {
     policy: HistogramPolicy,
     /// What is known about starts of series, where that matters.
     starts: Starts,
+    /// What the last scrape dropped, as long as scrapes look like it.
+    dropped: Option<Arc<[(DroppedBy, u64)]>>,
 }
 
 /// A scrape while it is read.
@@ -234,6 +238,7 @@ impl ScrapeLoop {
             policy: HistogramPolicy::of(&job),
             features: Features::default(),
             starts: Starts::default(),
+            dropped: None,
             options,
             target,
             job,
@@ -325,7 +330,9 @@ impl ScrapeLoop {
         };
         let Pass { counts, seen, tracked, tracked_again, .. } = pass;
         let error = result.err();
+        let dropped = self.dropped(&counts);
         if error.is_some() {
+            self.dropped = None;
             // Nothing of a scrape that failed is kept.
             scratch.batch.clear();
             scratch.zeros.clear();
@@ -337,6 +344,7 @@ impl ScrapeLoop {
             body_bytes,
             counts,
             warning,
+            dropped,
             cache_flush_forced: false,
             storage_error: None,
         };
@@ -359,6 +367,15 @@ impl ScrapeLoop {
         self.metadata.end_scrape(self.scrape, good);
         self.starts.end_scrape(self.scrape, good);
         outcome
+    }
+
+    /// What relabelling dropped of a scrape with these counts. Remembered while scrapes look alike, for it walks all entries.
+    fn dropped(&mut self, counts: &ScrapeCounts) -> Option<Arc<[(DroppedBy, u64)]>> {
+        if counts.scraped == counts.post_relabel {
+            return None;
+        }
+        let (cache, now) = (&self.cache, self.scrape);
+        Some(Arc::clone(self.dropped.get_or_insert_with(|| cache.dropped_by(now).into())))
     }
 
     /// Writes staleness markers at `ts_ms` for all series of the last scrape and the synthetic ones: the target has gone.
@@ -450,6 +467,7 @@ impl ScrapeLoop {
         appender: &dyn Appender,
     ) -> Result<(), ScrapeError> {
         let mut kind = self.cache.start_layout(place);
+        self.dropped = None;
         loop {
             if let Some((found, known)) = self.cache.known_ahead(body, pos, place)
                 && let Some((value, timestamp, next)) = value_of(&known, &mut lines)
@@ -503,8 +521,9 @@ impl ScrapeLoop {
         appender: &dyn Appender,
     ) -> Result<Option<Meaning>, ScrapeError> {
         pass.counts.scraped += 1;
-        let Some(labels) = stored_labels(lines, &self.job, &self.target.public_labels)? else {
-            return Ok(Some(Meaning::Dropped));
+        let labels = match stored_labels(lines, &self.job, &self.target.public_labels)? {
+            Relabelled::Stored(labels) => labels,
+            Relabelled::Dropped(by) => return Ok(Some(Meaning::Dropped(by))),
         };
         pass.counts.post_relabel += 1;
         let own = timestamp.filter(|_| pass.honor_timestamps);

@@ -213,6 +213,11 @@ fn discovered_labels(job: &ScrapeConfig, group: &TargetGroup, own: &Labels) -> L
 }
 
 impl Target {
+    /// What tells it from all other targets of a server, as long as its labels and its URL stay: of the pool and the identity.
+    pub fn key(&self, pool: &str) -> u64 {
+        Fnv::new().write(pool.as_bytes()).write(&self.identity.to_le_bytes()).finish()
+    }
+
     /// Relabels and checks. `Ok(None)`: dropped.
     fn new(job: &ScrapeConfig, discovered: Labels) -> Result<Option<Target>, TargetErrorReason> {
         let mut labels = LabelsBuilder::from(&discovered);

@@ -232,6 +232,39 @@ pub trait TargetsView: Send + Sync {
 
     /// The last scrapes of the targets of a pool, of the one with this URL only if it is given; at most `limit` targets.
     fn scrapes(&self, pool: &str, url: Option<&str>, limit: usize) -> Option<Vec<TargetScrapes>>;
+
+    /// The last scrapes of the target with this id.
+    fn scrapes_of(&self, id: &str) -> Option<TargetScrapes>;
+
+    /// Scrapes the target with this id now, and stores nothing.
+    fn try_scrape<'a>(&'a self, id: &'a str) -> LocalFuture<'a, Result<TrialScrape, TrialError>>;
+}
+
+/// A scrape of which nothing was stored.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrialScrape {
+    /// See [`TargetScrapes::id`].
+    pub id: String,
+    /// Name of the pool.
+    pub scrape_pool: String,
+    /// What was asked for.
+    pub scrape_url: String,
+    /// What came of it. Every series is new, and the storage had no say.
+    pub scrape: PastScrape,
+    /// The body, as far as it is shown; `None`: there is none.
+    pub body: Option<KeptBody>,
+}
+
+/// Why there was no trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrialError {
+    /// There is no such target.
+    NotFound,
+    /// Others are under way, so many.
+    Busy(usize),
+    /// The server stops.
+    Stopping,
 }
 
 /// One relabelling rule at work.
@@ -249,6 +282,8 @@ pub struct RelabelStep {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetScrapes {
+    /// Tells it from all other targets, as long as its labels and its URL stay.
+    pub id: String,
     /// Name of its pool.
     pub scrape_pool: String,
     /// Where it is scraped.
@@ -259,7 +294,7 @@ pub struct TargetScrapes {
     /// The newest first.
     pub scrapes: Vec<PastScrape>,
     /// The last body that could not be stored.
-    pub failed_body: Option<FailedBody>,
+    pub failed_body: Option<KeptBody>,
 }
 
 /// A scrape that is over.
@@ -271,7 +306,9 @@ pub struct PastScrape {
     pub time: i64,
     /// Until the whole body was there, s.
     pub fetch_seconds: f32,
-    /// All of it, s.
+    /// Where the time went.
+    pub stages: ScrapeStages,
+    /// All of it but storing, s.
     pub duration_seconds: f32,
     /// Bytes received.
     pub wire_bytes: u32,
@@ -283,18 +320,57 @@ pub struct PastScrape {
     pub samples_post_metric_relabeling: u32,
     /// New series.
     pub series_added: u32,
+    /// What relabelling dropped.
+    pub dropped: Vec<DroppedSamples>,
     /// Why it failed; empty: it did not.
     pub error: String,
 }
 
-/// A body that could not be stored.
+/// How long each stage of a scrape took, s; absent where it was not reached or not needed, as all that comes before the request
+/// on a connection that was kept.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScrapeStages {
+    /// Finding the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_seconds: Option<f32>,
+    /// Connecting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_seconds: Option<f32>,
+    /// The handshake of TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_seconds: Option<f32>,
+    /// Until the first byte of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte_seconds: Option<f32>,
+    /// Reading the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_seconds: Option<f32>,
+    /// Parsing and relabelling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parse_seconds: Option<f32>,
+    /// Storing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub append_seconds: Option<f32>,
+}
+
+/// What a rule of `metric_relabel_configs` dropped of a scrape.
+#[derive(Clone, Debug, Serialize)]
+pub struct DroppedSamples {
+    /// The rule, counted from 0; `None`: no rule dropped them, but they had no labels left.
+    pub rule: Option<u16>,
+    /// How many series.
+    pub series: u64,
+}
+
+/// A body, as far as it is kept: one that could not be stored, or one of a trial.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct FailedBody {
+pub struct KeptBody {
     /// Timestamp of its scrape, ms.
     #[serde(serialize_with = "json::rfc3339")]
     pub time: i64,
-    /// What was wrong with it.
+    /// What was wrong with it; empty: nothing.
     pub error: String,
     /// As the target says.
     pub content_type: String,

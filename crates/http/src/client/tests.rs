@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::timings::Timings;
 
 /// Answers one request per entry of `answers`, each on its own connection, and returns the requests' headers and bodies.
 pub(crate) async fn serve(listener: TcpListener, answers: Vec<Vec<u8>>) -> Vec<String> {
@@ -51,6 +52,7 @@ pub(crate) fn request(url: &str) -> ScrapeRequest<'_> {
         timeout: Duration::from_millis(2500),
         body_size_limit: 0,
         enable_compression: true,
+        watch: None,
     }
 }
 
@@ -374,8 +376,13 @@ fn scrape_tls(name: &str, tls: TlsConfig, client_ca: Option<&str>) -> Result<usi
     let (port, server) = tls_server(&read("pem"), &read("key"), client_ca);
     let client = Client::new(&HttpClientConfig { tls, ..HttpClientConfig::default() }).unwrap();
     let url = format!("https://127.0.0.1:{port}/metrics");
-    let result = run(async { client.scrape(&request(&url), &mut Vec::new()).await });
+    let watch = Stopwatch::default();
+    let request = ScrapeRequest { watch: Some(&watch), ..request(&url) };
+    let result = run(async { client.scrape(&request, &mut Vec::new()).await });
     assert_eq!(server.join().unwrap(), result.is_ok());
+    let times = watch.timings();
+    // A handshake that fails takes its time as well.
+    assert!(times.connect_s.is_some() && times.tls_s.is_some_and(|tls_s| tls_s > 0.0), "{times:?}");
     result.map(|response| response.wire_bytes).map_err(|error| error.to_string())
 }
 
@@ -506,5 +513,35 @@ fn http2_is_spoken_where_a_tls_server_agrees_and_the_section_allows_it() {
         });
         drop(client);
         assert_eq!(server.join().unwrap(), wanted);
+    }
+}
+
+#[test]
+fn the_stages_of_a_request_are_timed() {
+    let wait = Duration::from_millis(30);
+    // By the short way, and by the general one, which is taken because of the fragment.
+    for suffix in ["", "#there"] {
+        let watch = Stopwatch::default();
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let url = format!("http://localhost:{port}/metrics{suffix}");
+            let request = ScrapeRequest { watch: Some(&watch), ..request(&url) };
+            let serve = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                read_request(&mut stream).await;
+                tokio::time::sleep(wait).await;
+                stream.write_all(&answer("200 OK", "", b"x 1\n")).await.unwrap();
+            };
+            let client = Client::new(&HttpClientConfig::default()).unwrap();
+            let mut body = Vec::new();
+            let (scraped, ()) = tokio::join!(client.scrape(&request, &mut body), serve);
+            scraped.unwrap();
+        });
+        let times = watch.timings();
+        assert!(times.dns_s.is_some() && times.connect_s.is_some() && times.tls_s.is_none(), "{suffix} {times:?}");
+        assert!(times.first_byte_s.unwrap() >= wait.as_secs_f32() * 0.9, "{suffix} {times:?}");
+        watch.reset();
+        assert_eq!(watch.timings(), Timings::default());
     }
 }

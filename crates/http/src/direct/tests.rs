@@ -68,10 +68,20 @@ fn exchange_all(answers: &[&[Option<&[u8]>]], size_limit: u64) -> (Vec<Result<St
             let deadline = Instant::now() + Duration::from_secs(5);
             let headers = HeaderMap::from_iter([(reqwest::header::USER_AGENT, "me".parse().unwrap())]);
             let headers = [&headers];
-            let got = get(&idle, (&url, place(&url).unwrap()), &headers, deadline, size_limit, &mut buffer);
+            let watch = Stopwatch::default();
+            let wanted = ScrapeRequest {
+                body_size_limit: size_limit,
+                watch: Some(&watch),
+                ..crate::client::tests::request(&url)
+            };
+            let got = get(&idle, (&wanted, place(&url).unwrap()), &headers, deadline, &mut buffer);
             let (asked, got) = tokio::join!(serve, got);
             let host = url.strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap();
             assert_eq!(asked, format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nUser-Agent: me\r\n\r\n"));
+            let times = watch.timings();
+            // Only a new connection has to be made, and an address needs no look-up.
+            assert!(times.dns_s.is_none() && times.tls_s.is_none(), "{times:?}");
+            assert!(got.is_err() || times.first_byte_s.is_some(), "{times:?}");
             results.push(match got {
                 Ok(answer) => Ok(format!("{} {}", answer.status, String::from_utf8_lossy(&buffer[answer.body]))),
                 Err(error) => Err(error.to_string().replace(&url, "URL")),

@@ -12,7 +12,7 @@ use fk_storage::{Appender, Batch, BatchHistogram, Exemplar, HistogramValue, Seri
 
 use super::{Pass, ScrapeError, ScrapeLoop};
 use crate::cache::Meaning;
-use crate::labels::stored;
+use crate::labels::{Relabelled, stored};
 use crate::starts::empty_like;
 
 /// Exemplars of one sample that are stored; more are not looked at.
@@ -47,6 +47,7 @@ impl ScrapeLoop {
         appender: &dyn Appender,
     ) -> Result<(), ScrapeError> {
         self.cache.start_without_layout();
+        self.dropped = None;
         self.metadata.start(self.layout_scrape);
         self.layout_scrape = self.scrape;
         if self.features.start_synthesis {
@@ -118,9 +119,12 @@ impl ScrapeLoop {
                 series = Some(stored);
             }
             None => {
-                let Some(found) = self.stored_labels(reader)? else {
-                    self.remember(reader, Meaning::Dropped, pass)?;
-                    return Ok(());
+                let found = match self.stored_labels(reader)? {
+                    Relabelled::Stored(found) => found,
+                    Relabelled::Dropped(by) => {
+                        self.remember(reader, Meaning::Dropped(by), pass)?;
+                        return Ok(());
+                    }
                 };
                 pass.counts.post_relabel += 1;
                 labels = Some(found);
@@ -182,8 +186,8 @@ impl ScrapeLoop {
         Ok(())
     }
 
-    /// The labels of a series that is not known; `None`: relabelling drops it.
-    fn stored_labels(&self, reader: &dyn Exposition) -> Result<Option<Labels>, ScrapeError> {
+    /// The labels of a series that is not known.
+    fn stored_labels(&self, reader: &dyn Exposition) -> Result<Relabelled, ScrapeError> {
         let mut exposed: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(16);
         reader.for_each_label(&mut |name, value| exposed.push((name.to_owned().into(), value.to_owned().into())));
         Ok(stored(exposed, &self.job, &self.target.public_labels)?)

@@ -197,7 +197,8 @@ fn dropped_series_count_as_scraped_only() {
     ];
     let mut rig = Rig::new(ScrapeConfig { metric_relabel_configs: rules, ..job() });
     for _ in 0..2 {
-        rig.good("noise_a 1\nold_x 2\nnoise_b 1\n");
+        let outcome = rig.body("noise_a 1\nold_x 2\nnoise_b 1\n");
+        assert_eq!(outcome.dropped.as_deref(), Some(&[(DroppedBy(0), 2)][..]));
     }
     assert_eq!(rig.samples(), ["new_x 2@15 2@30"]);
     assert_eq!(rig.report("scrape_samples_scraped"), "scrape_samples_scraped 3@15 3@30");
@@ -582,4 +583,40 @@ fn whole_scrapes_are_stored_line_by_line() {
     for (labels, samples) in rig.storage.dump() {
         assert_eq!(samples.len(), 2, "{labels}");
     }
+}
+
+#[test]
+fn what_dropped_a_series_is_told() {
+    let rules = vec![
+        rule(RelabelAction::Drop, "__name__", "a.*", "", "$1"),
+        rule(RelabelAction::Keep, "__name__", "[ab].*|x.*", "", "$1"),
+    ];
+    let mut rig = Rig::new(ScrapeConfig { metric_relabel_configs: rules, ..job() });
+    let (first, second) = (DroppedBy(0), DroppedBy(1));
+    for (body, expected) in [
+        ("b 1\nx 1\n", None),
+        ("b 1\na1 1\nx 1\nc 1\n", Some(vec![(first, 1), (second, 1)])),
+        ("b 2\na1 2\nx 2\nc 2\n", Some(vec![(first, 1), (second, 1)])),
+        // Up to the failure.
+        ("b 2\na1 2\nx x\nc 2\n", Some(vec![(first, 1)])),
+        ("b 2\na1 2\nx 2\nc 2\n", Some(vec![(first, 1), (second, 1)])),
+        ("a1 2\na2 2\nc 2\n", Some(vec![(first, 2), (second, 1)])),
+        ("b 1\n", None),
+    ] {
+        assert_eq!(rig.body(body).dropped.as_deref(), expected.as_deref(), "{body}");
+    }
+}
+
+#[test]
+fn a_rehearsal_stores_nothing_and_tells_what_would_be() {
+    let drop = rule(RelabelAction::Drop, "__name__", "a", "", "$1");
+    let job = Arc::new(ScrapeConfig { metric_relabel_configs: vec![drop], sample_limit: 2, ..job() });
+    let rehearse = |body: &str| {
+        let fetched = Fetched::Body { body: body.as_bytes(), content_type: "text/plain" };
+        crate::rehearse(&target(&job), &job, Features::default(), fetched, STEP_MS, || 0.5)
+    };
+    let good = rehearse("a 1\nb 1\nc 1\n");
+    assert_eq!((good.up, good.counts.scraped, good.counts.post_relabel, good.counts.series_added), (true, 3, 2, 2));
+    assert!(matches!(rehearse("b 1\nc 1\nd 1\n").error, Some(ScrapeError::SampleLimit)));
+    assert!(matches!(rehearse("b{ 1\n").error, Some(ScrapeError::Parse(_))));
 }

@@ -8,7 +8,7 @@ use fk_storage::{AppendReport, Appender, Batch, OutOfOrder, Rejection, SeriesRef
 
 use super::{REPORT_SERIES, REPORT_SERIES_BASIC, ScrapeCounts, ScrapeLoop, ScrapeOutcome, Scratch};
 use crate::cache::{Meaning, ScrapeNo};
-use crate::labels::stored;
+use crate::labels::{Relabelled, stored};
 
 impl ScrapeLoop {
     /// Adds the synthetic series to the batch.
@@ -148,7 +148,10 @@ impl ScrapeLoop {
         key_labels(text, kind, self.options, &mut |name, value| {
             exposed.push((name.to_owned().into(), value.to_owned().into()));
         });
-        stored(exposed, &self.job, &self.target.public_labels).ok()?
+        match stored(exposed, &self.job, &self.target.public_labels) {
+            Ok(Relabelled::Stored(labels)) => Some(labels),
+            _ => None,
+        }
     }
 
     /// Writes markers for what the scrape before tracked and this one does not.

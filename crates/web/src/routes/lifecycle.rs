@@ -58,7 +58,7 @@ pub(crate) async fn quit(call: Call) -> Reply {
     Ok(text(StatusCode::OK, answer))
 }
 
-fn lifecycle_disabled() -> HttpResponse {
+pub(crate) fn lifecycle_disabled() -> HttpResponse {
     // Text as in Prometheus.
     text(StatusCode::FORBIDDEN, "Lifecycle API is not enabled.")
 }

@@ -10,8 +10,9 @@ use crate::answer::{ApiError, ErrorKind, success};
 use crate::call::{Call, Reply};
 use crate::json::LabelsJson;
 use crate::params::parse_integer;
+use crate::routes::lifecycle::lifecycle_disabled;
 use crate::selectors;
-use crate::state::{ActiveTarget, DroppedTarget, RelabelStep, WebOptions};
+use crate::state::{ActiveTarget, DroppedTarget, RelabelStep, TrialError, WebOptions};
 
 pub(crate) async fn pools(call: Call) -> Reply {
     let names: Vec<String> = call.state().targets.pools().into_iter().map(|pool| pool.name).collect();
@@ -249,6 +250,32 @@ pub(crate) async fn scrapes(mut call: Call) -> Reply {
     match call.state().targets.scrapes(pool, url, limit) {
         Some(targets) => success(&json!({ "targets": targets })),
         None => Err(ApiError::new(ErrorKind::NotFound, format!("scrape pool {pool:?} not found"))),
+    }
+}
+
+fn no_target(id: &str) -> ApiError {
+    ApiError::new(ErrorKind::NotFound, format!("no target has the id {id:?}"))
+}
+
+/// Ours: the same of one target.
+pub(crate) async fn scrapes_of(call: Call) -> Reply {
+    let id = call.segment(4)?;
+    success(&call.state().targets.scrapes_of(&id).ok_or_else(|| no_target(&id))?)
+}
+
+/// Ours: scrapes a target now and stores nothing. As it makes the server ask somebody, it is among what the lifecycle flag allows.
+pub(crate) async fn try_scrape(call: Call) -> Reply {
+    if !call.state().options.lifecycle {
+        return Ok(lifecycle_disabled());
+    }
+    let id = call.segment(4)?;
+    match call.state().targets.try_scrape(&id).await {
+        Ok(trial) => success(&trial),
+        Err(TrialError::NotFound) => Err(no_target(&id)),
+        Err(TrialError::Stopping) => Err(ApiError::new(ErrorKind::Unavailable, "the server is stopping")),
+        Err(TrialError::Busy(running)) => {
+            Err(ApiError::new(ErrorKind::ReadOnly, format!("{running} scrapes on demand are under way already")))
+        }
     }
 }
 

@@ -154,20 +154,23 @@ impl TargetsView for Fake {
         let scrape = |time: i64, error: &str| PastScrape {
             time,
             fetch_seconds: 0.25,
+            stages: ScrapeStages { first_byte_seconds: Some(0.125), ..ScrapeStages::default() },
             duration_seconds: 0.5,
             wire_bytes: 10,
             body_bytes: 20,
             samples_scraped: 3,
             samples_post_metric_relabeling: 2,
             series_added: 1,
+            dropped: vec![DroppedSamples { rule: Some(0), series: 1 }],
             error: error.into(),
         };
         let target = |url: &str| TargetScrapes {
+            id: url.replace('/', ""),
             scrape_pool: pool.into(),
             scrape_url: url.into(),
             labels: labels(&[("job", pool)]),
             scrapes: vec![scrape(2000, "it is broken"), scrape(1000, "")],
-            failed_body: Some(FailedBody {
+            failed_body: Some(KeptBody {
                 time: 2000,
                 error: "it is broken".into(),
                 content_type: "text/plain".into(),
@@ -181,6 +184,21 @@ impl TargetsView for Fake {
         let all = ["http://a/", "http://b/"];
         let wanted = all.iter().filter(|one| url.is_none_or(|url| url == **one)).take(limit);
         (pool == "a").then(|| wanted.map(|url| target(url)).collect())
+    }
+
+    fn scrapes_of(&self, id: &str) -> Option<TargetScrapes> {
+        self.scrapes("a", None, 2)?.into_iter().find(|target| target.id == id)
+    }
+
+    fn try_scrape<'a>(&'a self, id: &'a str) -> LocalFuture<'a, Result<TrialScrape, TrialError>> {
+        Box::pin(async move {
+            if id == "busy" {
+                return Err(TrialError::Busy(2));
+            }
+            let TargetScrapes { id, scrape_pool, scrape_url, mut scrapes, failed_body, .. } =
+                self.scrapes_of(id).ok_or(TrialError::NotFound)?;
+            Ok(TrialScrape { id, scrape_pool, scrape_url, scrape: scrapes.remove(0), body: failed_body })
+        })
     }
 }
 

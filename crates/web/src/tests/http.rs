@@ -244,13 +244,24 @@ async fn past_scrapes_are_shown_by_pool_and_url() {
     assert_eq!(
         targets[0]["scrapes"][0],
         json!({
-            "time": "1970-01-01T00:00:02Z", "fetchSeconds": 0.25, "durationSeconds": 0.5, "wireBytes": 10, "bodyBytes": 20,
-            "samplesScraped": 3, "samplesPostMetricRelabeling": 2, "seriesAdded": 1, "error": "it is broken",
+            "time": "1970-01-01T00:00:02Z", "fetchSeconds": 0.25, "stages": {"firstByteSeconds": 0.125},
+            "durationSeconds": 0.5, "wireBytes": 10, "bodyBytes": 20, "samplesScraped": 3,
+            "samplesPostMetricRelabeling": 2, "seriesAdded": 1, "dropped": [{"rule": 0, "series": 1}], "error": "it is broken",
         })
     );
     assert_eq!((&targets[0]["failedBody"]["text"], &targets[0]["failedBody"]["column"]), (&json!("x{ 1"), &json!(3)));
     let got = World::new().get("/api/v1/ext/targets/scrapes?scrapePool=a&limit=1").await.json();
     assert_eq!(got["data"]["targets"].as_array().unwrap().len(), 1);
+    let one = World::new().get("/api/v1/ext/targets/http:b/scrapes").await.json();
+    assert_eq!(one["data"], targets[0]);
+    let trial = "/api/v1/ext/targets/http:b/scrape";
+    assert_eq!(World::new().post(trial).await.status.as_u16(), 403);
+    let world = World::with(|options| options.lifecycle = true);
+    assert_eq!(world.post(trial).await.json()["data"]["scrape"], targets[0]["scrapes"][0]);
+    for (id, status) in [("c", 404), ("busy", 503)] {
+        assert_eq!(world.post(&format!("/api/v1/ext/targets/{id}/scrape")).await.status.as_u16(), status);
+    }
+    check_error("/api/v1/ext/targets/c/scrapes", 404, "not_found", "no target has the id \"c\"").await;
     check_error("/api/v1/ext/targets/scrapes?scrapePool=z", 404, "not_found", "scrape pool \"z\" not found").await;
 }
 
