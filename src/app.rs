@@ -10,11 +10,13 @@ use actix::prelude::*;
 use fk_actorkit::{Board, Spec};
 use fk_config::{DiscoveryConfig, Loaded};
 use fk_instrument::{Gauge, Registry};
+use fk_ledger::Records;
 use fk_web::state::StorageSlot;
 use parking_lot::Mutex;
 
 use crate::actors::config_reloader::{self, ConfigReloader};
 use crate::actors::discovery_manager::{self, DiscoveryManager, SdMetrics, Sections};
+use crate::actors::ledger_keeper::{self, LedgerKeeper};
 use crate::actors::lifecycle::Lifecycle;
 use crate::actors::notifier::{self, Notifier, NotifierState};
 use crate::actors::query_gate::{self, GateState, QueryGate};
@@ -75,6 +77,7 @@ struct Late {
     rules: Addr<RuleManager>,
     scrape: Addr<ScrapeManager>,
     notifier: Addr<Notifier>,
+    ledger: Addr<LedgerKeeper>,
 }
 
 /// Everything a server is made of. One per process (or per test).
@@ -233,11 +236,15 @@ impl App {
         let options = &settings.options;
         let early = self.early().ok_or("the first actors were not started")?;
         let db = slots.db.load_full().ok_or("the storage is not open")?;
+        let records = Records::clone(&*slots.records.load_full().ok_or("the records of alerts are not open")?);
         let parent = board.actors().iter().find(|actor| actor.parent.is_none()).map(|actor| actor.id);
         let spec = |name: &str| Spec { parent, ..Spec::named(name) };
         // The data directory is ours by now. Users' queries and those of rules have as many slots each.
         self.queries.track_in(&settings.data_path, 2 * options.query_max_concurrency);
         self.web_storage.set(Arc::new(Front::new(Arc::clone(&db), Arc::clone(&self.door))));
+
+        let params = ledger_keeper::Params { records: records.clone() };
+        let ledger = board.spawn(spec("alerts"), |_| LedgerKeeper::new(params));
 
         notifier::register(&self.notify, &self.registry);
         let params = notifier::Params {
@@ -247,6 +254,7 @@ impl App {
             queue_capacity: options.notification_queue_capacity,
             batch_size: options.notification_batch_size,
             drain_on_shutdown: options.drain_notification_queue,
+            ledger: Arc::clone(&records.ledger),
             metrics: notifier::NotifyMetrics::new(&self.registry),
         };
         let notifier = board.spawn(spec("notifier"), |_| Notifier::new(params));
@@ -264,6 +272,8 @@ impl App {
             )),
             gate: early.gate.clone().recipient(),
             notifier: notifier.clone().recipient(),
+            records: records.clone(),
+            eval_slots: settings.rule_slots(),
             external_url: Arc::clone(&settings.external_url),
             options: settings.rules(),
             metrics: RuleMetrics::new(&self.registry),
@@ -311,7 +321,7 @@ impl App {
             Participant { name: "notify discovery", address: notify_discovery.clone().recipient() },
             Participant { name: "rule manager", address: rules.clone().recipient() },
         ];
-        *self.late.lock() = Some(Late { scrape_discovery, notify_discovery, rules, scrape, notifier });
+        *self.late.lock() = Some(Late { scrape_discovery, notify_discovery, rules, scrape, notifier, ledger });
         Ok(participants)
     }
 
@@ -344,6 +354,7 @@ impl App {
         }
         if let Some(late) = &late {
             steps.push(step("notifier", &late.notifier, 30));
+            steps.push(step("alert ledger", &late.ledger, 10));
         }
         steps
     }

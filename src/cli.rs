@@ -60,6 +60,7 @@ const FEATURES_BUILT: &[&str] = &[
     "st-storage",
     "use-start-timestamps",
     "xor2-encoding",
+    "concurrent-rule-eval",
     "promql-experimental-functions",
     "promql-extended-range-selectors",
     "promql-binop-fill-modifiers",
@@ -79,7 +80,7 @@ const FEATURES_DEPRECATED: &[(&str, &str)] = &[
 const FEATURES_REFUSED: &[&str] = &["otlp-deltatocumulative", "otlp-native-delta-ingestion"];
 
 /// Features that are not built and whose absence only costs comfort.
-const FEATURES_MISSING: &[&str] = &["concurrent-rule-eval", "old-ui", "search-api", "use-uncached-io"];
+const FEATURES_MISSING: &[&str] = &["old-ui", "search-api", "use-uncached-io"];
 
 /// Flags that steer the Go runtime or parts that do not exist here: accepted, without effect.
 const FLAGS_WITHOUT_EFFECT: &[&str] =
@@ -87,7 +88,6 @@ const FLAGS_WITHOUT_EFFECT: &[&str] =
 
 /// Flags of parts that are not built yet: accepted with a note, since nothing goes wrong without them.
 const FLAGS_NOT_BUILT: &[&str] = &[
-    "rules.max-concurrent-evals",
     "storage.remote.flush-deadline",
     "storage.remote.read-concurrent-limit",
     "storage.remote.read-max-bytes-in-frame",
@@ -182,6 +182,8 @@ pub struct Options {
     pub for_grace_period: Duration,
     /// `--rules.alert.resend-delay`
     pub resend_delay: Duration,
+    /// `--rules.max-concurrent-evals`
+    pub max_concurrent_evals: usize,
     /// `--scrape.adjust-timestamps`
     pub adjust_timestamps: bool,
     /// `--scrape.timestamp-tolerance`, nanoseconds.
@@ -271,6 +273,7 @@ impl Options {
             for_outage_tolerance: raw.duration("rules.alert.for-outage-tolerance")?,
             for_grace_period: raw.duration("rules.alert.for-grace-period")?,
             resend_delay: raw.duration("rules.alert.resend-delay")?,
+            max_concurrent_evals: usize::try_from(raw.int("rules.max-concurrent-evals")?).unwrap_or(0),
             adjust_timestamps: raw.switch("scrape.adjust-timestamps"),
             timestamp_tolerance_ns: values::parse_go_duration(&raw.text("scrape.timestamp-tolerance"))
                 .map_err(Exit::usage)?,

@@ -96,12 +96,12 @@ pub struct ControlledQueries<'a> {
 }
 
 impl Evaluate for ControlledQueries<'_> {
-    fn query(&self, expr: &Expr, ts_ms: i64) -> Result<QueryResult, EvaluateError> {
+    fn query(&self, expr: &Expr, text: &str, ts_ms: i64) -> Result<QueryResult, EvaluateError> {
         let RuleQueries { db, slots, flags, board } = self.queries;
         let began = Instant::now();
         let control = self.control.clone().with_deadline(began + flags.timeout);
         let origin = Origin::Rule { file: self.file.to_owned(), group: self.group.to_owned() };
-        let asked = Asked { text: expr.to_string(), start_ms: ts_ms, end_ms: ts_ms, step_ms: 0, origin };
+        let asked = Asked { text: text.to_owned(), start_ms: ts_ms, end_ms: ts_ms, step_ms: 0, origin };
         let mut running = board.begin(asked, control);
         // The slot is the group's.
         running.admitted(None);
@@ -130,6 +130,6 @@ impl Evaluate for ControlledQueries<'_> {
     fn query_text(&self, text: &str, ts_ms: i64) -> Result<QueryResult, EvaluateError> {
         let expr = fk_promql_syntax::parse(text, &self.queries.flags.parser)
             .map_err(|e| EvaluateError::Failed(e.to_string()))?;
-        self.query(&expr, ts_ms)
+        self.query(&expr, text, ts_ms)
     }
 }

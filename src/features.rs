@@ -127,7 +127,11 @@ pub fn map(options: &Options) -> BTreeMap<String, Category> {
         ("promql_operators".to_owned(), operators),
         (
             "rules".to_owned(),
-            category(&[("concurrent_rule_eval", false), ("keep_firing_for", true), ("query_offset", true)]),
+            category(&[
+                ("concurrent_rule_eval", feature("concurrent-rule-eval")),
+                ("keep_firing_for", true),
+                ("query_offset", true),
+            ]),
         ),
         (
             "scrape".to_owned(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fk_config::{FloatEncoding, LoadOptions, Loaded, Retention, StorageConfig, bytesize};
 use fk_model::Duration;
 use fk_promql_syntax::ParserOptions;
-use fk_rules::RuleOptions;
+use fk_rules::{EvalSlots, RuleOptions};
 use fk_scrape::Features;
 use fk_storage::MemoryBudget;
 use fk_tsdb::{DbOptions, Encoding, TsdbConfig};
@@ -207,6 +207,12 @@ impl Settings {
             for_grace_period: self.options.for_grace_period,
             for_outage_tolerance: self.options.for_outage_tolerance,
         }
+    }
+
+    /// Slots for rules that are evaluated side by side, if the feature `concurrent-rule-eval` is on.
+    pub fn rule_slots(&self) -> Option<EvalSlots> {
+        let on = self.options.has_feature("concurrent-rule-eval");
+        on.then(|| EvalSlots::new(self.options.max_concurrent_evals))
     }
 
     /// For scraping.

@@ -11,6 +11,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use chrono::{DateTime, Utc};
 use fk_config::Loaded;
+use fk_ledger::Records;
 use fk_model::TargetGroup;
 use fk_storage::Control;
 use fk_tsdb::{Db, Now, ReplayProgress};
@@ -48,6 +49,8 @@ pub struct Slots {
     stage: AtomicU8,
     /// The storage; owner: storage keeper.
     pub db: ArcSwapOption<Db>,
+    /// What is kept of alerts over restarts; owner: storage keeper, which opens it before the storage.
+    pub records: ArcSwapOption<Records>,
     /// The running configuration; owner: config reloader.
     pub config: ArcSwapOption<Loaded>,
     /// Why no samples are taken at the moment; owner: storage keeper, which looks every second.
@@ -74,6 +77,7 @@ impl Slots {
         Slots {
             stage: AtomicU8::new(Stage::Starting as u8),
             db: ArcSwapOption::empty(),
+            records: ArcSwapOption::empty(),
             config: ArcSwapOption::empty(),
             degraded: ArcSwapOption::empty(),
             replay: Mutex::default(),

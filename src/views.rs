@@ -13,7 +13,7 @@ use fk_actorkit::{ActorInfo, ActorState};
 use fk_model::{Labels, LabelsBuilder, relabel};
 use fk_queries::Board;
 use fk_rules::{AlertState, Health, RuleDetail, RuleState};
-use fk_storage::Control;
+use fk_storage::{Control, TimeRange};
 use fk_web::state::{
     self, ActiveTarget, ActorNode, AdmissionError, AlertingRule, AlertmanagersView, AppState, BuildInfo, DroppedTarget,
     HeadStats, LocalFuture, MetricMetadata, NameCount, Notification, Permit, Queries, QuerySettings, Readiness,
@@ -181,14 +181,46 @@ fn active_target(pool: &str, target: &fk_scrape::Target, status: &TargetStatus) 
     }
 }
 
-fn ms(ns: i64) -> i64 {
-    ns.div_euclid(1_000_000)
-}
-
 impl RulesView for View {
     fn groups(&self) -> Vec<Arc<state::RuleGroup>> {
         let cells = self.app.rules.cells();
         cells.iter().map(|cell| Arc::new(rule_group(&cell.snapshot.load()))).collect()
+    }
+
+    fn history(
+        &self,
+        wanted: &dyn Fn(&Labels) -> bool,
+        times: TimeRange,
+        limit: usize,
+    ) -> (Vec<state::AlertHistory>, bool) {
+        let Some(records) = self.app.slots.records.load_full() else { return (Vec::new(), false) };
+        let (found, more) = records.ledger.history(wanted, times.mint, times.maxt, limit);
+        (found.into_iter().map(alert_history).collect(), more)
+    }
+}
+
+fn alert_history(history: fk_ledger::History) -> state::AlertHistory {
+    let (file, group) = history.group.split_once(';').unwrap_or((&history.group, ""));
+    let entry = |entry: fk_ledger::Entry| match entry {
+        fk_ledger::Entry::Transition(transition) => state::AlertHistoryEntry::State {
+            state: transition.event.name(),
+            time: transition.at_ms,
+            value: transition.value,
+        },
+        fk_ledger::Entry::Delivery(delivery) => state::AlertHistoryEntry::Delivery {
+            alertmanager: delivery.alertmanager.to_string(),
+            resolved: delivery.resolved,
+            first_attempt: delivery.first_ms,
+            last_attempt: delivery.last_ms,
+            attempts: delivery.attempts,
+            error: delivery.error.as_deref().unwrap_or_default().to_owned(),
+        },
+    };
+    state::AlertHistory {
+        labels: history.labels,
+        file: file.to_owned(),
+        group: group.to_owned(),
+        entries: history.entries.into_iter().map(entry).collect(),
     }
 }
 
@@ -199,7 +231,7 @@ fn rule_group(group: &fk_rules::GroupSnapshot) -> state::RuleGroup {
         interval_s: group.interval.as_secs_f64(),
         limit: group.limit,
         evaluation_time_s: group.evaluation_s,
-        last_evaluation: group.last_evaluation_ns.map(ms),
+        last_evaluation: group.last_evaluation_ns,
         rules: group.rules.iter().map(rule).collect(),
     }
 }
@@ -231,7 +263,7 @@ fn rule(rule: &fk_rules::RuleSnapshot) -> state::Rule {
         },
         last_error: rule.last_error.clone(),
         evaluation_time_s: rule.evaluation_s,
-        last_evaluation: rule.last_evaluation_ns.map(ms),
+        last_evaluation: rule.last_evaluation_ns,
         alerting,
     }
 }
@@ -244,8 +276,8 @@ fn alert(alert: &fk_rules::AlertSnapshot) -> state::Alert {
             AlertState::Pending => state::AlertState::Pending,
             AlertState::Firing => state::AlertState::Firing,
         },
-        active_at: ms(alert.active_at_ns),
-        keep_firing_since: alert.keep_firing_since_ns.map(ms),
+        active_at: alert.active_at_ns,
+        keep_firing_since: alert.keep_firing_since_ns,
         value: alert.value,
     }
 }

@@ -9,12 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use chrono::Utc;
 use fk_actorkit::{Managed, ManagedActor};
 use fk_http::Client;
 use fk_instrument::{Histogram, Summary};
-use fk_notify::{SendCounters, SendOutcome, SendQueue};
+use fk_ledger::{Attempt, Ledger};
+use fk_notify::{Alert, SendCounters, SendOutcome, SendQueue};
+use fk_rules::InstanceId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 
 use crate::messages::lifecycle::Drain;
 use crate::messages::notify::SendAlerts;
@@ -55,6 +59,8 @@ pub struct Params {
     pub outbox: Arc<Outbox>,
     /// Whether the queue is emptied before the sender ends (`--alertmanager.drain-notification-queue-on-shutdown`).
     pub drain: bool,
+    /// Where attempts are noted.
+    pub ledger: Arc<Ledger>,
     /// Length of posts in seconds.
     pub latency: Summary,
     /// The same in buckets.
@@ -89,7 +95,12 @@ impl AlertmanagerSender {
         self.posting = true;
         let (client, url, timeout) = (self.params.client.clone(), self.params.url.clone(), self.params.timeout);
         let (began, count) = (Instant::now(), batch.len());
-        let post = async move { client.post_json(&url, USER_AGENT, fk_notify::payload(&batch).into(), timeout).await };
+        let ledger = Arc::clone(&self.params.ledger);
+        let post = async move {
+            let result = client.post_json(&url, USER_AGENT, fk_notify::payload(&batch).into(), timeout).await;
+            note(ledger, &url, &batch, result.as_ref().err().map(ToString::to_string).as_deref());
+            result
+        };
         ctx.spawn(post.into_actor(self).map(move |result, this, ctx| {
             let seconds = began.elapsed().as_secs_f64();
             this.params.latency.observe(seconds);
@@ -107,6 +118,16 @@ impl AlertmanagerSender {
             this.post(ctx);
         }));
     }
+}
+
+/// Notes an attempt in the ledger. The file is written elsewhere: it may take its time.
+fn note(ledger: Arc<Ledger>, alertmanager: &str, batch: &[Arc<Alert>], error: Option<&str>) {
+    let now = Utc::now();
+    let now_ns = now.timestamp_nanos_opt().unwrap_or(i64::MAX);
+    let alerts: Vec<(InstanceId, bool)> =
+        batch.iter().map(|alert| (InstanceId(alert.instance), alert.ends_at_ns <= now_ns)).collect();
+    ledger.delivered(&Attempt { alertmanager, at_ms: now.timestamp_millis(), error, alerts: &alerts });
+    spawn_blocking(move || ledger.flush());
 }
 
 impl Actor for AlertmanagerSender {

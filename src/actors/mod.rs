@@ -18,6 +18,7 @@
 //! | [`rule_group`] | a group's timer and cell | `Tick`, `Drain` | `Admit`, `Alerts` | rule thread, evaluating on blocking threads | alert state kept; next slot |
 //! | [`notifier`] | alert relabelling, Alertmanagers, senders | `ApplyConfig`, `TargetGroups`, `Alerts`, `Drain` | `SendAlerts`, `Drain` | main | queues kept, Alertmanagers found again |
 //! | [`alertmanager_sender`] | the way to one Alertmanager | `SendAlerts`, `Drain` | nothing: posts | main | queue kept, the post under way counts as failed |
+//! | [`ledger_keeper`] | the beat of the files that keep alerts over restarts | `Tick`, `Drain` | nothing | main, files on blocking threads | nothing is lost |
 //! | [`storage_keeper`] | the life of the TSDB | `ApplyConfig`, `Sync`, `Maintain`, `Drain` | `DbOpen`, `Fatal` | main, files on blocking threads, maintenance on a thread of its own | the open storage stays open |
 //! | [`remote_storage`] | the door for pushed samples | `ReloadReady`, `Drain` | - | main | nothing is lost |
 //! | [`query_gate`] | slots and list of running queries | `ReloadReady`, `Admit`, `Drain` | - | main, evaluation elsewhere | nothing is lost |
@@ -27,6 +28,7 @@ pub mod alertmanager_sender;
 pub mod config_reloader;
 pub mod discoverer;
 pub mod discovery_manager;
+pub mod ledger_keeper;
 pub mod lifecycle;
 pub mod notifier;
 pub mod query_gate;

@@ -14,6 +14,7 @@ use fk_actorkit::{Board, Managed, ManagedActor, Spec};
 use fk_config::{AlertmanagerConfig, Loaded};
 use fk_http::Client;
 use fk_instrument::{Counter, Family, Gauge, Histogram, Kind, Registry, Summary};
+use fk_ledger::Ledger;
 use fk_notify::{Alert, AlertRelabeling, Alertmanagers};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -151,6 +152,8 @@ pub struct Params {
     pub batch_size: usize,
     /// `--alertmanager.drain-notification-queue-on-shutdown`
     pub drain_on_shutdown: bool,
+    /// Where attempts to send are noted.
+    pub ledger: Arc<Ledger>,
     /// Metrics.
     pub metrics: NotifyMetrics,
 }
@@ -249,6 +252,7 @@ impl Notifier {
                 timeout: config.timeout.to_std(),
                 outbox: Arc::clone(&outbox),
                 drain: self.params.drain_on_shutdown,
+                ledger: Arc::clone(&self.params.ledger),
                 latency: self.params.metrics.latency.get(&[url]),
                 latencies: self.params.metrics.latencies.get(&[url]),
             };
@@ -329,6 +333,7 @@ impl Handler<Alerts> for Notifier {
     fn handle(&mut self, Alerts(alerts): Alerts, _: &mut Self::Context) {
         let count = alerts.len();
         let alerts = alerts.into_iter().map(|alert| Alert {
+            instance: alert.instance.0,
             labels: alert.labels,
             annotations: alert.annotations,
             starts_at_ns: alert.starts_at_ns,

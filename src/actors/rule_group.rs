@@ -4,7 +4,7 @@
 //! blocking thread, and puts it back into the cell there. One evaluation at a time.
 //!
 //! On restart: the group with all alert state is in its cell; the next slot follows the last one. If the evaluation itself
-//! panicked, the group is made anew and restores the state of its alerts from the storage.
+//! panicked, the group is made anew and restores the state of its alerts from journal and storage.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use arc_swap::ArcSwap;
 use chrono::Utc;
 use fk_actorkit::{Managed, ManagedActor};
 use fk_instrument::{Counter, Family, Gauge, Histogram, Registry, Summary};
-use fk_rules::{EvalContext, Group, GroupReport, GroupSnapshot, GroupSpec};
+use fk_ledger::Records;
+use fk_rules::{EvalContext, EvalSlots, Group, GroupReport, GroupSnapshot, GroupSpec};
 use fk_storage::Control;
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
@@ -216,6 +217,10 @@ pub struct Params {
     pub gate: Recipient<Admit>,
     /// Who delivers alerts.
     pub notifier: Recipient<Alerts>,
+    /// What is kept of alerts over restarts.
+    pub records: Records,
+    /// Slots for rules that are evaluated side by side; `None`: one by one.
+    pub slots: Option<EvalSlots>,
     /// Metrics.
     pub metrics: RuleMetrics,
 }
@@ -235,6 +240,8 @@ struct Evaluation {
     /// Held while the evaluation runs.
     _permit: Permit,
     control: Control,
+    records: Records,
+    slots: Option<EvalSlots>,
 }
 
 impl Evaluation {
@@ -246,8 +253,13 @@ impl Evaluation {
             storage: self.queries.storage(),
             now_ns: &now_ns,
             control: &self.control,
+            slots: self.slots.as_ref(),
         };
         let report = group.evaluate(self.ts_ns, &ctx);
+        // Before anybody hears of it: after a crash in between an alert is sent again when it is due, never twice.
+        let key = group.key();
+        self.records.journal.note(&key, &report.changes);
+        self.records.ledger.note(&key, self.ts_ns.div_euclid(1_000_000), &report.events);
         self.cell.snapshot.store(Arc::new(group.snapshot()));
         let mut inner = self.cell.inner.lock();
         inner.group = Some(group);
@@ -306,7 +318,9 @@ impl RuleGroup {
         let mut inner = self.params.cell.inner.lock();
         if inner.group.is_none() {
             let spec = GroupSpec { restore: true, ..self.params.cell.spec.clone() };
-            inner.group = Some(Group::new(spec));
+            let mut group = Group::new(spec);
+            group.recall(self.params.records.journal.recall(&group.key()).alerts, Some(now_ns()));
+            inner.group = Some(group);
         }
     }
 }
@@ -355,6 +369,7 @@ impl Handler<Tick> for RuleGroup {
         let Some(ts_ns) = slot else { return AtomicResponse::new(Box::pin(actix::fut::ready(()))) };
         let (cell, queries, gate) =
             (Arc::clone(&self.params.cell), Arc::clone(&self.params.queries), self.params.gate.clone());
+        let (records, slots) = (self.params.records.clone(), self.params.slots.clone());
         let evaluation = async move {
             let control = queries.control();
             let text = format!("rule group {}", cell.spec.group.name);
@@ -363,7 +378,7 @@ impl Handler<Tick> for RuleGroup {
                 Ok(Err(refused)) => return Err(format!("no slot for the evaluation: {refused}")),
                 Err(error) => return Err(format!("query gate: {error}")),
             };
-            let evaluation = Evaluation { cell, queries, ts_ns, _permit: permit, control };
+            let evaluation = Evaluation { cell, queries, ts_ns, _permit: permit, control, records, slots };
             spawn_blocking(move || evaluation.run()).await.map_err(|panic| format!("evaluation panicked: {panic}"))
         };
         AtomicResponse::new(Box::pin(evaluation.into_actor(self).map(|outcome, this, ctx| {

@@ -5,7 +5,7 @@
 //!
 //! On restart: the set and every group live outside the actor and go on undisturbed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -14,8 +14,9 @@ use actix::prelude::*;
 use chrono::Utc;
 use fk_actorkit::{Board, Managed, ManagedActor, Spec};
 use fk_config::Loaded;
+use fk_ledger::Records;
 use fk_model::Duration as ModelDuration;
-use fk_rules::{Group, GroupDefaults, GroupSpec, RuleOptions, STALE_DELAY_INTERVALS, group_key};
+use fk_rules::{EvalSlots, Group, GroupDefaults, GroupSpec, RuleOptions, STALE_DELAY_INTERVALS, group_key};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::task::spawn_blocking;
@@ -72,6 +73,10 @@ pub struct Params {
     pub gate: Recipient<Admit>,
     /// Who delivers alerts.
     pub notifier: Recipient<Alerts>,
+    /// What is kept of alerts over restarts.
+    pub records: Records,
+    /// Slots for rules that are evaluated side by side; `None`: one by one.
+    pub eval_slots: Option<EvalSlots>,
     /// `--web.external-url`, without a slash at the end.
     pub external_url: Arc<str>,
     /// Flags.
@@ -92,61 +97,97 @@ impl RuleManager {
         RuleManager { params, prepared: None }
     }
 
-    fn specs(&self, loaded: &Loaded) -> BTreeMap<String, GroupSpec> {
-        let state = &self.params.state;
+    /// The groups of `loaded`, those that can go on as they are left out, and the names of all.
+    fn changed(
+        params: &Params,
+        loaded: &Loaded,
+        running: &BTreeMap<String, Child>,
+    ) -> (Vec<GroupSpec>, BTreeSet<String>) {
+        let state = &params.state;
         let global = &loaded.config.global;
         let query_offset = *state.query_offset.lock().get_or_insert(global.rule_query_offset);
         let restore = !state.begun.swap(true, SeqCst);
-        let mut specs = BTreeMap::new();
+        let defaults = GroupDefaults { interval: global.evaluation_interval, query_offset };
+        let (mut specs, mut keys) = (BTreeMap::new(), BTreeSet::new());
         for file in &loaded.rule_files {
             for group in &file.groups {
+                let key = group_key(&file.path, &group.name);
+                keys.insert(key.clone());
+                // The running group may be away at its evaluation; what it was made from says the same.
+                if running.get(&key).is_some_and(|child| child.cell.spec.is_still(group, defaults)) {
+                    continue;
+                }
                 let spec = GroupSpec {
                     file: file.path.as_str().into(),
-                    group: group.clone(),
-                    defaults: GroupDefaults { interval: global.evaluation_interval, query_offset },
+                    group: Arc::new(group.clone()),
+                    defaults,
                     external_labels: global.external_labels.clone(),
-                    external_url: Arc::clone(&self.params.external_url),
-                    options: self.params.options,
+                    external_url: Arc::clone(&params.external_url),
+                    options: params.options,
                     restore,
                 };
-                specs.insert(group_key(&file.path, &group.name), spec);
+                specs.insert(key, spec);
             }
         }
-        specs
+        (specs.into_values().collect(), keys)
     }
 
     /// Makes the running groups those of `loaded`.
-    fn commit(&self, loaded: &Loaded, parent: u64) -> impl Future<Output = Vec<Retired>> + use<> {
+    fn commit(&self, loaded: Arc<Loaded>, parent: u64) -> impl Future<Output = Vec<Retired>> + use<> {
         let params = self.params.clone();
-        let specs = self.specs(loaded);
         async move {
-            let mut retired = Vec::new();
             let running = params.state.groups.lock().clone();
-            let gone = running.iter().filter(|(key, _)| !specs.contains_key(*key));
-            for (key, child) in gone {
+            let (making, old) = (params.clone(), running.clone());
+            let made = spawn_blocking(move || {
+                let (specs, keys) = Self::changed(&making, &loaded, &old);
+                // Parses every template: with tens of thousands of rules that takes a while.
+                let groups: Vec<(GroupSpec, Group)> =
+                    specs.into_iter().map(|spec| (spec.clone(), recalled(spec, &making.records))).collect();
+                (groups, keys)
+            });
+            let (mut groups, keys) = match made.await {
+                Ok(made) => made,
+                Err(panic) => {
+                    log::error!(component = "rule manager", err = panic.to_string().as_str(); "rule groups were not changed");
+                    return Vec::new();
+                }
+            };
+            let mut retired = Vec::new();
+            for (key, child) in running.iter().filter(|(key, _)| !keys.contains(*key)) {
                 drain(child).await;
                 params.state.groups.lock().remove(key);
                 params.metrics.remove(key);
                 retired.extend(child.cell.take().map(|group| Retired { group, stopped_ns: now_ns() }));
             }
-            for (key, spec) in specs {
-                let mut group = Group::new(spec.clone());
-                if let Some(child) = running.get(&key) {
-                    // The running group may be away at its evaluation; what it was made from says the same.
-                    if group.same_as(&Group::new(child.cell.spec.clone())) {
-                        continue;
-                    }
+            for (_, group) in &mut groups {
+                if let Some(child) = running.get(&group.key()) {
                     drain(child).await;
                     if let Some(old) = child.cell.take() {
                         group.adopt(old);
                     }
                 }
+            }
+            // What was not taken up is not kept either. Before any of them is evaluated, which is newer.
+            let memories: Vec<_> = groups.iter().map(|(_, group)| (group.key(), group.memories())).collect();
+            let journal = Arc::clone(&params.records.journal);
+            let noted = spawn_blocking(move || {
+                let at_ns = now_ns();
+                memories.into_iter().for_each(|(key, alerts)| journal.replace(&key, alerts, at_ns));
+                journal.retain(|key| keys.contains(key));
+            });
+            if let Err(panic) = noted.await {
+                log::error!(component = "rule manager", err = panic.to_string().as_str(); "the state of alerts was not noted");
+            }
+            for (spec, group) in groups {
+                let key = group.key();
                 let cell = Cell::new(spec, group);
                 let group_params = rule_group::Params {
                     cell: Arc::clone(&cell),
                     queries: Arc::clone(&params.queries),
                     gate: params.gate.clone(),
                     notifier: params.notifier.clone(),
+                    records: params.records.clone(),
+                    slots: params.eval_slots.clone(),
                     metrics: params.metrics.clone(),
                 };
                 let spec = Spec::named(key.clone()).child_of(parent);
@@ -156,6 +197,22 @@ impl RuleManager {
             retired
         }
     }
+}
+
+/// A new group; of the first load, with the alerts it had when the server was last alive.
+fn recalled(spec: GroupSpec, records: &Records) -> Group {
+    let restore = spec.restore;
+    let tolerance_ns = spec.options.for_outage_tolerance.as_millis() * 1_000_000;
+    let mut group = Group::new(spec);
+    if restore {
+        let recalled = records.journal.recall(&group.key());
+        let down_at_ns = recalled.alive_ms.map(|alive_ms| alive_ms.saturating_mul(1_000_000));
+        // After an outage that is too long nothing is known of what was active.
+        if down_at_ns.is_none_or(|down_at_ns| now_ns().saturating_sub(down_at_ns) <= tolerance_ns) {
+            group.recall(recalled.alerts, down_at_ns);
+        }
+    }
+    group
 }
 
 /// A removed group whose series are still to be marked stale.
@@ -226,7 +283,7 @@ impl Handler<ApplyConfig> for RuleManager {
             ApplyConfig::Commit => self.prepared.take().or_else(|| self.params.slots.config.load_full()),
         };
         let Some(loaded) = committed else { return Box::pin(actix::fut::ready(Ok(()))) };
-        let work = self.commit(&loaded, ctx.id());
+        let work = self.commit(loaded, ctx.id());
         Box::pin(work.into_actor(self).map(|retired, this, ctx| {
             for group in retired {
                 group.mark_later(this, ctx);

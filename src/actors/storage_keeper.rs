@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use fk_actorkit::{Managed, ManagedActor};
 use fk_instrument::{Kind, Registry};
+use fk_ledger::Records;
 use fk_storage::StorageError;
-use fk_tsdb::{Db, DbOptions, Maintained, TsdbConfig};
+use fk_tsdb::{Db, DbError, DbOptions, Maintained, TsdbConfig};
+use fk_vfs::OsVfs;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
@@ -105,7 +107,11 @@ impl StorageKeeper {
                 log::debug!(component = "tsdb"; "WAL replay: {progress:?}");
             };
             let options = DbOptions { now: Some(slots.now()), ..settings.db_options() };
-            Db::open(options, &told)
+            let db = Db::open(options, &told)?;
+            // The directory is ours by now.
+            let data = &settings.data_path;
+            slots.records.store(Some(Arc::new(Records::open(Arc::new(OsVfs), data, slots.now().wall_ms))));
+            Ok::<Db, DbError>(db)
         });
         ctx.spawn(opening.into_actor(self).map(move |result, this, ctx| match result {
             Ok(Ok(db)) => {

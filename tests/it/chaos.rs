@@ -17,6 +17,7 @@ const KINDS: &[&str] = &[
     "config_reloader",
     "discoverer",
     "discovery_manager",
+    "ledger_keeper",
     "lifecycle",
     "notifier",
     "query_gate",

@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("exposition", &["model"]),
     ("http", &["model", "config"]),
     ("instrument", &[]),
+    ("ledger", &["model", "rules", "vfs"]),
     ("mmap", &[]),
     ("model", &[]),
     ("notify", &["model", "config"]),

@@ -8,6 +8,8 @@ use fk_model::{Labels, LabelsBuilder};
 /// An alert to be sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
+    /// Names the alert for whoever keeps records of it, whatever relabelling does to its labels.
+    pub instance: u128,
     /// Labels.
     pub labels: Labels,
     /// Annotations, sorted by name; values may be empty.
@@ -75,6 +77,7 @@ pub(crate) mod tests {
 
     pub(crate) fn alert(pairs: &[(&str, &str)]) -> Alert {
         Alert {
+            instance: 7,
             labels: Labels::from_pairs(pairs.iter().copied()),
             annotations: vec![("summary".to_owned(), "s".to_owned())],
             starts_at_ns: 0,

@@ -99,6 +99,7 @@ mod tests {
 
     fn alert() -> Alert {
         Alert {
+            instance: 7,
             labels: Labels::from_pairs([("severity", "page"), ("alertname", "High")]),
             annotations: vec![
                 ("empty".to_owned(), String::new()),

@@ -19,13 +19,16 @@ use fk_template::{AlertData, Functions, QuerySample, Template, TemplateError};
 
 use crate::evaluate::{Evaluate, QueryResult, ResultSample};
 use crate::group::OutgoingAlert;
+use crate::memory::{
+    AlertEvent, AlertMemory, AlertPhase, InstanceEvent, InstanceId, Remembered, StateChanges, instance_id,
+};
 use crate::restore::Previous;
 use crate::snapshot::{AlertSnapshot, AlertState, RuleState};
 use crate::{Annotations, NS_PER_MS, NS_PER_S};
 
 /// The label that holds the name of an alert.
 pub(crate) const ALERT_NAME: &str = "alertname";
-const ALERTS_METRIC: &str = "ALERTS";
+pub(crate) const ALERTS_METRIC: &str = "ALERTS";
 pub(crate) const ALERTS_FOR_STATE_METRIC: &str = "ALERTS_FOR_STATE";
 const ALERT_STATE: &str = "alertstate";
 
@@ -40,6 +43,8 @@ const VALID_FOR_RESENDS: i64 = 4;
 #[derive(Debug)]
 pub(crate) struct AlertingRule {
     name: String,
+    /// Its number, the same after a restart.
+    key: u128,
     /// Labels, templates not expanded.
     labels: Labels,
     /// Labels that are taken off the result.
@@ -56,18 +61,20 @@ pub(crate) struct AlertingRule {
     pub(crate) restored: bool,
     /// What the storage knew of the alerts before a restart. Empty once `restored`.
     pub(crate) previous: HashMap<Labels, Previous>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Pending,
-    Firing,
-    Resolved,
+    /// Alerts of before a restart that were not seen yet: whether they go on or have ended is not known. Nobody is shown
+    /// or told them.
+    dormant: BTreeMap<Labels, AlertMemory>,
+    /// What the last evaluation did.
+    events: Vec<InstanceEvent>,
+    gone: Vec<InstanceId>,
+    /// Whether any alert has changed or was sent since that was last asked.
+    touched: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Alert {
-    state: State,
+    id: InstanceId,
+    state: AlertPhase,
     annotations: Annotations,
     value: f64,
     active_at_ns: i64,
@@ -76,6 +83,11 @@ struct Alert {
     last_sent_ns: Option<i64>,
     keep_firing_since_ns: Option<i64>,
     seen: u64,
+    /// What the evaluation under way did to it.
+    event: Option<AlertEvent>,
+    /// Whether its memory is out of date: as a whole, or the time of sending only.
+    changed: bool,
+    sent: bool,
     /// Labels of the two series, made when they are first needed and again when the state changes.
     series: Option<AlertSeries>,
 }
@@ -98,11 +110,18 @@ pub(crate) struct Moment<'a> {
     pub(crate) limit: u64,
     /// The first evaluation time of the group that is not before this one.
     pub(crate) slot_at_or_after: &'a dyn Fn(i64) -> i64,
+    /// When the server was last alive before it started, if that is known.
+    pub(crate) down_at_ns: Option<i64>,
+    /// `for` from which on pending alerts are left to the restoring from the storage.
+    pub(crate) grace_ns: i64,
+    /// Whether alerts of before a restart that were not seen until now have ended.
+    pub(crate) wake: bool,
 }
 
 impl AlertingRule {
     pub(crate) fn new(
         name: &str,
+        key: u128,
         rule: &Rule,
         hold: Duration,
         keep_firing: Duration,
@@ -115,6 +134,7 @@ impl AlertingRule {
         };
         AlertingRule {
             name: name.to_owned(),
+            key,
             labels: rule.labels.clone(),
             removed_labels: rule.removed_labels.clone(),
             hold_ns: hold.as_millis() * NS_PER_MS,
@@ -125,6 +145,58 @@ impl AlertingRule {
             generation: 0,
             restored,
             previous: HashMap::new(),
+            dormant: BTreeMap::new(),
+            events: Vec::new(),
+            gone: Vec::new(),
+            touched: false,
+        }
+    }
+
+    /// The number of the rule.
+    pub(crate) fn key(&self) -> u128 {
+        self.key
+    }
+
+    /// Takes up an alert of before a restart. One that fires without being seen, or has ended, needs no sight to go on.
+    pub(crate) fn recall(&mut self, memory: AlertMemory) {
+        let goes_on = match memory.phase {
+            AlertPhase::Pending => false,
+            AlertPhase::Firing => memory.keep_firing_since_ns.is_some() && self.keep_firing_ns > 0,
+            AlertPhase::Resolved => true,
+        };
+        if goes_on {
+            let alert = Alert::remembered(instance_id(self.key, &memory.labels), &memory);
+            self.active.insert(memory.labels, alert);
+        } else {
+            self.dormant.insert(memory.labels.clone(), memory);
+        }
+    }
+
+    /// Everything worth remembering of its alerts.
+    pub(crate) fn memories(&self) -> Vec<Remembered> {
+        let remembered = |memory: AlertMemory| Remembered {
+            instance: instance_id(self.key, &memory.labels),
+            rule: self.key,
+            memory,
+        };
+        let active = self.active.iter().map(|(labels, alert)| alert.memory(labels));
+        active.chain(self.dormant.values().cloned()).map(remembered).collect()
+    }
+
+    /// Adds what happened to the alerts since this was last called.
+    pub(crate) fn take_changes(&mut self, changes: &mut StateChanges, events: &mut Vec<InstanceEvent>) {
+        events.append(&mut self.events);
+        changes.gone.append(&mut self.gone);
+        if !std::mem::take(&mut self.touched) {
+            return;
+        }
+        for (labels, alert) in &mut self.active {
+            let (changed, sent) = (std::mem::take(&mut alert.changed), std::mem::take(&mut alert.sent));
+            if changed {
+                changes.put.push(Remembered { instance: alert.id, rule: self.key, memory: alert.memory(labels) });
+            } else if sent {
+                changes.sent.push(alert.id);
+            }
         }
     }
 
@@ -139,6 +211,7 @@ impl AlertingRule {
     /// Takes over the alerts of the rule that this one replaces.
     pub(crate) fn adopt(&mut self, old: AlertingRule) {
         self.active.extend(old.active);
+        self.dormant.extend(old.dormant);
         // The generations of the two rules have nothing to do with each other.
         self.generation = old.generation;
         for alert in self.active.values_mut() {
@@ -154,9 +227,12 @@ impl AlertingRule {
         for (labels, annotations, value) in seen {
             self.see(labels, annotations, value, moment);
         }
+        if moment.wake {
+            self.wake();
+        }
         let n_active = self.advance(moment.ts_ns);
         if moment.limit > 0 && n_active as u64 > moment.limit {
-            self.active.clear();
+            self.forget_all();
             // Text as in Prometheus:
             return Err(format!("exceeded limit of {} with {n_active} alerts", moment.limit));
         }
@@ -221,16 +297,31 @@ impl AlertingRule {
     fn see(&mut self, labels: Labels, annotations: Annotations, value: f64, moment: &Moment<'_>) {
         let generation = self.generation;
         if let Some(alert) = self.active.get_mut(&labels)
-            && alert.state != State::Resolved
+            && alert.state != AlertPhase::Resolved
         {
             alert.value = value;
             alert.annotations = annotations;
             alert.seen = generation;
+            alert.changed |= alert.keep_firing_since_ns.take().is_some();
+            self.touched |= alert.changed;
+            return;
+        }
+        self.touched = true;
+        let id = instance_id(self.key, &labels);
+        if let Some(memory) = self.dormant.remove(&labels) {
+            let mut alert = Alert { annotations, value, seen: generation, ..Alert::remembered(id, &memory) };
+            if alert.state == AlertPhase::Pending {
+                alert.active_at_ns = self.pending_since(&memory, moment);
+            }
+            // As it was, but for what is seen now.
+            alert.changed = true;
             alert.keep_firing_since_ns = None;
+            self.active.insert(labels, alert);
             return;
         }
         let mut alert = Alert {
-            state: State::Pending,
+            id,
+            state: AlertPhase::Pending,
             annotations,
             value,
             active_at_ns: moment.ts_ns,
@@ -239,36 +330,72 @@ impl AlertingRule {
             last_sent_ns: None,
             keep_firing_since_ns: None,
             seen: generation,
+            event: Some(AlertEvent::Pending),
+            changed: true,
+            sent: false,
             series: None,
         };
         if let Some(firing) = self.previous.get(&labels).and_then(|p| p.firing(self.hold_ns, moment.slot_at_or_after)) {
-            alert.state = State::Firing;
+            alert.state = AlertPhase::Firing;
             alert.active_at_ns = firing.active_at_ns;
             alert.fired_at_ns = Some(firing.fired_at_ns.min(moment.ts_ns));
+            alert.event = Some(AlertEvent::Firing);
         }
         self.active.insert(labels, alert);
+    }
+
+    /// Since when an alert that was pending before a restart counts as active. A `for` of the grace period or more is left to
+    /// [`Self::restore`]. A gap that is shorter than `for` is like evaluations that were missed; a longer one does not count.
+    fn pending_since(&self, memory: &AlertMemory, moment: &Moment<'_>) -> i64 {
+        if self.hold_ns >= moment.grace_ns {
+            return moment.ts_ns;
+        }
+        let outage_ns = moment.down_at_ns.map_or(0, |down_at_ns| (moment.ts_ns - down_at_ns).max(0));
+        let since_ns = if outage_ns <= self.hold_ns { 0 } else { outage_ns };
+        memory.active_at_ns.saturating_add(since_ns).min(moment.ts_ns)
+    }
+
+    /// What was not seen again after a restart has ended: it is told as any other alert that ends.
+    fn wake(&mut self) {
+        for (labels, memory) in std::mem::take(&mut self.dormant) {
+            let alert = Alert::remembered(instance_id(self.key, &labels), &memory);
+            self.active.entry(labels).or_insert(alert);
+        }
+    }
+
+    fn forget_all(&mut self) {
+        for (labels, alert) in std::mem::take(&mut self.active) {
+            self.gone.push(alert.id);
+            if alert.state != AlertPhase::Resolved {
+                let event = AlertEvent::Ended;
+                self.events.push(InstanceEvent { instance: alert.id, labels, event, value: alert.value });
+            }
+        }
     }
 
     /// Moves every alert on to `ts_ns`; how many are pending or firing.
     fn advance(&mut self, ts_ns: i64) -> usize {
         let (generation, hold_ns, keep_firing_ns) = (self.generation, self.hold_ns, self.keep_firing_ns);
+        let (events, gone, touched) = (&mut self.events, &mut self.gone, &mut self.touched);
         let mut n_active = 0;
-        self.active.retain(|_, alert| {
-            if alert.seen != generation && !alert.keeps_firing(ts_ns, keep_firing_ns) {
-                return alert.end(ts_ns);
+        self.active.retain(|labels, alert| {
+            let stays = if alert.seen != generation && !alert.keeps_firing(ts_ns, keep_firing_ns) {
+                alert.end(ts_ns)
+            } else {
+                n_active += 1;
+                alert.go_on(ts_ns, hold_ns);
+                true
+            };
+            if let Some(event) = alert.event.take() {
+                alert.changed = true;
+                let (instance, labels, value) = (alert.id, labels.clone(), alert.value);
+                events.push(InstanceEvent { instance, labels, event, value });
             }
-            n_active += 1;
-            let held = ts_ns - alert.active_at_ns >= hold_ns;
-            if alert.state == State::Pending && held {
-                alert.state = State::Firing;
-                alert.fired_at_ns = Some(ts_ns);
-            } else if alert.state == State::Firing && !held {
-                alert.state = State::Pending;
-                alert.fired_at_ns = None;
-                alert.last_sent_ns = None;
-                alert.keep_firing_since_ns = None;
+            *touched |= alert.changed;
+            if !stays {
+                gone.push(alert.id);
             }
-            true
+            stays
         });
         n_active
     }
@@ -312,8 +439,10 @@ impl AlertingRule {
                 continue;
             }
             alert.last_sent_ns = Some(ts_ns);
+            (alert.sent, self.touched) = (true, true);
             let valid_ns = interval_ns.max(resend_delay_ns).saturating_mul(VALID_FOR_RESENDS);
             outgoing.push(OutgoingAlert {
+                instance: alert.id,
                 labels: labels.clone(),
                 annotations: alert.annotations.clone(),
                 starts_at_ns: alert.fired_at_ns.unwrap_or(ts_ns),
@@ -327,9 +456,10 @@ impl AlertingRule {
     /// Gives every alert that the storage knew as pending its old age, less the outage; then writes series from now on.
     pub(crate) fn restore(&mut self, now_ns: i64, grace_ns: i64) {
         if self.hold_ns >= grace_ns {
-            for (labels, alert) in self.active.iter_mut().filter(|(_, alert)| alert.state == State::Pending) {
+            for (labels, alert) in self.active.iter_mut().filter(|(_, alert)| alert.state == AlertPhase::Pending) {
                 if let Some(previous) = self.previous.get(labels) {
                     alert.active_at_ns = previous.active_at_ns(now_ns, self.hold_ns, grace_ns);
+                    (alert.changed, self.touched) = (true, true);
                 }
             }
         }
@@ -362,19 +492,70 @@ impl AlertingRule {
 }
 
 impl Alert {
+    /// As it was before a restart; not seen since.
+    fn remembered(id: InstanceId, memory: &AlertMemory) -> Alert {
+        Alert {
+            id,
+            state: memory.phase,
+            annotations: memory.annotations.clone(),
+            value: memory.value,
+            active_at_ns: memory.active_at_ns,
+            fired_at_ns: memory.fired_at_ns,
+            resolved_at_ns: memory.resolved_at_ns,
+            last_sent_ns: memory.last_sent_ns,
+            keep_firing_since_ns: memory.keep_firing_since_ns,
+            seen: 0,
+            event: None,
+            changed: false,
+            sent: false,
+            series: None,
+        }
+    }
+
+    fn memory(&self, labels: &Labels) -> AlertMemory {
+        AlertMemory {
+            labels: labels.clone(),
+            annotations: self.annotations.clone(),
+            value: self.value,
+            phase: self.state,
+            active_at_ns: self.active_at_ns,
+            fired_at_ns: self.fired_at_ns,
+            resolved_at_ns: self.resolved_at_ns,
+            last_sent_ns: self.last_sent_ns,
+            keep_firing_since_ns: self.keep_firing_since_ns,
+        }
+    }
+
+    /// An alert that is in the result, or counts as if it were.
+    fn go_on(&mut self, ts_ns: i64, hold_ns: i64) {
+        let held = ts_ns - self.active_at_ns >= hold_ns;
+        if self.state == AlertPhase::Pending && held {
+            self.state = AlertPhase::Firing;
+            self.fired_at_ns = Some(ts_ns);
+            self.event = Some(AlertEvent::Firing);
+        } else if self.state == AlertPhase::Firing && !held {
+            self.state = AlertPhase::Pending;
+            self.fired_at_ns = None;
+            self.last_sent_ns = None;
+            self.keep_firing_since_ns = None;
+            self.event = Some(AlertEvent::Pending);
+        }
+    }
+
     fn shown_state(&self) -> Option<AlertState> {
         match self.state {
-            State::Pending => Some(AlertState::Pending),
-            State::Firing => Some(AlertState::Firing),
-            State::Resolved => None,
+            AlertPhase::Pending => Some(AlertState::Pending),
+            AlertPhase::Firing => Some(AlertState::Firing),
+            AlertPhase::Resolved => None,
         }
     }
 
     /// Whether an alert that is not in the result fires on because of `keep_firing_for`. Notes since when.
     fn keeps_firing(&mut self, ts_ns: i64, keep_firing_ns: i64) -> bool {
-        if self.state != State::Firing || keep_firing_ns == 0 {
+        if self.state != AlertPhase::Firing || keep_firing_ns == 0 {
             return false;
         }
+        self.changed |= self.keep_firing_since_ns.is_none();
         let since_ns = *self.keep_firing_since_ns.get_or_insert(ts_ns);
         ts_ns - since_ns < keep_firing_ns
     }
@@ -382,19 +563,23 @@ impl Alert {
     /// Ends an alert that is not in the result; whether it is still to be remembered.
     fn end(&mut self, ts_ns: i64) -> bool {
         match self.state {
-            State::Pending => false,
-            State::Firing => {
-                self.state = State::Resolved;
+            AlertPhase::Pending => {
+                self.event = Some(AlertEvent::Ended);
+                false
+            }
+            AlertPhase::Firing => {
+                self.state = AlertPhase::Resolved;
                 self.resolved_at_ns = Some(ts_ns);
+                self.event = Some(AlertEvent::Resolved);
                 self.series = None;
                 true
             }
-            State::Resolved => self.resolved_at_ns.is_some_and(|at| ts_ns - at <= RESOLVED_RETENTION_NS),
+            AlertPhase::Resolved => self.resolved_at_ns.is_some_and(|at| ts_ns - at <= RESOLVED_RETENTION_NS),
         }
     }
 
     fn needs_sending(&self, ts_ns: i64, resend_delay_ns: i64) -> bool {
-        if self.state == State::Pending {
+        if self.state == AlertPhase::Pending {
             return false;
         }
         let Some(last_sent_ns) = self.last_sent_ns else { return true };
@@ -432,7 +617,7 @@ impl Functions for TemplateFunctions<'_> {
             QueryResult::Scalar(value) => {
                 Ok(vec![QuerySample { labels: Labels::empty(), value: SampleValue::Float(value) }])
             }
-            QueryResult::Other => Err(crate::group::NOT_A_VECTOR.to_owned()),
+            QueryResult::Other => Err(crate::rule::NOT_A_VECTOR.to_owned()),
         }
     }
 

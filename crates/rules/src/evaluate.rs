@@ -4,6 +4,8 @@ use fk_model::{Labels, SampleValue};
 use fk_promql_syntax::ast::Expr;
 use fk_storage::{Appender, Control, Queryable};
 
+use crate::concurrency::EvalSlots;
+
 /// One element of a query's answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResultSample {
@@ -35,10 +37,10 @@ pub enum EvaluateError {
     Failed(String),
 }
 
-/// Answers the queries of rules.
-pub trait Evaluate {
-    /// The instant query `expr` at `ts_ms`.
-    fn query(&self, expr: &Expr, ts_ms: i64) -> Result<QueryResult, EvaluateError>;
+/// Answers the queries of rules. Rules that do not depend on each other may ask at the same time.
+pub trait Evaluate: Sync {
+    /// The instant query `expr` at `ts_ms`; `text` is the same in print.
+    fn query(&self, expr: &Expr, text: &str, ts_ms: i64) -> Result<QueryResult, EvaluateError>;
 
     /// The instant query a template asks for, as a text.
     fn query_text(&self, text: &str, ts_ms: i64) -> Result<QueryResult, EvaluateError>;
@@ -53,7 +55,9 @@ pub struct EvalContext<'a> {
     /// The local storage, in which the state of alerts before a restart is looked up.
     pub storage: &'a dyn Queryable,
     /// The wall clock, nanoseconds since the Unix epoch.
-    pub now_ns: &'a dyn Fn() -> i64,
+    pub now_ns: &'a (dyn Fn() -> i64 + Sync),
     /// Noticed between two rules: the rest of the group is left out once it is cancelled.
     pub control: &'a Control,
+    /// Slots for rules that are evaluated side by side; `None`: one by one.
+    pub slots: Option<&'a EvalSlots>,
 }

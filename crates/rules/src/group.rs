@@ -1,27 +1,29 @@
 //! One rule group: when it is evaluated, how its rules follow one another, and what is kept over a reload.
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::thread;
 
-use fk_config::{Rule, RuleGroup, RuleKind};
-use fk_model::{Duration, Labels, SampleValue, stale_nan};
+use fk_config::{Rule, RuleGroup};
+use fk_model::{Duration, Labels, stale_nan};
 use fk_storage::{AppendReport, Appender, Batch, OutOfOrder, SeriesRef, StorageError};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::alerting::{AlertingRule, Moment};
-use crate::evaluate::{EvalContext, EvaluateError, QueryResult, ResultSample};
-use crate::recording::recorded_labels;
+use crate::alerting::AlertingRule;
+use crate::concurrency::{EvalSlots, batches};
+use crate::evaluate::EvalContext;
+use crate::memory::{InstanceEvent, InstanceId, Remembered, StateChanges};
 use crate::restore;
-use crate::snapshot::{GroupSnapshot, Health, RuleDetail, RuleSnapshot, RuleState};
-use crate::written::{WriteError, Written};
-use crate::{Annotations, NS_PER_MS};
-
-/// Text as in Prometheus:
-pub(crate) const NOT_A_VECTOR: &str = "rule result is not a vector or scalar";
+use crate::rule::{RuleOutcome, RuleRuntime, World, seconds_between};
+use crate::snapshot::GroupSnapshot;
+use crate::{Annotations, NS_PER_MS, NS_PER_S};
 
 /// Evaluations of a restored group before its `for` state is looked at: the first may come before targets are scraped
 /// and recording rules are up to date.
 const EVALUATIONS_BEFORE_RESTORE: u64 = 2;
+
+/// How long alerts of before a restart wait to be seen again before they count as ended: targets are to be scraped first.
+const DORMANT_NS: i64 = 2 * 60 * NS_PER_S;
 
 /// How many intervals after the end of a removed group its series are marked stale: a renamed group has taken them over
 /// by then.
@@ -63,7 +65,7 @@ pub struct GroupSpec {
     /// Path of the rule file.
     pub file: Arc<str>,
     /// The group as the file has it.
-    pub group: RuleGroup,
+    pub group: Arc<RuleGroup>,
     /// Defaults of the configuration.
     pub defaults: GroupDefaults,
     /// `global.external_labels`, for templates.
@@ -74,6 +76,24 @@ pub struct GroupSpec {
     pub options: RuleOptions,
     /// Whether the state of alerts before a restart is restored: only for the groups of the first load.
     pub restore: bool,
+}
+
+impl GroupSpec {
+    /// Whether a group that was made from this can go on as `group` of the same file: same name, interval, limit, query offset
+    /// and rules.
+    pub fn is_still(&self, group: &RuleGroup, defaults: GroupDefaults) -> bool {
+        let same_rule = |(a, b): (&Rule, &Rule)| {
+            // Not the parsed expression: it knows positions, which change with every space in front of it.
+            (&a.kind, &a.expr_text) == (&b.kind, &b.expr_text)
+                && (&a.labels, &a.removed_labels) == (&b.labels, &b.removed_labels)
+        };
+        let interval = |group: &RuleGroup, defaults: GroupDefaults| group.interval.unwrap_or(defaults.interval);
+        let own = &*self.group;
+        (&own.name, own.limit, own.query_offset) == (&group.name, group.limit, group.query_offset)
+            && interval(own, self.defaults) == interval(group, defaults)
+            && own.rules.len() == group.rules.len()
+            && own.rules.iter().zip(&group.rules).all(same_rule)
+    }
 }
 
 /// A moment to evaluate at.
@@ -88,6 +108,8 @@ pub struct Slot {
 /// An alert that is due to be sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutgoingAlert {
+    /// Which alert.
+    pub instance: InstanceId,
     /// Labels, without external labels.
     pub labels: Labels,
     /// Annotations.
@@ -110,7 +132,7 @@ pub struct RuleFailure {
 }
 
 /// What became of one rule.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleReport {
     /// How long it took, seconds.
     pub duration_s: f64,
@@ -127,6 +149,10 @@ pub struct GroupReport {
     pub n_samples: usize,
     /// Alerts to send now, in order of the rules.
     pub alerts: Vec<OutgoingAlert>,
+    /// What happened to alerts.
+    pub events: Vec<InstanceEvent>,
+    /// What changed in the memory of them.
+    pub changes: StateChanges,
     /// How long all took, seconds.
     pub duration_s: f64,
     /// How long restoring took, seconds, if this evaluation did it.
@@ -137,6 +163,16 @@ impl GroupReport {
     /// How many rules failed.
     pub fn n_failures(&self) -> usize {
         self.rules.iter().filter(|rule| rule.failure.is_some()).count()
+    }
+
+    fn take(&mut self, mut outcome: RuleOutcome) {
+        self.rules.push(outcome.report);
+        self.n_samples += outcome.n_samples;
+        self.alerts.append(&mut outcome.alerts);
+        self.events.append(&mut outcome.events);
+        self.changes.put.append(&mut outcome.changes.put);
+        self.changes.sent.append(&mut outcome.changes.sent);
+        self.changes.gone.append(&mut outcome.changes.gone);
     }
 }
 
@@ -153,19 +189,12 @@ pub struct Group {
     orphans: Vec<SeriesRef>,
     n_evaluations: u64,
     restore_pending: bool,
-    evaluation_s: f64,
-    last_evaluation_ns: Option<i64>,
-}
-
-#[derive(Debug)]
-struct RuleRuntime {
-    rule: Rule,
-    name: Arc<str>,
-    query: Arc<str>,
-    alerting: Option<AlertingRule>,
-    written: Written,
-    health: Health,
-    last_error: String,
+    /// The first evaluation time.
+    begun_ns: Option<i64>,
+    /// When the server was last alive before it started, if that is known.
+    down_at_ns: Option<i64>,
+    /// What may be evaluated side by side; made when it is first needed.
+    batches: OnceCell<Option<Vec<Vec<usize>>>>,
     evaluation_s: f64,
     last_evaluation_ns: Option<i64>,
 }
@@ -178,7 +207,10 @@ impl Group {
         // An interval of zero never gets through the configuration; here it must only not divide by zero.
         let interval_ns = interval.as_millis().max(1) * NS_PER_MS;
         let identity = Labels::from_pairs([("file", &*spec.file), ("name", &spec.group.name)]);
-        let rules = spec.group.rules.iter().map(|rule| RuleRuntime::new(rule, !spec.restore)).collect();
+        let key = group_key(&spec.file, &spec.group.name);
+        let mut equal: HashMap<u128, usize> = HashMap::new();
+        let rules = spec.group.rules.iter().enumerate();
+        let rules = rules.map(|(idx, rule)| RuleRuntime::new(idx, rule, &key, &mut equal, !spec.restore)).collect();
         Group {
             interval_ns,
             query_offset_ns: query_offset.as_millis() * NS_PER_MS,
@@ -187,10 +219,18 @@ impl Group {
             orphans: Vec::new(),
             n_evaluations: 0,
             restore_pending: spec.restore,
+            begun_ns: None,
+            down_at_ns: None,
+            batches: OnceCell::new(),
             evaluation_s: 0.0,
             last_evaluation_ns: None,
             spec,
         }
+    }
+
+    /// What it was made from.
+    pub fn spec(&self) -> &GroupSpec {
+        &self.spec
     }
 
     /// Name.
@@ -235,24 +275,37 @@ impl Group {
 
     // === Evaluation ===
 
-    /// Evaluates the rules one after another for the evaluation time `ts_ns`. The results of each rule are written
-    /// before the next one is evaluated.
+    /// Evaluates the rules for the evaluation time `ts_ns`: one after another, the results of each written before the next is
+    /// evaluated, or side by side where they do not depend on each other and [`EvalContext::slots`] has room.
     pub fn evaluate(&mut self, ts_ns: i64, ctx: &EvalContext<'_>) -> GroupReport {
         let started_ns = (ctx.now_ns)();
-        let mut report = GroupReport::default();
+        let mut report =
+            GroupReport { changes: StateChanges { at_ns: ts_ns, ..Default::default() }, ..Default::default() };
         if self.restore_pending && self.n_evaluations == 0 {
             self.look_up_previous(started_ns, ctx);
         }
-        for idx in 0..self.rules.len() {
-            if ctx.control.check().is_err() {
-                break;
+        let begun_ns = *self.begun_ns.get_or_insert(ts_ns);
+        let world = World {
+            spec: &self.spec,
+            interval_ns: self.interval_ns,
+            query_offset_ns: self.query_offset_ns,
+            slot_offset_ns: self.slot_offset_ns,
+            down_at_ns: self.down_at_ns,
+            wake: self.n_evaluations >= EVALUATIONS_BEFORE_RESTORE && ts_ns - begun_ns >= DORMANT_NS,
+        };
+        let batches = match ctx.slots {
+            Some(_) => self.batches.get_or_init(|| batches(&self.spec.group.rules)).as_deref(),
+            None => None,
+        };
+        let outcomes = match (ctx.slots, batches) {
+            (Some(slots), Some(batches)) => evaluate_batches(&mut self.rules, batches, slots, ts_ns, &world, ctx),
+            _ => {
+                let going_on = self.rules.iter_mut().take_while(|_| ctx.control.check().is_ok());
+                going_on.map(|rule| rule.evaluate(ts_ns, &world, ctx)).collect()
             }
-            let rule_started_ns = (ctx.now_ns)();
-            let failure = self.evaluate_rule(idx, ts_ns, ctx, &mut report);
-            let rule = &mut self.rules[idx];
-            rule.evaluation_s = seconds_between(rule_started_ns, (ctx.now_ns)());
-            rule.last_evaluation_ns = Some(rule_started_ns);
-            report.rules.push(RuleReport { duration_s: rule.evaluation_s, failure });
+        };
+        for outcome in outcomes {
+            report.take(outcome);
         }
         self.mark_orphans_stale(ts_ns, ctx.appender);
         self.n_evaluations += 1;
@@ -265,81 +318,11 @@ impl Group {
             let grace_ns = self.spec.options.for_grace_period.as_millis() * NS_PER_MS;
             for rule in self.rules.iter_mut().filter_map(|rule| rule.alerting.as_mut()) {
                 rule.restore(ended_ns, grace_ns);
+                rule.take_changes(&mut report.changes, &mut report.events);
             }
             report.restore_s = Some(seconds_between(ended_ns, (ctx.now_ns)()));
         }
         report
-    }
-
-    fn evaluate_rule(
-        &mut self,
-        idx: usize,
-        ts_ns: i64,
-        ctx: &EvalContext<'_>,
-        report: &mut GroupReport,
-    ) -> Option<RuleFailure> {
-        let sample_ms = (ts_ns - self.query_offset_ns).div_euclid(NS_PER_MS);
-        let (interval_ns, slot_offset_ns, spec) = (self.interval_ns, self.slot_offset_ns, &self.spec);
-        let rule = &mut self.rules[idx];
-        let results = match query(rule, sample_ms, ctx) {
-            Ok(results) => results,
-            Err(EvaluateError::Cancelled(message)) => return Some(rule.fail(spec, message, true)),
-            Err(EvaluateError::Failed(message)) => return Some(rule.fail(spec, message, false)),
-        };
-        let limit = spec.group.limit;
-        let n_results;
-        let rejected = if let Some(alerting) = &mut rule.alerting {
-            let moment = Moment {
-                ts_ns,
-                evaluate: ctx.evaluate,
-                external_labels: &spec.external_labels,
-                external_url: &spec.external_url,
-                limit,
-                slot_at_or_after: &|t_ns| t_ns.saturating_add((slot_offset_ns - t_ns).rem_euclid(interval_ns)),
-            };
-            if let Err(message) = alerting.evaluate(&results, &moment) {
-                return Some(rule.fail(spec, message, false));
-            }
-            let resend_delay_ns = spec.options.resend_delay.as_millis() * NS_PER_MS;
-            let generator_url = generator_url(&spec.external_url, &rule.query);
-            report.alerts.extend(alerting.outgoing(ts_ns, resend_delay_ns, interval_ns, &generator_url));
-            alerting.label_series();
-            let series = alerting.series();
-            n_results = series.len();
-            let results = series.iter().map(|(labels, v)| (*labels, SampleValue::Float(*v)));
-            rule.written.write(ctx.appender, sample_ms, results, Labels::clone)
-        } else {
-            if limit > 0 && results.len() as u64 > limit {
-                // Text as in Prometheus:
-                let message = format!("exceeded limit of {limit} with {} series", results.len());
-                return Some(rule.fail(spec, message, false));
-            }
-            n_results = results.len();
-            let (metric, labels, removed) = (&rule.name, &rule.rule.labels, &rule.rule.removed_labels);
-            let results = results.iter().map(|sample| (&sample.labels, sample.v.clone()));
-            rule.written.write(ctx.appender, sample_ms, results, |key| recorded_labels(key, metric, labels, removed))
-        };
-        if !matches!(rejected, Err(WriteError::Duplicate)) {
-            report.n_samples += n_results;
-        }
-        match rejected {
-            Ok(rejected) => {
-                rule.health = Health::Good;
-                rule.last_error.clear();
-                if let Some(reason) = rejected.first {
-                    rule.health = Health::Bad;
-                    rule.last_error = reason.to_string();
-                    rule.log_rejected(spec, rejected);
-                }
-                None
-            }
-            Err(WriteError::Duplicate) => {
-                // Text as in Prometheus:
-                let message = "vector contains metrics with the same labelset after applying rule labels";
-                Some(rule.fail(spec, message.to_owned(), false))
-            }
-            Err(WriteError::Storage(error)) => Some(rule.fail(spec, error.to_string(), false)),
-        }
     }
 
     fn look_up_previous(&mut self, now_ns: i64, ctx: &EvalContext<'_>) {
@@ -380,36 +363,25 @@ impl Group {
 
     // === Reload ===
 
-    /// Whether a running group `old` can go on in place of this one: same file, name, interval, limit, query offset and
-    /// rules.
-    pub fn same_as(&self, old: &Group) -> bool {
-        let head = |g: &Group| (g.interval_ns, g.spec.group.limit, g.spec.group.query_offset);
-        let same_rule = |(a, b): (&RuleRuntime, &RuleRuntime)| {
-            // Not the parsed expression: it knows positions, which change with every space in front of it.
-            (&a.rule.kind, &a.rule.expr_text) == (&b.rule.kind, &b.rule.expr_text)
-                && (&a.rule.labels, &a.rule.removed_labels) == (&b.rule.labels, &b.rule.removed_labels)
-        };
-        self.name() == old.name()
-            && self.file() == old.file()
-            && head(self) == head(old)
-            && self.rules.len() == old.rules.len()
-            && self.rules.iter().zip(&old.rules).all(same_rule)
-    }
-
     /// Takes over the state of the stopped group that this one replaces: alerts and series, rule by rule where name and
     /// labels are equal. The series of the other rules are marked stale with the next evaluation.
     pub fn adopt(&mut self, old: Group) {
         self.evaluation_s = old.evaluation_s;
         self.last_evaluation_ns = old.last_evaluation_ns;
         self.orphans = old.orphans;
-        let identity =
-            |rule: &RuleRuntime| (rule.name.clone(), rule.rule.labels.clone(), rule.rule.removed_labels.clone());
+        (self.begun_ns, self.down_at_ns) = (old.begun_ns, old.down_at_ns);
+        let identity = |group: &RuleGroup, rule: &RuleRuntime| {
+            let Rule { labels, removed_labels, .. } = &group.rules[rule.idx];
+            (rule.name.clone(), labels.clone(), removed_labels.clone())
+        };
         let mut old_rules: HashMap<_, VecDeque<RuleRuntime>> = HashMap::new();
         for rule in old.rules {
-            old_rules.entry(identity(&rule)).or_default().push_back(rule);
+            old_rules.entry(identity(&old.spec.group, &rule)).or_default().push_back(rule);
         }
         for rule in &mut self.rules {
-            let Some(old) = old_rules.get_mut(&identity(rule)).and_then(VecDeque::pop_front) else { continue };
+            let Some(old) = old_rules.get_mut(&identity(&self.spec.group, rule)).and_then(VecDeque::pop_front) else {
+                continue;
+            };
             match (&mut rule.alerting, old.alerting) {
                 (Some(alerting), Some(old_alerting)) => {
                     alerting.adopt(old_alerting);
@@ -424,6 +396,26 @@ impl Group {
         self.orphans.extend(rest.flat_map(|rule| rule.written.into_series()));
     }
 
+    // === Memory ===
+
+    /// Takes up the alerts that the group had when the server was last alive, at `down_at_ns` if that is known. To be called
+    /// before the first evaluation. Alerts of rules that are no more are left out.
+    pub fn recall(&mut self, alerts: Vec<Remembered>, down_at_ns: Option<i64>) {
+        self.down_at_ns = down_at_ns;
+        let rules = self.rules.iter_mut().filter_map(|rule| rule.alerting.as_mut());
+        let mut rules: HashMap<u128, &mut AlertingRule> = rules.map(|rule| (rule.key(), rule)).collect();
+        for Remembered { rule, memory, .. } in alerts {
+            if let Some(rule) = rules.get_mut(&rule) {
+                rule.recall(memory);
+            }
+        }
+    }
+
+    /// Everything worth remembering of its alerts.
+    pub fn memories(&self) -> Vec<Remembered> {
+        self.rules.iter().filter_map(|rule| rule.alerting.as_ref()).flat_map(AlertingRule::memories).collect()
+    }
+
     // === Display ===
 
     /// The state for display.
@@ -435,88 +427,8 @@ impl Group {
             limit: self.spec.group.limit,
             evaluation_s: self.evaluation_s,
             last_evaluation_ns: self.last_evaluation_ns,
-            rules: self.rules.iter().map(RuleRuntime::snapshot).collect(),
+            rules: self.rules.iter().zip(&self.spec.group.rules).map(|(rule, def)| rule.snapshot(def)).collect(),
         }
-    }
-}
-
-impl RuleRuntime {
-    fn new(rule: &Rule, restored: bool) -> RuleRuntime {
-        let (name, alerting) = match &rule.kind {
-            RuleKind::Recording { metric } => (metric, None),
-            RuleKind::Alerting { alert, hold, keep_firing, annotations } => {
-                let alerting = AlertingRule::new(alert, rule, *hold, *keep_firing, annotations, restored);
-                (alert, Some(alerting))
-            }
-        };
-        RuleRuntime {
-            name: name.as_str().into(),
-            query: rule.expr_text.as_str().into(),
-            rule: rule.clone(),
-            alerting,
-            written: Written::default(),
-            health: Health::Unknown,
-            last_error: String::new(),
-            evaluation_s: 0.0,
-            last_evaluation_ns: None,
-        }
-    }
-
-    fn fail(&mut self, spec: &GroupSpec, message: String, cancelled: bool) -> RuleFailure {
-        self.health = Health::Bad;
-        self.last_error.clone_from(&message);
-        if !cancelled {
-            log::warn!(file = &*spec.file, group = spec.group.name.as_str(), name = &*self.name, err = message.as_str(); "evaluating rule failed");
-        }
-        RuleFailure { message, cancelled }
-    }
-
-    fn log_rejected(&self, spec: &GroupSpec, rejected: crate::written::Rejected) {
-        let (file, group, name) = (&*spec.file, spec.group.name.as_str(), &*self.name);
-        for (n, text) in [
-            (rejected.out_of_order, "error on ingesting out-of-order result from rule evaluation"),
-            (rejected.too_old, "error on ingesting too old result from rule evaluation"),
-            (
-                rejected.duplicate,
-                "error on ingesting results from rule evaluation with different value but same timestamp",
-            ),
-            (rejected.other, "rule evaluation result discarded"),
-        ] {
-            if n > 0 {
-                log::warn!(file, group, name, num_dropped = n; "{text}");
-            }
-        }
-    }
-
-    fn snapshot(&self) -> RuleSnapshot {
-        let detail = match (&self.alerting, &self.rule.kind) {
-            (Some(alerting), RuleKind::Alerting { hold, keep_firing, annotations, .. }) => RuleDetail::Alerting {
-                state: if self.last_evaluation_ns.is_none() { RuleState::Unknown } else { alerting.state() },
-                hold: *hold,
-                keep_firing: *keep_firing,
-                annotations: annotations.clone(),
-                alerts: alerting.alerts(),
-            },
-            _ => RuleDetail::Recording,
-        };
-        RuleSnapshot {
-            name: self.name.clone(),
-            query: self.query.clone(),
-            labels: self.rule.labels.clone(),
-            health: self.health,
-            last_error: self.last_error.clone(),
-            evaluation_s: self.evaluation_s,
-            last_evaluation_ns: self.last_evaluation_ns,
-            detail,
-        }
-    }
-}
-
-fn query(rule: &RuleRuntime, ts_ms: i64, ctx: &EvalContext<'_>) -> Result<Vec<ResultSample>, EvaluateError> {
-    match ctx.evaluate.query(&rule.rule.expr, ts_ms)? {
-        QueryResult::Vector(samples) => Ok(samples),
-        QueryResult::Scalar(v) => Ok(vec![ResultSample { labels: Labels::empty(), v: SampleValue::Float(v) }]),
-        QueryResult::Other => Err(EvaluateError::Failed(NOT_A_VECTOR.to_owned())),
     }
 }
 
@@ -535,14 +447,40 @@ pub fn group_key(file: &str, name: &str) -> String {
     format!("{file};{name}")
 }
 
-/// The page that shows the expression of an alert.
-fn generator_url(external_url: &str, expr: &str) -> String {
-    /// What `url.QueryEscape` in Go leaves as it is, besides letters and digits.
-    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b' ');
-    let escaped = utf8_percent_encode(expr, ESCAPED).to_string().replace(' ', "+");
-    format!("{external_url}/graph?g0.expr={escaped}&g0.tab=1")
-}
-
-fn seconds_between(start_ns: i64, end_ns: i64) -> f64 {
-    (end_ns - start_ns).max(0) as f64 / 1e9
+/// Evaluates batch after batch, the rules of a batch side by side as far as there are slots; what became of the rules that were
+/// evaluated, in their order.
+fn evaluate_batches(
+    rules: &mut [RuleRuntime],
+    batches: &[Vec<usize>],
+    slots: &EvalSlots,
+    ts_ns: i64,
+    world: &World<'_>,
+    ctx: &EvalContext<'_>,
+) -> Vec<RuleOutcome> {
+    let mut outcomes: Vec<Option<RuleOutcome>> = rules.iter().map(|_| None).collect();
+    for batch in batches {
+        if ctx.control.check().is_err() {
+            break;
+        }
+        // Both in ascending order.
+        let mut wanted = batch.iter().copied().peekable();
+        let pairs = rules.iter_mut().zip(&mut outcomes).enumerate();
+        let of_batch = pairs.filter(|(idx, _)| wanted.next_if_eq(idx).is_some()).map(|(_, pair)| pair);
+        thread::scope(|scope| {
+            for (rule, outcome) in of_batch {
+                // A batch of one never takes a slot, as in Prometheus.
+                match if batch.len() > 1 { slots.try_take() } else { None } {
+                    Some(slot) => {
+                        scope.spawn(move || {
+                            let _slot = slot;
+                            *outcome = Some(rule.evaluate(ts_ns, world, ctx));
+                        });
+                    }
+                    None if ctx.control.check().is_ok() => *outcome = Some(rule.evaluate(ts_ns, world, ctx)),
+                    None => {}
+                }
+            }
+        });
+    }
+    outcomes.into_iter().flatten().collect()
 }

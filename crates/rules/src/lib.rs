@@ -8,22 +8,28 @@
 //!
 //! Queries go through [`Evaluate`], so that their owner can put them through the gate that all queries pass.
 //!
-//! Start with `group.rs`; `alerting.rs` has the state machine of alerts, `written.rs` the bookkeeping of written series
-//! and staleness, `restore.rs` what survives a restart.
+//! Start with `group.rs`; `rule.rs` has the evaluation of one rule, `concurrency.rs` which rules run side by side,
+//! `alerting.rs` the state machine of alerts, `written.rs` the bookkeeping of written series and staleness. What survives a
+//! restart comes from the storage (`restore.rs`) and from whoever keeps what `memory.rs` hands out.
 
 mod alerting;
+mod concurrency;
 mod evaluate;
 mod group;
+mod memory;
 mod recording;
 mod restore;
+mod rule;
 mod snapshot;
 mod written;
 
+pub use concurrency::{Dependence, EvalSlot, EvalSlots, dependences};
 pub use evaluate::{EvalContext, Evaluate, EvaluateError, QueryResult, ResultSample};
 pub use group::{
     Group, GroupDefaults, GroupReport, GroupSpec, OutgoingAlert, RuleFailure, RuleOptions, RuleReport,
     STALE_DELAY_INTERVALS, Slot, group_key,
 };
+pub use memory::{AlertEvent, AlertMemory, AlertPhase, InstanceEvent, InstanceId, Remembered, StateChanges};
 pub use snapshot::{AlertSnapshot, AlertState, GroupSnapshot, Health, RuleDetail, RuleSnapshot, RuleState};
 
 /// A sorted list of annotation names and values. Not a label set: an annotation may expand to the empty text.

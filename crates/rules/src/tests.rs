@@ -2,9 +2,10 @@
 
 mod alerts;
 mod groups;
+mod memories;
 mod restores;
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use fk_config::{Rule, RuleGroup, RuleKind};
 use fk_model::{Duration, Labels, SampleValue, is_stale};
@@ -22,7 +23,7 @@ pub(crate) const S: i64 = NS_PER_S;
 pub(crate) struct Engine<'a>(pub(crate) &'a MemoryStorage);
 
 impl Evaluate for Engine<'_> {
-    fn query(&self, expr: &Expr, ts_ms: i64) -> Result<QueryResult, EvaluateError> {
+    fn query(&self, expr: &Expr, _: &str, ts_ms: i64) -> Result<QueryResult, EvaluateError> {
         let (options, control) = (QueryOptions::default(), Control::new());
         let query =
             Query { expr, text: "", start_ms: ts_ms, end_ms: ts_ms, step_ms: 0, options: &options, control: &control };
@@ -38,7 +39,7 @@ impl Evaluate for Engine<'_> {
 
     fn query_text(&self, text: &str, ts_ms: i64) -> Result<QueryResult, EvaluateError> {
         let expr = parse(text, &ParserOptions::default()).map_err(|e| EvaluateError::Failed(e.to_string()))?;
-        self.query(&expr, ts_ms)
+        self.query(&expr, text, ts_ms)
     }
 }
 
@@ -75,7 +76,7 @@ pub(crate) fn group(rules: Vec<Rule>) -> RuleGroup {
 pub(crate) fn spec(group: RuleGroup) -> GroupSpec {
     GroupSpec {
         file: "rules.yml".into(),
-        group,
+        group: group.into(),
         defaults: GroupDefaults { interval: Duration(60_000), query_offset: Duration(0) },
         external_labels: labels(&[("region", "north")]),
         external_url: "http://host/prefix".into(),
@@ -86,7 +87,7 @@ pub(crate) fn spec(group: RuleGroup) -> GroupSpec {
 
 /// Evaluates `group` at `ts_ns` with the wall clock at `now_ns`.
 pub(crate) fn evaluate_at(group: &mut Group, storage: &MemoryStorage, ts_ns: i64, now_ns: i64) -> GroupReport {
-    evaluate_on(group, storage, storage, ts_ns, now_ns)
+    evaluate_on(group, storage, storage, ts_ns, now_ns, None)
 }
 
 pub(crate) fn evaluate_on(
@@ -95,19 +96,18 @@ pub(crate) fn evaluate_on(
     appender: &dyn Appender,
     ts_ns: i64,
     now_ns: i64,
+    slots: Option<&EvalSlots>,
 ) -> GroupReport {
-    let clock = Cell::new(now_ns);
-    let now = || {
-        // Every look at the clock takes a millisecond.
-        clock.set(clock.get() + NS_PER_MS);
-        clock.get() - NS_PER_MS
-    };
+    let clock = AtomicI64::new(now_ns);
+    // Every look at the clock takes a millisecond.
+    let now = || clock.fetch_add(NS_PER_MS, Relaxed);
     let ctx = EvalContext {
         evaluate: &Engine(storage),
         appender,
         storage: storage as &dyn Queryable,
         now_ns: &now,
         control: &Control::new(),
+        slots,
     };
     group.evaluate(ts_ns, &ctx)
 }
@@ -116,11 +116,12 @@ pub(crate) fn evaluate_on(
 pub(crate) struct Bench {
     pub(crate) storage: MemoryStorage,
     pub(crate) group: Group,
+    pub(crate) slots: Option<EvalSlots>,
 }
 
 impl Bench {
     pub(crate) fn new(rules: RuleGroup) -> Bench {
-        Bench { storage: MemoryStorage::new(), group: Group::new(spec(rules)) }
+        Bench { storage: MemoryStorage::new(), group: Group::new(spec(rules)), slots: None }
     }
 
     /// Adds a sample at second `at_s`.
@@ -130,7 +131,8 @@ impl Bench {
 
     /// Evaluates at second `at_s`.
     pub(crate) fn at(&mut self, at_s: i64) -> GroupReport {
-        evaluate_at(&mut self.group, &self.storage, at_s * S, at_s * S)
+        let (storage, slots) = (&self.storage, self.slots.as_ref());
+        evaluate_on(&mut self.group, storage, storage, at_s * S, at_s * S, slots)
     }
 
     /// Evaluates at second `at_s` without any failure; the alerts sent, as text.

@@ -64,6 +64,16 @@ pub(crate) fn rfc3339_or_zero<S: Serializer>(t_ms: &Option<i64>, serializer: S) 
     serializer.serialize_str(&time_text(*t_ms))
 }
 
+/// A time in ns as RFC 3339.
+pub(crate) fn rfc3339_ns<S: Serializer>(t_ns: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time_text_ns(Some(*t_ns)))
+}
+
+/// A time in ns as RFC 3339, or Go's zero time.
+pub(crate) fn rfc3339_ns_or_zero<S: Serializer>(t_ns: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time_text_ns(*t_ns))
+}
+
 /// A value in exponent notation (`1.5e+00`), as a string: the alerts API prints values so.
 pub(crate) fn exponent_value<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     let mut text = Vec::with_capacity(24);
@@ -74,7 +84,16 @@ pub(crate) fn exponent_value<S: Serializer>(value: &f64, serializer: S) -> Resul
 /// RFC 3339 in UTC with the digits of the fraction that count (`time.RFC3339Nano` in Go).
 pub(crate) fn time_text(t_ms: Option<i64>) -> String {
     let Some(time) = t_ms.and_then(DateTime::<Utc>::from_timestamp_millis) else { return ZERO_TIME.to_owned() };
-    let mut text = time.to_rfc3339_opts(SecondsFormat::Millis, true);
+    trimmed(time.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+/// The same of a time in ns.
+pub(crate) fn time_text_ns(t_ns: Option<i64>) -> String {
+    let Some(t_ns) = t_ns else { return ZERO_TIME.to_owned() };
+    trimmed(DateTime::<Utc>::from_timestamp_nanos(t_ns).to_rfc3339_opts(SecondsFormat::Nanos, true))
+}
+
+fn trimmed(mut text: String) -> String {
     // `.120Z` and `.000Z` become `.12Z` and `Z`.
     if let Some(stem) = text.strip_suffix('Z').map(|t| t.trim_end_matches('0').trim_end_matches('.').len()) {
         text.truncate(stem);

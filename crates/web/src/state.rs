@@ -495,6 +495,59 @@ pub struct MetricMetadata {
 pub trait RulesView: Send + Sync {
     /// All groups, in order of file and then name.
     fn groups(&self) -> Vec<Arc<RuleGroup>>;
+
+    /// What became of the alerts that `wanted` accepts between two times, ms; the alert of which something was heard last comes
+    /// first, `limit` of them at most. Says whether there are more.
+    fn history(&self, wanted: &dyn Fn(&Labels) -> bool, times: TimeRange, limit: usize) -> (Vec<AlertHistory>, bool);
+}
+
+/// What became of one alert.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertHistory {
+    /// Labels, without external labels.
+    #[serde(serialize_with = "json::labels")]
+    pub labels: Labels,
+    /// Its rule file.
+    pub file: String,
+    /// Its rule group.
+    pub group: String,
+    /// Oldest first.
+    pub entries: Vec<AlertHistoryEntry>,
+}
+
+/// Something that happened to an alert.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum AlertHistoryEntry {
+    /// Its state changed.
+    State {
+        /// `pending`, `firing`, `resolved` or `ended`.
+        state: &'static str,
+        /// Evaluation time, ms.
+        #[serde(serialize_with = "json::rfc3339")]
+        time: i64,
+        /// Value of the expression when it was last seen.
+        #[serde(serialize_with = "json::exponent_value")]
+        value: f64,
+    },
+    /// An Alertmanager was told, once or several times with the same result.
+    Delivery {
+        /// Its URL.
+        alertmanager: String,
+        /// Whether it was told that the alert is resolved.
+        resolved: bool,
+        /// End of the first attempt, ms.
+        #[serde(serialize_with = "json::rfc3339")]
+        first_attempt: i64,
+        /// End of the last attempt, ms.
+        #[serde(serialize_with = "json::rfc3339")]
+        last_attempt: i64,
+        /// How many.
+        attempts: u64,
+        /// Why they failed; empty: they were taken.
+        error: String,
+    },
 }
 
 /// A rule group.
@@ -510,7 +563,7 @@ pub struct RuleGroup {
     pub limit: u64,
     /// Length of the last evaluation, s.
     pub evaluation_time_s: f64,
-    /// Time of the last evaluation, ms.
+    /// Time of the last evaluation, ns.
     pub last_evaluation: Option<i64>,
     /// Rules in order of evaluation.
     pub rules: Vec<Rule>,
@@ -531,7 +584,7 @@ pub struct Rule {
     pub last_error: String,
     /// Length of the last evaluation, s.
     pub evaluation_time_s: f64,
-    /// Time of the last evaluation, ms.
+    /// Time of the last evaluation, ns.
     pub last_evaluation: Option<i64>,
     /// Present for alerting rules.
     pub alerting: Option<AlertingRule>,
@@ -592,11 +645,11 @@ pub struct Alert {
     pub annotations: Vec<(String, String)>,
     /// Pending or firing.
     pub state: AlertState,
-    /// Since when it is active, ms.
-    #[serde(serialize_with = "json::rfc3339")]
+    /// Since when it is active, ns.
+    #[serde(serialize_with = "json::rfc3339_ns")]
     pub active_at: i64,
-    /// Since when only `keep_firing_for` keeps it firing, ms.
-    #[serde(serialize_with = "json::rfc3339_or_zero", skip_serializing_if = "Option::is_none")]
+    /// Since when only `keep_firing_for` keeps it firing, ns.
+    #[serde(serialize_with = "json::rfc3339_ns_or_zero", skip_serializing_if = "Option::is_none")]
     pub keep_firing_since: Option<i64>,
     /// Value of the expression.
     #[serde(serialize_with = "json::exponent_value")]

@@ -181,7 +181,7 @@ fn a_failed_query_changes_nothing() {
     let (alerts, stored) = (bench.alerts(), bench.stored("ALERTS"));
     struct Failing;
     impl Evaluate for Failing {
-        fn query(&self, _: &Expr, _: i64) -> Result<QueryResult, EvaluateError> {
+        fn query(&self, _: &Expr, _: &str, _: i64) -> Result<QueryResult, EvaluateError> {
             Err(EvaluateError::Failed("query timed out in expression evaluation".to_owned()))
         }
         fn query_text(&self, _: &str, ts_ms: i64) -> Result<QueryResult, EvaluateError> {
@@ -194,6 +194,7 @@ fn a_failed_query_changes_nothing() {
         storage: &bench.storage,
         now_ns: &|| 0,
         control: &Control::new(),
+        slots: None,
     };
     let report = bench.group.evaluate(180 * S, &ctx);
     assert_eq!((report.n_failures(), report.alerts.len(), report.n_samples), (1, 0, 0));

@@ -131,7 +131,7 @@ fn results_that_are_no_vectors_are_refused_and_scalars_are_one_sample() {
     ]));
     let report = bench.at(60);
     let failures: Vec<_> = report.rules.iter().map(|r| r.failure.as_ref().map(|f| f.message.as_str())).collect();
-    assert_eq!(failures, [Some(group::NOT_A_VECTOR), Some(group::NOT_A_VECTOR), None]);
+    assert_eq!(failures, [Some(crate::rule::NOT_A_VECTOR), Some(crate::rule::NOT_A_VECTOR), None]);
     assert_eq!(bench.stored(""), [r#"{__name__="number"}: 60=42"#]);
 }
 
@@ -178,7 +178,7 @@ fn a_series_the_storage_has_forgotten_is_made_again() {
     bench.good_at(60);
     let series = bench.storage.resolve(&labels(&[("__name__", "out"), ("unit", "b")])).unwrap();
     let forgetful = Forgetful(&bench.storage, Mutex::new(Some(series)));
-    let report = evaluate_on(&mut bench.group, &bench.storage, &forgetful, 120 * S, 120 * S);
+    let report = evaluate_on(&mut bench.group, &bench.storage, &forgetful, 120 * S, 120 * S, None);
     assert_eq!((report.n_failures(), bench.rule(0).health), (0, Health::Good));
     assert_eq!(bench.stored("out")[1], r#"{__name__="out", unit="b"}: 60=2 120=2"#);
 }
@@ -201,7 +201,7 @@ fn a_failed_write_fails_the_rule_and_forgets_nothing() {
     let mut bench = Bench::new(group(vec![record("out", "level", &[])]));
     bench.sample(&[("__name__", "level")], 60, 1.0);
     bench.good_at(60);
-    let report = evaluate_on(&mut bench.group, &bench.storage, &Broken, 120 * S, 120 * S);
+    let report = evaluate_on(&mut bench.group, &bench.storage, &Broken, 120 * S, 120 * S, None);
     assert_eq!(report.n_failures(), 1);
     assert_eq!(bench.rule(0).last_error, "storage is read-only: disk full");
     bench.good_at(420);
@@ -213,11 +213,10 @@ fn a_stop_is_noticed_between_rules() {
     let mut bench = Bench::new(group(vec![record("a", "1", &[]), record("b", "1", &[])]));
     let control = Control::new();
     let stop = |_: ()| control.cancel();
-    let calls = Cell::new(0);
+    let calls = AtomicI64::new(0);
     let now = || {
-        calls.set(calls.get() + 1);
         // The third look at the clock comes at the end of the first rule.
-        if calls.get() == 3 {
+        if calls.fetch_add(1, Relaxed) == 2 {
             stop(());
         }
         0
@@ -228,6 +227,7 @@ fn a_stop_is_noticed_between_rules() {
         storage: &bench.storage,
         now_ns: &now,
         control: &control,
+        slots: None,
     };
     assert_eq!(bench.group.evaluate(60 * S, &ctx).rules.len(), 1);
     assert_eq!(bench.stored(""), [r#"{__name__="a"}: 60=1"#]);
@@ -236,10 +236,10 @@ fn a_stop_is_noticed_between_rules() {
 #[test]
 fn an_unchanged_group_is_recognised() {
     let rules = || group(vec![record("a", "1", &[("x", "y")]), alert("A", "up == 0", 60, 0, &[])]);
-    let base = Group::new(spec(rules()));
-    assert!(Group::new(spec(rules())).same_as(&base));
-    let other_labels = GroupSpec { external_labels: Labels::empty(), ..spec(rules()) };
-    assert!(Group::new(other_labels).same_as(&base), "external labels alone are no change");
+    let base = spec(rules());
+    assert!(base.is_still(&rules(), base.defaults));
+    let slower = GroupDefaults { interval: Duration(61_000), ..base.defaults };
+    assert!(!base.is_still(&rules(), slower), "the interval of all groups has changed");
     for changed in [
         RuleGroup { name: "h".to_owned(), ..rules() },
         RuleGroup { interval: Some(Duration(30_000)), ..rules() },
@@ -250,9 +250,8 @@ fn an_unchanged_group_is_recognised() {
         group(vec![record("a", "1", &[("x", "z")]), alert("A", "up == 0", 60, 0, &[])]),
         group(vec![record("a", "1", &[("x", "y")]), alert("A", "up == 0", 61, 0, &[])]),
     ] {
-        assert!(!Group::new(spec(changed.clone())).same_as(&base), "{changed:?}");
+        assert!(!base.is_still(&changed, base.defaults), "{changed:?}");
     }
-    assert!(!Group::new(GroupSpec { file: "other.yml".into(), ..spec(rules()) }).same_as(&base));
 }
 
 #[test]

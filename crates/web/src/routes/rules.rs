@@ -1,15 +1,16 @@
 //! Rule groups and alerts.
 
 use fk_model::{Labels, Matcher};
+use fk_storage::TimeRange;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::answer::{ApiError, success};
 use crate::call::{Call, Reply};
-use crate::json::{LabelsJson, time_text};
-use crate::params::{Params, parse_bool, parse_integer};
+use crate::json::{LabelsJson, time_text_ns};
+use crate::params::{Params, TIME_MAX, TIME_MIN, parse_bool, parse_integer};
 use crate::selectors;
-use crate::state::{Alert, AlertState, Rule, RuleGroup, RuleHealth};
+use crate::state::{Alert, AlertHistory, AlertState, Rule, RuleGroup, RuleHealth};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -72,7 +73,7 @@ impl<'a> RuleJson<'a> {
             health: rule.health,
             last_error: &rule.last_error,
             evaluation_time: rule.evaluation_time_s,
-            last_evaluation: time_text(rule.last_evaluation),
+            last_evaluation: time_text_ns(rule.last_evaluation),
             r#type: if alerting.is_some() { "alerting" } else { "recording" },
         }
     }
@@ -208,7 +209,7 @@ fn page<'a>(
             interval: group.interval_s,
             limit: group.limit,
             evaluation_time: group.evaluation_time_s,
-            last_evaluation: time_text(group.last_evaluation),
+            last_evaluation: time_text_ns(group.last_evaluation),
         });
     }
     Ok(found)
@@ -222,4 +223,28 @@ pub(crate) async fn alerts(call: Call) -> Reply {
     let groups = call.state().rules.groups();
     let rules = groups.iter().flat_map(|group| &group.rules);
     success(&Alerts { alerts: rules.filter_map(|rule| rule.alerting.as_ref()).flat_map(|rule| &rule.alerts).collect() })
+}
+
+/// Most alerts of one history if nothing is said.
+const HISTORY_DEFAULT: usize = 1000;
+
+/// What became of alerts, from the ledger. This route is ours.
+pub(crate) async fn history(mut call: Call) -> Reply {
+    #[derive(Serialize)]
+    struct Histories {
+        alerts: Vec<AlertHistory>,
+        /// Whether there are more.
+        truncated: bool,
+    }
+    let params = call.params().await?;
+    let selectors = selectors::selecting(params.list("match"))?;
+    let range = TimeRange { mint: params.time_or("start", TIME_MIN)?, maxt: params.time_or("end", TIME_MAX)? };
+    let limit = match params.limit()? {
+        0 => HISTORY_DEFAULT,
+        limit => limit,
+    };
+    let matches = |labels: &Labels, set: &[Matcher]| set.iter().all(|m| m.matches(labels.value(&m.name)));
+    let wanted = |labels: &Labels| selectors.is_empty() || selectors.iter().any(|set| matches(labels, set));
+    let (alerts, truncated) = call.state().rules.history(&wanted, range, limit);
+    success(&Histories { alerts, truncated })
 }

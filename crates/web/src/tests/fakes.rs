@@ -211,14 +211,14 @@ impl RulesView for Fake {
             health: RuleHealth::Ok,
             last_error: String::new(),
             evaluation_time_s: 0.5,
-            last_evaluation: Some(60_000),
+            last_evaluation: Some(60_000_000_000),
             alerting: None,
         };
         let alert = Alert {
             labels: labels(&[("alertname", "Down"), ("severity", "page")]),
             annotations: vec![("summary".into(), "it is down".into())],
             state: AlertState::Firing,
-            active_at: 1000,
+            active_at: 1_000_000_123,
             keep_firing_since: None,
             value: 1.0,
         };
@@ -242,7 +242,7 @@ impl RulesView for Fake {
                 interval_s: 60.0,
                 limit: 0,
                 evaluation_time_s: 0.75,
-                last_evaluation: Some(60_000),
+                last_evaluation: Some(60_000_000_000),
                 rules,
             })
         };
@@ -251,6 +251,29 @@ impl RulesView for Fake {
             group("f1", "g2", vec![recording("r2")]),
             group("f2", "g1", vec![recording("r1")]),
         ]
+    }
+
+    fn history(&self, wanted: &dyn Fn(&Labels) -> bool, times: TimeRange, limit: usize) -> (Vec<AlertHistory>, bool) {
+        let down = |n: i64| AlertHistory {
+            labels: labels(&[("alertname", "Down"), ("n", &n.to_string())]),
+            file: "f1".into(),
+            group: "g1".into(),
+            entries: vec![
+                AlertHistoryEntry::State { state: "firing", time: n * 1000, value: 2.5 },
+                AlertHistoryEntry::Delivery {
+                    alertmanager: "http://am/".into(),
+                    resolved: false,
+                    first_attempt: n * 1000 + 1,
+                    last_attempt: n * 1000 + 500,
+                    attempts: 3,
+                    error: "timed out".into(),
+                },
+            ],
+        };
+        let all = (0..10).filter(|n| times.mint <= n * 1000 && n * 1000 <= times.maxt).map(down);
+        let found: Vec<AlertHistory> = all.filter(|alert| wanted(&alert.labels)).collect();
+        let more = found.len() > limit;
+        (found.into_iter().take(limit).collect(), more)
     }
 }
 
