@@ -125,6 +125,7 @@ impl RuleManager {
                     external_url: Arc::clone(&params.external_url),
                     options: params.options,
                     restore,
+                    quiet: false,
                 };
                 specs.insert(key, spec);
             }

@@ -108,6 +108,8 @@ pub(crate) struct Moment<'a> {
     pub(crate) external_url: &'a str,
     /// Most pending and firing alerts; 0: no limit.
     pub(crate) limit: u64,
+    /// Whether failures are not logged.
+    pub(crate) quiet: bool,
     /// The first evaluation time of the group that is not before this one.
     pub(crate) slot_at_or_after: &'a dyn Fn(i64) -> i64,
     /// When the server was last alive before it started, if that is known.
@@ -287,7 +289,7 @@ impl AlertingRule {
             // As in Prometheus, an alert itself has no histogram.
             seen.push((labels, annotations, sample.v.float().unwrap_or_default()));
         }
-        if let Some(error) = failure {
+        if let Some(error) = failure.filter(|_| !moment.quiet) {
             log::warn!(alert = self.name.as_str(), err:% = error; "expanding alert template failed");
         }
         Ok(seen)

@@ -76,6 +76,8 @@ pub struct GroupSpec {
     pub options: RuleOptions,
     /// Whether the state of alerts before a restart is restored: only for the groups of the first load.
     pub restore: bool,
+    /// Whether failures are only reported and not logged.
+    pub quiet: bool,
 }
 
 impl GroupSpec {
@@ -271,6 +273,11 @@ impl Group {
     pub fn next_slot(&self, previous_ns: i64, now_ns: i64) -> Slot {
         let missed = ((now_ns - previous_ns) / self.interval_ns - 1).max(0);
         Slot { ts_ns: previous_ns.saturating_add((missed + 1) * self.interval_ns), missed: missed.unsigned_abs() }
+    }
+
+    /// The time of the samples that an evaluation at `ts_ns` reads and writes, ms.
+    pub fn sample_time_ms(&self, ts_ns: i64) -> i64 {
+        (ts_ns - self.query_offset_ns).div_euclid(NS_PER_MS)
     }
 
     // === Evaluation ===

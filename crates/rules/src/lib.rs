@@ -13,16 +13,19 @@
 //! restart comes from the storage (`restore.rs`) and from whoever keeps what `memory.rs` hands out.
 
 mod alerting;
+mod backtest;
 mod concurrency;
 mod evaluate;
 mod group;
 mod memory;
+mod overlay;
 mod recording;
 mod restore;
 mod rule;
 mod snapshot;
 mod written;
 
+pub use backtest::{Backtest, BacktestAlert, BacktestEvent, BacktestLimits, BacktestRule, HistoryQueries, backtest};
 pub use concurrency::{Dependence, EvalSlot, EvalSlots, dependences};
 pub use evaluate::{EvalContext, Evaluate, EvaluateError, QueryResult, ResultSample};
 pub use group::{
@@ -34,6 +37,23 @@ pub use snapshot::{AlertSnapshot, AlertState, GroupSnapshot, Health, RuleDetail,
 
 /// A sorted list of annotation names and values. Not a label set: an annotation may expand to the empty text.
 pub type Annotations = Vec<(String, String)>;
+
+/// The two kinds of rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleKindName {
+    /// `alert`
+    Alerting,
+    /// `record`
+    Recording,
+}
+
+/// The name of a rule, of its metric or its alert, and its kind.
+pub(crate) fn kind_name(rule: &fk_config::Rule) -> (&str, RuleKindName) {
+    match &rule.kind {
+        fk_config::RuleKind::Recording { metric } => (metric, RuleKindName::Recording),
+        fk_config::RuleKind::Alerting { alert, .. } => (alert, RuleKindName::Alerting),
+    }
+}
 
 /// Nanoseconds in a millisecond.
 pub(crate) const NS_PER_MS: i64 = 1_000_000;

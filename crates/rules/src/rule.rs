@@ -129,6 +129,7 @@ impl RuleRuntime {
                 external_labels: &spec.external_labels,
                 external_url: &spec.external_url,
                 limit,
+                quiet: spec.quiet,
                 down_at_ns: world.down_at_ns,
                 grace_ns: spec.options.for_grace_period.as_millis() * NS_PER_MS,
                 wake: world.wake,
@@ -182,7 +183,7 @@ impl RuleRuntime {
     fn fail(&mut self, spec: &GroupSpec, message: String, cancelled: bool) -> RuleFailure {
         self.health = Health::Bad;
         self.last_error.clone_from(&message);
-        if !cancelled {
+        if !cancelled && !spec.quiet {
             log::warn!(file = &*spec.file, group = spec.group.name.as_str(), name = &*self.name, err = message.as_str(); "evaluating rule failed");
         }
         RuleFailure { message, cancelled }

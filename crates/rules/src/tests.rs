@@ -1,6 +1,7 @@
 //! Groups evaluated on a storage in memory by the real query engine, at times that each test chooses.
 
 mod alerts;
+mod backtests;
 mod groups;
 mod memories;
 mod restores;
@@ -82,6 +83,7 @@ pub(crate) fn spec(group: RuleGroup) -> GroupSpec {
         external_url: "http://host/prefix".into(),
         options: RuleOptions::default(),
         restore: false,
+        quiet: false,
     }
 }
 
