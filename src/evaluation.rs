@@ -86,6 +86,17 @@ impl RuleQueries {
     }
 }
 
+/// An answer as rules take it.
+pub fn rule_result(value: Value) -> QueryResult {
+    match value {
+        Value::Vector(samples) => QueryResult::Vector(
+            samples.into_iter().map(|s| ResultSample { labels: s.labels, v: SampleValue::new(s.v, s.h) }).collect(),
+        ),
+        Value::Scalar { v, .. } => QueryResult::Scalar(v),
+        Value::String { .. } | Value::Matrix(_) => QueryResult::Other,
+    }
+}
+
 /// The queries of one evaluation.
 #[derive(Debug)]
 pub struct ControlledQueries<'a> {
@@ -112,16 +123,7 @@ impl Evaluate for ControlledQueries<'_> {
         let text = evaluated.as_ref().err().map(QueryError::to_string);
         running.evaluated(began.elapsed(), evaluated.as_ref().map_err(|_| text.as_deref().unwrap_or("")));
         match evaluated {
-            Ok(answer) => Ok(match answer.value {
-                Value::Vector(samples) => QueryResult::Vector(
-                    samples
-                        .into_iter()
-                        .map(|s| ResultSample { labels: s.labels, v: SampleValue::new(s.v, s.h) })
-                        .collect(),
-                ),
-                Value::Scalar { v, .. } => QueryResult::Scalar(v),
-                Value::String { .. } | Value::Matrix(_) => QueryResult::Other,
-            }),
+            Ok(answer) => Ok(rule_result(answer.value)),
             Err(error @ QueryError::Stopped(Stopped::Cancelled)) => Err(EvaluateError::Cancelled(error.to_string())),
             Err(error) => Err(EvaluateError::Failed(error.to_string())),
         }

@@ -10,6 +10,7 @@
 
 pub mod actors;
 pub mod app;
+pub mod backtest;
 pub mod cli;
 pub mod evaluation;
 pub mod features;

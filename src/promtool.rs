@@ -2,7 +2,9 @@
 //! commands do is in `fk_promtool`.
 //!
 //! Of the commands of Prometheus' promtool those of `tsdb`, `check metrics`, `check rules`, `check service-discovery` and
-//! `test rules` are built. Any other is refused by name. `test promql` is ours.
+//! `test rules` are built. Any other is refused by name. `test promql` and `rules backtest` are ours.
+
+mod backtest;
 
 use std::io::{BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
@@ -104,6 +106,18 @@ enum Command {
         #[command(subcommand)]
         command: Test,
     },
+    /// Work with rules.
+    #[command(subcommand_required = true)]
+    Rules {
+        #[command(subcommand)]
+        command: Rules,
+    },
+}
+
+#[derive(Subcommand)]
+enum Rules {
+    /// Run a rule group over stored data: when its alerts would have been pending, firing and resolved.
+    Backtest(backtest::Backtest),
 }
 
 #[derive(Subcommand)]
@@ -395,6 +409,9 @@ pub fn run(args: &[String]) -> i32 {
     let result = match command {
         Command::Tsdb { command } => tsdb(command, &mut out).map(|()| 0),
         Command::Check { command } => check(command, features, &mut out),
+        Command::Rules { command: Rules::Backtest(command) } => {
+            backtest::backtest(command, features.parser, &mut out).map(|()| 0)
+        }
         Command::Test { command, junit } => {
             test(command, junit.as_deref(), features, &mut out).map(|passed| i32::from(!passed))
         }
@@ -615,6 +632,8 @@ mod tests {
             "tsdb create-blocks-from openmetrics in -q",
             "test promql a.test b.test",
             "check metrics --extended --lint=none",
+            "rules backtest --start=0 --end=2020-01-01T00:00:00Z --path=data --eval-interval=30s --json r.yml",
+            "rules backtest --start=0 --url=http://x:1 --timeout=10s r.yml",
             "check metrics --lint all",
             "check service-discovery --timeout=5s prometheus.yml node",
             "tsdb create-blocks-from rules --url=http://x:1 --start=0 --end=2020-01-01T00:00:00Z --output-dir=o --eval-interval=30s r.yml",
@@ -636,6 +655,8 @@ mod tests {
             (&["tsdb", "create-blocks-from", "rules", "--start=5", "--end=5", "x"], 1),
             (&["tsdb", "create-blocks-from", "rules", "--start=yesterday", "x"], 1),
             (&["tsdb", "list", "/nonexistent"], 1),
+            (&["rules"], 1),
+            (&["rules", "backtest", "--start=0", "/nonexistent"], 1),
             (&["tsdb", "dump", "/nonexistent"], 1),
             (&["--help"], 0),
             (&["--version"], 0),

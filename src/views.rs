@@ -10,9 +10,10 @@ use std::sync::Arc;
 use actix::prelude::*;
 use chrono::Utc;
 use fk_actorkit::{ActorInfo, ActorState};
+use fk_model::name::NameValidation;
 use fk_model::{Labels, LabelsBuilder, relabel};
 use fk_queries::Board;
-use fk_rules::{AlertState, Health, RuleDetail, RuleState};
+use fk_rules::{AlertState, GroupDefaults, Health, RuleDetail, RuleState};
 use fk_storage::{Control, TimeRange};
 use fk_web::state::{
     self, ActiveTarget, ActorNode, AdmissionError, AlertingRule, AlertmanagersView, AppState, BuildInfo, DroppedTarget,
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 
 use crate::actors::scrape_loop::TargetStatus;
 use crate::app::App;
+use crate::backtest;
 use crate::cli::PROMETHEUS_VERSION;
 use crate::evaluation::default_subquery_step;
 use crate::messages::config::{Reload, ReloadSource};
@@ -197,6 +199,37 @@ impl RulesView for View {
         let (found, more) = records.ledger.history(wanted, times.mint, times.maxt, limit);
         (found.into_iter().map(alert_history).collect(), more)
     }
+
+    fn backtest(
+        &self,
+        rules: &str,
+        file: &str,
+        times: TimeRange,
+        control: &Control,
+    ) -> Result<state::BacktestReport, String> {
+        let app = &self.app;
+        let (Some(db), Some(loaded)) = (app.slots.db.load_full(), app.slots.config.load_full()) else {
+            return Err("the server is starting".to_owned());
+        };
+        let global = &loaded.config.global;
+        let world = backtest::World {
+            parser: app.engine.parser,
+            // What is refused by the stricter one is told when the file is loaded.
+            validation: NameValidation::Utf8,
+            options: app.engine.query_options(&app.slots),
+            defaults: GroupDefaults { interval: global.evaluation_interval, query_offset: global.rule_query_offset },
+            external_labels: global.external_labels.clone(),
+            external_url: Arc::clone(&app.settings.external_url),
+            rules: app.settings.rules(),
+        };
+        let asked = backtest::Asked {
+            rules: rules.to_owned(),
+            file: file.to_owned(),
+            start_ms: times.mint,
+            end_ms: times.maxt,
+        };
+        backtest::run(&asked, &world, &*db, control).map(backtest::shown)
+    }
 }
 
 fn alert_history(history: fk_ledger::History) -> state::AlertHistory {
@@ -256,6 +289,7 @@ fn rule(rule: &fk_rules::RuleSnapshot) -> state::Rule {
         name: rule.name.to_string(),
         query: rule.query.to_string(),
         labels: rule.labels.clone(),
+        removed_labels: rule.removed_labels.clone(),
         health: match rule.health {
             Health::Unknown => state::RuleHealth::Unknown,
             Health::Good => state::RuleHealth::Ok,

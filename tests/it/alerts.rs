@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use crate::support::http::escape;
 use crate::support::{FakeAlertmanager, FakeTarget, Home, Server, wait_for, wait_until};
 
 const RULES: &str = r#"groups:
@@ -103,4 +104,55 @@ fn the_time_of_a_pending_alert_survives_a_power_cut() {
         (time(&now["activeAt"]) - time(&before["activeAt"])).num_seconds().abs() <= 1
     });
     assert!(alertmanager.posts().is_empty());
+}
+
+/// What the ledger has of the alert: states, and deliveries as `sent` or `resolved`.
+fn history(server: &Server) -> Vec<String> {
+    let found = server.api("/api/v1/ext/alerts/history?match[]=%7Balertname=%22Hot%22%7D");
+    let entries = found["alerts"][0]["entries"].as_array().cloned().unwrap_or_default();
+    let entry = |entry: &Value| match (&entry["state"], &entry["resolved"]) {
+        (Value::String(state), _) => state.clone(),
+        (_, resolved) if entry["error"] == "" => if resolved == true { "told resolved" } else { "told" }.to_owned(),
+        _ => format!("failed {}", entry["error"]),
+    };
+    entries.iter().map(entry).collect()
+}
+
+#[test]
+fn a_firing_alert_goes_on_after_a_crash_and_nobody_is_told_twice() {
+    let (target, alertmanager) = (FakeTarget::serving("temperature{room=\"attic\"} 99\n"), FakeAlertmanager::start());
+    let home = home(&target, &alertmanager, RULES);
+    let server = Server::start(&home, &[]);
+    let fired = wait_for("the notification", || alertmanager.latest().remove("Hot"));
+    let before = wait_for("the alert", || shown(&server).pop());
+    wait_until("the ledger to know", || history(&server) == ["pending", "firing", "told"]);
+    server.kill();
+
+    let server = Server::start(&home, &[]);
+    let after = wait_for("the alert", || shown(&server).pop());
+    assert_eq!((&after["state"], &after["activeAt"]), (&json!("firing"), &before["activeAt"]));
+    let group = format!("{};heat", home.path("rules.yml").display());
+    let evaluations = format!("prometheus_rule_evaluations_total{{rule_group=\"{group}\"}}");
+    wait_until("some evaluations", || server.own_metric(&evaluations) >= Some(10.0));
+    assert_eq!(alertmanager.posts().len(), 1, "told again although it was not due");
+
+    target.serve("temperature{room=\"attic\"} 21\n");
+    let resolved = wait_for("the resolution", || {
+        alertmanager.latest().remove("Hot").filter(|alert| time(&alert["endsAt"]) <= Utc::now())
+    });
+    assert_eq!((&resolved["startsAt"], alertmanager.posts().len()), (&fired["startsAt"], 2));
+    wait_until("the ledger to know", || history(&server) == ["pending", "firing", "told", "resolved", "told resolved"]);
+
+    // The same group over what is stored gives the same states.
+    let now = Utc::now().timestamp_millis() as f64 / 1000.0;
+    let start = time(&before["activeAt"]).timestamp() - 2;
+    let path = format!(
+        "/api/v1/ext/rules/backtest?rules={}&file={}&start={start}&end={now}",
+        escape(RULES),
+        escape(&home.path("rules.yml").display().to_string())
+    );
+    let answer = server.post(&path).json();
+    let events = answer["data"]["alerts"][0]["events"].as_array().cloned().unwrap_or_default();
+    let states: Vec<&str> = events.iter().filter_map(|event| event["state"].as_str()).collect();
+    assert_eq!(states, ["pending", "firing", "resolved"], "{answer}");
 }

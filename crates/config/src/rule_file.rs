@@ -58,7 +58,7 @@ pub enum RuleKind {
         hold: Duration,
         /// `keep_firing_for`
         keep_firing: Duration,
-        /// Annotations, templates not expanded.
-        annotations: Labels,
+        /// Annotations in order of their names, templates not expanded. No label set: a text may be empty.
+        annotations: Vec<(String, String)>,
     },
 }

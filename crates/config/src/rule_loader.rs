@@ -216,7 +216,7 @@ impl RuleLoader<'_, '_> {
         }
         let expr = expr?;
         let kind = if is_alert {
-            RuleKind::Alerting { alert, hold, keep_firing, annotations: Labels::from_pairs(&annotations) }
+            RuleKind::Alerting { alert, hold, keep_firing, annotations: annotations.into_iter().collect() }
         } else {
             RuleKind::Recording { metric: record }
         };
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn group_labels_are_merged_and_empty_ones_are_removals() {
         let text = "groups: [{name: g, interval: 30s, query_offset: 0s, limit: 3, labels: {a: '1', b: '2', c: '3'},
-            rules: [{alert: A, expr: up, for: 5m, labels: {b: x, c: ''}, annotations: {s: t}}]}]";
+            rules: [{alert: A, expr: up, for: 5m, labels: {b: x, c: ''}, annotations: {s: t, e: ''}}]}]";
         let (file, warnings) = read(text, NameValidation::Utf8).unwrap();
         let group = &file.groups[0];
         assert!(warnings.is_empty());
@@ -302,7 +302,7 @@ mod tests {
         let rule = &group.rules[0];
         assert_eq!(rule.labels, Labels::from_pairs([("a", "1"), ("b", "x")]));
         assert_eq!(rule.removed_labels, ["c"]);
-        let annotations = Labels::from_pairs([("s", "t")]);
+        let annotations = vec![("e".to_owned(), String::new()), ("s".to_owned(), "t".to_owned())];
         let kind =
             RuleKind::Alerting { alert: "A".into(), hold: Duration(300_000), keep_firing: Duration(0), annotations };
         assert_eq!(rule.kind, kind);

@@ -201,7 +201,7 @@ impl Queries<'_> {
 }
 
 impl Evaluate for Queries<'_> {
-    fn query(&self, expr: &Expr, ts_ms: i64) -> std::result::Result<QueryResult, EvaluateError> {
+    fn query(&self, expr: &Expr, _: &str, ts_ms: i64) -> std::result::Result<QueryResult, EvaluateError> {
         let sample = |s: VectorSample| ResultSample { labels: s.labels, v: SampleValue::new(s.v, s.h) };
         Ok(match self.evaluate(expr, ts_ms)? {
             Value::Vector(samples) => QueryResult::Vector(samples.into_iter().map(sample).collect()),
@@ -211,7 +211,7 @@ impl Evaluate for Queries<'_> {
     }
 
     fn query_text(&self, text: &str, ts_ms: i64) -> std::result::Result<QueryResult, EvaluateError> {
-        self.query(&self.parsed(text)?, ts_ms)
+        self.query(&self.parsed(text)?, text, ts_ms)
     }
 }
 
@@ -318,12 +318,13 @@ fn groups(
     read.sort_by_key(|(_, group)| settings.order.get(group.name.as_str()).copied().unwrap_or(0));
     let spec = |(file, group)| GroupSpec {
         file,
-        group,
+        group: Arc::new(group),
         defaults: GroupDefaults { interval, query_offset: Duration::ZERO },
         external_labels: Labels::from_pairs(test.external_labels.iter().map(|(name, value)| (name, value))),
         external_url: test.external_url.as_str().into(),
         options: RuleOptions::default(),
         restore: false,
+        quiet: false,
     };
     Ok(read.into_iter().map(|group| Group::new(spec(group))).collect())
 }
@@ -341,6 +342,7 @@ fn evaluate(groups: &mut [Group], ts_ms: i64, queries: &Queries<'_>) -> Vec<Stri
             storage: queries.storage,
             now_ns: &now_ns,
             control: &control,
+            slots: None,
         };
         group.evaluate(ts_ns, &ctx);
         for rule in group.snapshot().rules.iter().filter(|rule| !rule.last_error.is_empty()) {

@@ -127,13 +127,11 @@ impl AlertingRule {
         rule: &Rule,
         hold: Duration,
         keep_firing: Duration,
-        annotations: &Labels,
+        annotations: &[(String, String)],
         restored: bool,
     ) -> AlertingRule {
         let template_name = format!("__alert_{name}");
-        let parse = |labels: &Labels| {
-            labels.iter().map(|(name, text)| (name.to_owned(), Template::parse(&template_name, text))).collect()
-        };
+        let parse = |(name, text): (&str, &str)| (name.to_owned(), Template::parse(&template_name, text));
         AlertingRule {
             name: name.to_owned(),
             key,
@@ -141,8 +139,8 @@ impl AlertingRule {
             removed_labels: rule.removed_labels.clone(),
             hold_ns: hold.as_millis() * NS_PER_MS,
             keep_firing_ns: keep_firing.as_millis() * NS_PER_MS,
-            label_templates: parse(&rule.labels),
-            annotation_templates: parse(annotations),
+            label_templates: rule.labels.iter().map(parse).collect(),
+            annotation_templates: annotations.iter().map(|(n, t)| parse((n, t))).collect(),
             active: BTreeMap::new(),
             generation: 0,
             restored,

@@ -221,6 +221,7 @@ impl RuleRuntime {
             name: self.name.clone(),
             query: self.query.clone(),
             labels: definition.labels.clone(),
+            removed_labels: definition.removed_labels.clone(),
             health: self.health,
             last_error: self.last_error.clone(),
             evaluation_s: self.evaluation_s,

@@ -101,6 +101,8 @@ pub struct RuleSnapshot {
     pub query: Arc<str>,
     /// Labels, templates not expanded.
     pub labels: Labels,
+    /// Names of labels that the rule takes off its results.
+    pub removed_labels: Vec<String>,
     /// Health.
     pub health: Health,
     /// Error of the last evaluation; empty if there was none.
@@ -127,7 +129,7 @@ pub enum RuleDetail {
         /// `keep_firing_for`
         keep_firing: Duration,
         /// Annotations, templates not expanded.
-        annotations: Labels,
+        annotations: Annotations,
         /// Pending and firing alerts, in order of their labels.
         alerts: Vec<AlertSnapshot>,
     },

@@ -64,7 +64,7 @@ pub(crate) fn alert(name: &str, expr: &str, hold_s: i64, keep_firing_s: i64, pai
         alert: name.to_owned(),
         hold: Duration(hold_s * 1000),
         keep_firing: Duration(keep_firing_s * 1000),
-        annotations: labels(&[("summary", "value {{ $value }}")]),
+        annotations: vec![("summary".to_owned(), "value {{ $value }}".to_owned())],
     };
     rule(kind, expr, pairs)
 }

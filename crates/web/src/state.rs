@@ -499,6 +499,79 @@ pub trait RulesView: Send + Sync {
     /// What became of the alerts that `wanted` accepts between two times, ms; the alert of which something was heard last comes
     /// first, `limit` of them at most. Says whether there are more.
     fn history(&self, wanted: &dyn Fn(&Labels) -> bool, times: TimeRange, limit: usize) -> (Vec<AlertHistory>, bool);
+
+    /// Runs the group of `rules` (YAML) over stored data between two times, until `control` ends it. Evaluation times depend on
+    /// the path of the rule file as well. Takes its time. The error says what is wrong with the group.
+    fn backtest(&self, rules: &str, file: &str, times: TimeRange, control: &Control) -> Result<BacktestReport, String>;
+}
+
+/// A rule group over stored data: what it would have done.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BacktestReport {
+    /// Evaluation times.
+    pub evaluations: u64,
+    /// The first of them, ms.
+    #[serde(serialize_with = "json::rfc3339_or_zero", skip_serializing_if = "Option::is_none")]
+    pub first_evaluation: Option<i64>,
+    /// The last of them, ms.
+    #[serde(serialize_with = "json::rfc3339_or_zero", skip_serializing_if = "Option::is_none")]
+    pub last_evaluation: Option<i64>,
+    /// How often people would have heard of something new: an alert that begins to fire, or is resolved.
+    pub notifications: u64,
+    /// How many alerts would have been sent to each Alertmanager, repeats included.
+    pub sends: u64,
+    /// The rules, in their order.
+    pub rules: Vec<BacktestRule>,
+    /// The alerts, by labels.
+    pub alerts: Vec<BacktestAlert>,
+    /// Why it ended before the last evaluation time; empty: it did not.
+    pub stopped: String,
+}
+
+/// What would have become of one rule.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BacktestRule {
+    /// Name of the metric or the alert.
+    pub name: String,
+    /// `alerting` or `recording`.
+    pub r#type: &'static str,
+    /// Failed evaluations.
+    pub failures: u64,
+    /// When the first of them was, ms.
+    #[serde(serialize_with = "json::rfc3339_or_zero", skip_serializing_if = "Option::is_none")]
+    pub first_failure: Option<i64>,
+    /// What it said.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub first_error: String,
+}
+
+/// What would have become of one alert.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BacktestAlert {
+    /// Labels.
+    #[serde(serialize_with = "json::labels")]
+    pub labels: Labels,
+    /// How often it would have been sent to each Alertmanager.
+    pub sends: u64,
+    /// Oldest first.
+    pub events: Vec<BacktestEvent>,
+}
+
+/// Something that would have happened to an alert.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BacktestEvent {
+    /// `pending`, `firing`, `resolved` or `ended`.
+    pub state: &'static str,
+    /// Evaluation time, ms.
+    #[serde(serialize_with = "json::rfc3339")]
+    pub time: i64,
+    /// Value of the expression when it was last seen.
+    #[serde(serialize_with = "json::exponent_value")]
+    pub value: f64,
 }
 
 /// What became of one alert.
@@ -578,6 +651,8 @@ pub struct Rule {
     pub query: String,
     /// Labels, templates not expanded.
     pub labels: Labels,
+    /// Names of labels that are empty: the rule takes them off its results.
+    pub removed_labels: Vec<String>,
     /// Outcome of the last evaluation.
     pub health: RuleHealth,
     /// Error of the last evaluation; empty: none.
@@ -599,8 +674,8 @@ pub struct AlertingRule {
     pub hold_s: f64,
     /// `keep_firing_for`, s.
     pub keep_firing_for_s: f64,
-    /// Annotations, templates not expanded.
-    pub annotations: Labels,
+    /// Annotations in order of name, templates not expanded.
+    pub annotations: Vec<(String, String)>,
     /// Pending and firing alerts.
     pub alerts: Vec<Alert>,
 }

@@ -89,6 +89,7 @@ pub(crate) static ROUTES: &[Route] = &[
     api("/api/v1/features", Get, handler!(status::features)),
     api_always("/api/v1/ext/actors", handler!(status::actors)),
     api("/api/v1/ext/alerts/history", Get, handler!(rules::history)),
+    api("/api/v1/ext/rules/backtest", Post, handler!(rules::backtest)),
     api("/api/v1/ext/targets/scrapes", Get, handler!(targets::scrapes)),
     api("/api/v1/ext/targets/{id}/scrapes", Get, handler!(targets::scrapes_of)),
     change("/api/v1/ext/targets/{id}/scrape", Post, Gate::WhenReady, handler!(targets::try_scrape)),

@@ -1,14 +1,15 @@
 //! Rule groups and alerts.
 
+use actix_web::web;
 use fk_model::{Labels, Matcher};
 use fk_storage::TimeRange;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::answer::{ApiError, success};
-use crate::call::{Call, Reply};
-use crate::json::{LabelsJson, time_text_ns};
-use crate::params::{Params, TIME_MAX, TIME_MIN, parse_bool, parse_integer};
+use crate::answer::{ApiError, ErrorKind, success};
+use crate::call::{Call, CancelOnDrop, Reply};
+use crate::json::time_text_ns;
+use crate::params::{Params, TIME_MAX, TIME_MIN, parse_bool, parse_duration, parse_integer};
 use crate::selectors;
 use crate::state::{Alert, AlertHistory, AlertState, Rule, RuleGroup, RuleHealth};
 
@@ -44,9 +45,9 @@ struct RuleJson<'a> {
     duration: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_firing_for: Option<f64>,
-    labels: LabelsJson<'a>,
+    labels: PairsJson<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    annotations: Option<LabelsJson<'a>>,
+    annotations: Option<PairsJson<'a>>,
     /// Outer: alerting rules only. Inner: `null` with `exclude_alerts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     alerts: Option<Option<&'a [Alert]>>,
@@ -58,6 +59,23 @@ struct RuleJson<'a> {
     r#type: &'static str,
 }
 
+/// Names and values as an object in their order.
+struct PairsJson<'a>(Vec<(&'a str, &'a str)>);
+
+impl Serialize for PairsJson<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
+
+/// The labels as the file has them, empty ones included.
+fn rule_labels(rule: &Rule) -> Vec<(&str, &str)> {
+    let removed = rule.removed_labels.iter().map(|name| (name.as_str(), ""));
+    let mut labels: Vec<(&str, &str)> = rule.labels.iter().chain(removed).collect();
+    labels.sort_unstable();
+    labels
+}
+
 impl<'a> RuleJson<'a> {
     fn new(rule: &'a Rule, exclude_alerts: bool) -> RuleJson<'a> {
         let alerting = rule.alerting.as_ref();
@@ -67,8 +85,9 @@ impl<'a> RuleJson<'a> {
             query: &rule.query,
             duration: alerting.map(|a| a.hold_s),
             keep_firing_for: alerting.map(|a| a.keep_firing_for_s),
-            labels: LabelsJson(&rule.labels),
-            annotations: alerting.map(|a| LabelsJson(&a.annotations)),
+            labels: PairsJson(rule_labels(rule)),
+            annotations: alerting
+                .map(|a| PairsJson(a.annotations.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect())),
             alerts: alerting.map(|a| (!exclude_alerts).then_some(&a.alerts[..])),
             health: rule.health,
             last_error: &rule.last_error,
@@ -223,6 +242,46 @@ pub(crate) async fn alerts(call: Call) -> Reply {
     let groups = call.state().rules.groups();
     let rules = groups.iter().flat_map(|group| &group.rules);
     success(&Alerts { alerts: rules.filter_map(|rule| rule.alerting.as_ref()).flat_map(|rule| &rule.alerts).collect() })
+}
+
+/// Runs a rule group over stored data. Takes a slot and a timeout as a query does. This route is ours.
+pub(crate) async fn backtest(mut call: Call) -> Reply {
+    let params = call.params().await?;
+    let (rules, file) = (params.first("rules").to_owned(), params.first("file").to_owned());
+    if rules.is_empty() {
+        return Err(ApiError::parameter("rules", "a rule group is needed"));
+    }
+    let range = TimeRange { mint: params.time("start")?, maxt: params.time("end")? };
+    if range.maxt < range.mint {
+        // Text as in Prometheus.
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    let (queries, settings) = (&call.state().queries, call.state().queries.settings());
+    let timeout = match params.first("timeout") {
+        "" => settings.timeout,
+        text => parse_duration(text)
+            .and_then(|ms| u64::try_from(ms).map_err(|_| "it is negative".to_owned()))
+            .map(|ms| std::time::Duration::from_millis(ms).min(settings.timeout))
+            .map_err(|reason| ApiError::parameter("timeout", reason))?,
+    };
+    let control = queries.board().control().with_deadline(std::time::Instant::now() + timeout);
+    let _cancel = CancelOnDrop(control.clone());
+    let permit = tokio::time::timeout(timeout, queries.admit("backtest of a rule group", &control)).await;
+    let permit = match permit {
+        Ok(Ok(permit)) => permit,
+        // Text as in Prometheus.
+        Err(_) => return Err(ApiError::new(ErrorKind::Timeout, "query timed out in query queue")),
+        Ok(Err(error)) => return Err(ApiError::new(ErrorKind::Timeout, error.to_string())),
+    };
+    let shared = call.shared.clone();
+    let work = web::block(move || {
+        let _permit = permit;
+        shared.state.rules.backtest(&rules, &file, range, &control)
+    });
+    match work.await {
+        Ok(result) => success(&result.map_err(|reason| ApiError::parameter("rules", reason))?),
+        Err(_) => Err(ApiError::internal("the backtest panicked")),
+    }
 }
 
 /// Most alerts of one history if nothing is said.

@@ -208,6 +208,7 @@ impl RulesView for Fake {
             name: name.into(),
             query: "sum(up)".into(),
             labels: Labels::empty(),
+            removed_labels: vec!["gone".into()],
             health: RuleHealth::Ok,
             last_error: String::new(),
             evaluation_time_s: 0.5,
@@ -230,7 +231,7 @@ impl RulesView for Fake {
                 state: AlertState::Firing,
                 hold_s: 60.0,
                 keep_firing_for_s: 0.0,
-                annotations: labels(&[("summary", "it is down")]),
+                annotations: vec![("e".into(), String::new()), ("summary".into(), "it is down".into())],
                 alerts: vec![alert],
             }),
             ..recording("Down")
@@ -274,6 +275,20 @@ impl RulesView for Fake {
         let found: Vec<AlertHistory> = all.filter(|alert| wanted(&alert.labels)).collect();
         let more = found.len() > limit;
         (found.into_iter().take(limit).collect(), more)
+    }
+
+    fn backtest(&self, rules: &str, _: &str, times: TimeRange, _: &Control) -> Result<BacktestReport, String> {
+        if rules != "good" {
+            return Err(format!("bad rules {rules:?}"));
+        }
+        let events = vec![BacktestEvent { state: "firing", time: times.mint, value: 1.5 }];
+        let alert = BacktestAlert { labels: labels(&[("alertname", "Down")]), sends: 2, events };
+        Ok(BacktestReport {
+            evaluations: 7,
+            last_evaluation: Some(times.maxt),
+            alerts: vec![alert],
+            ..Default::default()
+        })
     }
 }
 

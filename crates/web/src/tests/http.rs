@@ -336,13 +336,14 @@ async fn rules_are_filtered_and_paged() {
 async fn rules_and_alerts_have_the_fields_of_prometheus() {
     let alert = json!({
         "labels": {"alertname": "Down", "severity": "page"}, "annotations": {"summary": "it is down"},
-        "state": "firing", "activeAt": "1970-01-01T00:00:01Z", "value": "1e+00",
+        "state": "firing", "activeAt": "1970-01-01T00:00:01.000000123Z", "value": "1e+00",
     });
     check_json("/api/v1/alerts", json!({"alerts": [alert]})).await;
     let alerting = |alerts: Value| {
         json!({
             "state": "firing", "name": "Down", "query": "sum(up)", "duration": 60, "keepFiringFor": 0,
-            "labels": {"severity": "page", "team": "{{ $labels.team }}"}, "annotations": {"summary": "it is down"},
+            "labels": {"gone": "", "severity": "page", "team": "{{ $labels.team }}"},
+            "annotations": {"e": "", "summary": "it is down"},
             "alerts": alerts, "health": "unknown", "evaluationTime": 0.5, "lastEvaluation": "0001-01-01T00:00:00Z",
             "type": "alerting",
         })
@@ -356,7 +357,7 @@ async fn rules_and_alerts_have_the_fields_of_prometheus() {
     check_json("/api/v1/rules?type=alert", group(alerting(json!([alert])))).await;
     check_json("/api/v1/rules?type=alert&exclude_alerts=true", group(alerting(Value::Null))).await;
     let recording = json!({
-        "name": "r1", "query": "sum(up)", "labels": {}, "health": "ok", "evaluationTime": 0.5, "lastEvaluation": "1970-01-01T00:01:00Z",
+        "name": "r1", "query": "sum(up)", "labels": {"gone": ""}, "health": "ok", "evaluationTime": 0.5, "lastEvaluation": "1970-01-01T00:01:00Z",
         "type": "recording",
     });
     check_json("/api/v1/rules?rule_name[]=r1&file[]=f1", group(recording)).await;
@@ -542,4 +543,53 @@ async fn a_panic_in_a_handler_is_an_answer() {
     let metrics = world.get("/metrics").await.body;
     assert!(metrics.contains("\nfirekeeper_http_panics_total 1\n"), "{metrics}");
     assert!(metrics.contains("{handler=\"/api/v1/alertmanagers\",code=\"500\"} 1\n"), "{metrics}");
+}
+
+#[actix_web::test]
+async fn the_history_of_alerts_is_asked_for_by_labels_and_times() {
+    let world = World::new();
+    let got = world.get("/api/v1/ext/alerts/history?match[]=%7Bn=%223%22%7D").await.json();
+    let entries = serde_json::json!([
+        {"type": "state", "state": "firing", "time": "1970-01-01T00:00:03Z", "value": "2.5e+00"},
+        {"type": "delivery", "alertmanager": "http://am/", "resolved": false, "firstAttempt": "1970-01-01T00:00:03.001Z",
+            "lastAttempt": "1970-01-01T00:00:03.5Z", "attempts": 3, "error": "timed out"},
+    ]);
+    let labels = serde_json::json!({"alertname": "Down", "n": "3"});
+    let wanted = serde_json::json!({
+        "alerts": [{"labels": labels, "file": "f1", "group": "g1", "entries": entries}], "truncated": false
+    });
+    assert_eq!(got["data"], wanted);
+    let count = |got: serde_json::Value| {
+        (got["data"]["alerts"].as_array().map(Vec::len), got["data"]["truncated"].as_bool().unwrap_or_default())
+    };
+    let path = "/api/v1/ext/alerts/history";
+    assert_eq!(count(world.get(path).await.json()), (Some(10), false));
+    assert_eq!(count(world.get(&format!("{path}?limit=4")).await.json()), (Some(4), true));
+    assert_eq!(count(world.get(&format!("{path}?start=2&end=4")).await.json()), (Some(3), false));
+    assert_eq!(world.get(&format!("{path}?match[]=up(")).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[actix_web::test]
+async fn a_rule_group_is_tested_on_the_past() {
+    let world = World::new();
+    let path = "/api/v1/ext/rules/backtest";
+    let got = world.post(&format!("{path}?rules=good&start=5&end=10")).await.json();
+    let wanted = serde_json::json!({
+        "evaluations": 7, "lastEvaluation": "1970-01-01T00:00:10Z", "notifications": 0, "sends": 0, "rules": [],
+        "alerts": [{"labels": {"alertname": "Down"}, "sends": 2,
+            "events": [{"state": "firing", "time": "1970-01-01T00:00:05Z", "value": "1.5e+00"}]}],
+        "stopped": "",
+    });
+    assert_eq!(got["data"], wanted);
+    for (query, reason) in [
+        ("rules=bad&start=5&end=10", "bad rules"),
+        ("start=5&end=10", "a rule group is needed"),
+        ("rules=good&start=5", "end"),
+        ("rules=good&start=5&end=4", "end timestamp must not be before start time"),
+        ("rules=good&start=5&end=6&timeout=x", "timeout"),
+    ] {
+        let got = world.post(&format!("{path}?{query}")).await;
+        let text = got.json()["error"].as_str().unwrap_or_default().to_owned();
+        assert!(got.status == StatusCode::BAD_REQUEST && text.contains(reason), "{query}: {text}");
+    }
 }
