@@ -141,11 +141,12 @@ fn labels_and_annotations_are_expanded() {
         ],
     );
     let RuleKind::Alerting { annotations, .. } = &mut rule.kind else { panic!("an alerting rule") };
-    *annotations = labels(&[
+    let pairs = [
         ("empty", "{{ $labels.none }}"),
         ("name", "{{ $labels.__name__ }}"),
         ("others", "{{ range query \"level\" }}{{ .Labels.unit }}{{ end }} {{ externalURL }}{{ pathPrefix }}"),
-    ]);
+    ];
+    *annotations = pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
     let mut bench = Bench::new(group(vec![rule]));
     bench.sample(&LEVEL, 60, 11.0);
     let alert = bench.at(60).alerts.remove(0);
