@@ -8,6 +8,9 @@
 //!
 //! Operations are counted from 0. [`SimVfs::inject`] makes one of them, or all from one on, fail; reading counts as well,
 //! so a sweep over [`SimVfs::operations`] meets every place where an engine touches a file.
+//!
+//! Copies are cheap: [`SimVfs::fork`] shares files, contents and names with its original until one of the two changes them. So
+//! sweeps can afford a file system of its own for each of a million cases.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -78,10 +81,22 @@ enum Change {
     Truncate { len: u64 },
 }
 
+/// Contents of a file, shared until they are changed.
+type Contents = Arc<Vec<u8>>;
+
+/// What [`SimVfs::map`] gives: contents as they were.
+struct Mapped(Contents);
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Inode {
-    durable: Vec<u8>,
-    current: Vec<u8>,
+    durable: Contents,
+    current: Contents,
     pending: Vec<Change>,
     /// Reserved by [`VfsFile::allocate`]: counts as used, as far as it is more than the length.
     allocated: u64,
@@ -91,6 +106,12 @@ impl Inode {
     /// Bytes that it takes on the disk.
     fn used(&self) -> u64 {
         self.allocated.max(self.current.len() as u64)
+    }
+
+    /// Makes a change that a crash may undo.
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.current);
+        self.pending.push(change);
     }
 }
 
@@ -106,9 +127,9 @@ type Tree = BTreeMap<PathBuf, Node>;
 
 #[derive(Debug)]
 struct State {
-    inodes: Vec<Inode>,
-    current: Tree,
-    durable: Tree,
+    inodes: Vec<Arc<Inode>>,
+    current: Arc<Tree>,
+    durable: Arc<Tree>,
     /// By directory, oldest first. A rename belongs to the directory of the new name.
     pending: BTreeMap<PathBuf, Vec<NameChange>>,
     locked: BTreeSet<PathBuf>,
@@ -126,8 +147,8 @@ impl SimVfs {
     pub fn new(seed: u64) -> SimVfs {
         SimVfs(Arc::new(Mutex::new(State {
             inodes: Vec::new(),
-            current: Tree::from([(PathBuf::from("/"), Node::Dir)]),
-            durable: Tree::from([(PathBuf::from("/"), Node::Dir)]),
+            current: Arc::new(Tree::from([(PathBuf::from("/"), Node::Dir)])),
+            durable: Arc::new(Tree::from([(PathBuf::from("/"), Node::Dir)])),
             pending: BTreeMap::new(),
             locked: BTreeSet::new(),
             plan: None,
@@ -144,8 +165,8 @@ impl SimVfs {
         let s = self.0.lock();
         SimVfs(Arc::new(Mutex::new(State {
             inodes: s.inodes.clone(),
-            current: s.current.clone(),
-            durable: s.durable.clone(),
+            current: Arc::clone(&s.current),
+            durable: Arc::clone(&s.durable),
             pending: s.pending.clone(),
             locked: BTreeSet::new(),
             plan: None,
@@ -202,23 +223,23 @@ impl SimVfs {
     /// Puts a file there as if it had always been there, or replaces one; makes directories as needed. Not counted as an
     /// operation and never failing, for tests that prepare or damage files.
     pub fn put(&self, path: &Path, bytes: &[u8]) {
-        let mut s = self.0.lock();
-        let ancestors: Vec<PathBuf> = path.ancestors().skip(1).map(Path::to_owned).collect();
-        for dir in ancestors {
-            s.current.insert(dir.clone(), Node::Dir);
-            s.durable.insert(dir, Node::Dir);
+        let s = &mut *self.0.lock();
+        let contents = Arc::new(bytes.to_vec());
+        let node = s.add(Inode { durable: Arc::clone(&contents), current: contents, ..Inode::default() });
+        for tree in [&mut s.current, &mut s.durable] {
+            let tree = Arc::make_mut(tree);
+            for dir in path.ancestors().skip(1) {
+                tree.insert(dir.to_owned(), Node::Dir);
+            }
+            tree.insert(path.to_owned(), node);
         }
-        s.inodes.push(Inode { durable: bytes.to_vec(), current: bytes.to_vec(), ..Inode::default() });
-        let node = Node::File(s.inodes.len() - 1);
-        s.current.insert(path.to_owned(), node);
-        s.durable.insert(path.to_owned(), node);
     }
 
     /// The present contents of a file, not counted as an operation; `None` if there is no such file.
     pub fn get(&self, path: &Path) -> Option<Vec<u8>> {
         let s = self.0.lock();
         match s.current.get(path)? {
-            Node::File(inode) => Some(s.inodes[*inode].current.clone()),
+            Node::File(inode) => Some(s.inodes[*inode].current.to_vec()),
             Node::Dir => None,
         }
     }
@@ -249,7 +270,8 @@ impl SimVfs {
 }
 
 impl Change {
-    fn apply(&self, bytes: &mut Vec<u8>) {
+    fn apply(&self, contents: &mut Contents) {
+        let bytes = Arc::make_mut(contents);
         match self {
             Change::Write { offset, bytes: new } => {
                 let (start, end) = (*offset as usize, *offset as usize + new.len());
@@ -265,7 +287,8 @@ impl Change {
 
 impl NameChange {
     /// Applies to a tree from which names may be missing, because changes of other directories are not durable (yet).
-    fn apply(&self, tree: &mut Tree) {
+    fn apply(&self, tree: &mut Arc<Tree>) {
+        let tree = Arc::make_mut(tree);
         match self {
             NameChange::Add(path, node) => {
                 tree.insert(path.clone(), *node);
@@ -328,18 +351,23 @@ impl State {
 
     fn crash(&mut self) {
         for i in 0..self.inodes.len() {
-            let pending = std::mem::take(&mut self.inodes[i].pending);
+            // Nothing is lost of most files, and they stay shared.
+            if self.inodes[i].pending.is_empty() && Arc::ptr_eq(&self.inodes[i].current, &self.inodes[i].durable) {
+                continue;
+            }
+            let pending = std::mem::take(&mut self.inode(i).pending);
             if !pending.is_empty() {
                 let whole = self.survivors(pending.len());
                 for change in &pending[..whole] {
-                    change.apply(&mut self.inodes[i].durable);
+                    change.apply(&mut self.inode(i).durable);
                 }
                 if let Some(Change::Write { offset, bytes }) = pending.get(whole) {
                     let torn = self.survivors(bytes.len());
-                    Change::Write { offset: *offset, bytes: bytes[..torn].to_vec() }.apply(&mut self.inodes[i].durable);
+                    Change::Write { offset: *offset, bytes: bytes[..torn].to_vec() }.apply(&mut self.inode(i).durable);
                 }
             }
-            self.inodes[i].current = self.inodes[i].durable.clone();
+            let inode = self.inode(i);
+            inode.current = Arc::clone(&inode.durable);
         }
         for (_, changes) in std::mem::take(&mut self.pending) {
             let survivors = self.survivors(changes.len());
@@ -348,13 +376,17 @@ impl State {
             }
         }
         // A name below a directory whose own name was lost cannot be reached. Parents come before what is below them.
-        let reached = std::mem::take(&mut self.durable);
-        for (path, node) in reached {
-            if path.parent().is_none_or(|parent| self.durable.get(parent) == Some(&Node::Dir)) {
-                self.durable.insert(path, node);
+        let lost = |tree: &Tree, path: &Path| path.parent().is_some_and(|p| tree.get(p) != Some(&Node::Dir));
+        if self.durable.keys().any(|path| lost(&self.durable, path)) {
+            let mut reached = Tree::new();
+            for (path, node) in self.durable.iter() {
+                if !lost(&reached, path) {
+                    reached.insert(path.clone(), *node);
+                }
             }
+            self.durable = Arc::new(reached);
         }
-        self.current = self.durable.clone();
+        self.current = Arc::clone(&self.durable);
         self.restart();
     }
 
@@ -362,6 +394,17 @@ impl State {
         self.locked.clear();
         self.plan = None;
         self.life += 1;
+    }
+
+    /// An inode, to be changed.
+    fn inode(&mut self, number: usize) -> &mut Inode {
+        Arc::make_mut(&mut self.inodes[number])
+    }
+
+    /// Adds an inode, whose node this is.
+    fn add(&mut self, inode: Inode) -> Node {
+        self.inodes.push(Arc::new(inode));
+        Node::File(self.inodes.len() - 1)
     }
 
     fn change_names(&mut self, change: NameChange) {
@@ -417,7 +460,7 @@ impl Vfs for SimVfs {
     }
 
     fn map(&self, path: &Path) -> Result<Bytes> {
-        self.op("map", path, |s| Ok(Bytes::copy_from_slice(&s.inodes[s.file(path)?].current)))
+        self.op("map", path, |s| Ok(Bytes::from_owner(Mapped(Arc::clone(&s.inodes[s.file(path)?].current)))))
     }
 
     fn create(&self, path: &Path) -> Result<Box<dyn VfsFile>> {
@@ -427,15 +470,13 @@ impl Vfs for SimVfs {
                 Some(Node::Dir) => return Err(Errno::ISDIR.into()),
                 Some(Node::File(inode)) => {
                     let inode = *inode;
-                    s.inodes[inode].current.clear();
-                    s.inodes[inode].pending.push(Change::Truncate { len: 0 });
+                    s.inode(inode).change(Change::Truncate { len: 0 });
                     inode
                 }
                 None => {
-                    s.inodes.push(Inode::default());
-                    let inode = s.inodes.len() - 1;
-                    s.change_names(NameChange::Add(path.to_owned(), Node::File(inode)));
-                    inode
+                    let node = s.add(Inode::default());
+                    s.change_names(NameChange::Add(path.to_owned(), node));
+                    s.inodes.len() - 1
                 }
             };
             Ok(self.handle(path, s, inode, true))
@@ -549,8 +590,7 @@ impl Vfs for SimVfs {
             }
             let existed = s.file(path).is_ok();
             if !existed {
-                s.inodes.push(Inode::default());
-                let node = Node::File(s.inodes.len() - 1);
+                let node = s.add(Inode::default());
                 s.change_names(NameChange::Add(path.to_owned(), node));
             }
             s.locked.insert(path.to_owned());
@@ -610,8 +650,7 @@ impl VfsFile for SimFile {
             };
             let change = Change::Write { offset, bytes: buf[..written].to_vec() };
             if written > 0 {
-                change.apply(&mut s.inodes[self.inode].current);
-                s.inodes[self.inode].pending.push(change);
+                s.inode(self.inode).change(change);
             }
             if written < buf.len() { Err(Errno::NOSPC.into()) } else { Ok(()) }
         })
@@ -619,10 +658,9 @@ impl VfsFile for SimFile {
 
     fn truncate(&self, len: u64) -> Result<()> {
         self.change("truncate", |s| {
-            let change = Change::Truncate { len };
-            change.apply(&mut s.inodes[self.inode].current);
-            s.inodes[self.inode].allocated = 0;
-            s.inodes[self.inode].pending.push(change);
+            let inode = s.inode(self.inode);
+            inode.allocated = 0;
+            inode.change(Change::Truncate { len });
             Ok(())
         })
     }
@@ -631,7 +669,7 @@ impl VfsFile for SimFile {
         let mut reached = false;
         let result = self.op("sync", |s| {
             reached = true;
-            let inode = &mut s.inodes[self.inode];
+            let inode = s.inode(self.inode);
             for change in std::mem::take(&mut inode.pending) {
                 change.apply(&mut inode.durable);
             }
@@ -641,7 +679,7 @@ impl VfsFile for SimFile {
             let mut s = self.vfs.0.lock();
             // Without power nothing is decided yet: the crash chooses what survives.
             if s.life == self.life && s.plan.is_none_or(|p| p.fault != Fault::PowerOff) {
-                s.inodes[self.inode].pending.clear();
+                s.inode(self.inode).pending.clear();
             }
         }
         result
@@ -653,7 +691,7 @@ impl VfsFile for SimFile {
             if growth > s.free() {
                 return Err(Errno::NOSPC.into());
             }
-            let inode = &mut s.inodes[self.inode];
+            let inode = s.inode(self.inode);
             inode.allocated = inode.allocated.max(len);
             Ok(())
         })

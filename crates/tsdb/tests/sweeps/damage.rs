@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -97,15 +98,25 @@ fn check(directory: &Directory, path: &Path, bytes: &[u8], quiet: bool, what: &d
     found
 }
 
-/// Calls `each` with files and places in them.
-fn sweep(directory: &Directory, mut each: impl FnMut(&Path, &[u8], usize)) {
+/// Calls `each` with files and places in them, on all processors.
+fn sweep(directory: &Directory, each: impl Fn(&Path, &[u8], usize) + Sync) {
     let files: Vec<PathBuf> = directory.vfs.files().into_iter().filter(|p| *p != dir().join("lock")).collect();
     assert!(files.iter().any(|p| p.starts_with(dir().join("wal"))), "{files:?}");
     for path in files {
         let bytes = directory.vfs.get(&path).expect("listed just now");
         let step = if full() { 1 } else { (bytes.len() / CASES).max(1) };
         // Not always the same place of a structure that repeats.
-        (0..bytes.len()).step_by(step | 1).for_each(|at| each(&path, &bytes, at));
+        let places: Vec<usize> = (0..bytes.len()).step_by(step | 1).collect();
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+                scope.spawn(|| {
+                    while let Some(at) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        each(&path, &bytes, *at);
+                    }
+                });
+            }
+        });
     }
 }
 
