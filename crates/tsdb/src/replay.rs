@@ -154,7 +154,7 @@ fn read(
     let mut replayed = Replayed::default();
     let mut newest = ReplayedExemplars::new(exemplars.stats().max);
     let mut metadata = ReplayedMetadata::default();
-    let outcome = head.replay(|session| {
+    let feed = |session: &mut Session<'_>| {
         let mut on_record = |position: Position, record: Record<'_>| {
             if let SegmentId::Log(segment) = position.segment
                 && segment != at.current
@@ -169,7 +169,8 @@ fn read(
             true => wal::recover_from(vfs, dir, start, &mut on_record).map(|(report, _)| report),
             false => wal::replay_from(vfs, dir, start, &mut on_record),
         }
-    });
+    };
+    let outcome = if wal::is_small(vfs, dir, start) { head.replay_alone(feed) } else { head.replay(feed) };
     replayed.log = outcome.map_err(DbError::Replay)?.map_err(|e| match e {
         ReplayError::Io(e) => DbError::Vfs(e),
         ReplayError::Stopped(e) => DbError::Replay(e),

@@ -36,7 +36,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 pub use compress::{Compression, Compressor, DecompressError, Decompressor, RECORD_BYTES_MAX};
 pub use dir::{Listing, checkpoint_path, segment_path};
 pub use repair::{RepairReport, recover, recover_from, repair, restore_leftovers};
-pub use replay::{Damage, Gap, Position, ReplayError, ReplayReport, SegmentId, Start, replay, replay_from};
+pub use replay::{Damage, Gap, Position, ReplayError, ReplayReport, SegmentId, Start, is_small, replay, replay_from};
 
 use fk_vfs::{self as vfs, Vfs, VfsError, VfsFile};
 use page::PAGE_BYTES;

@@ -16,6 +16,9 @@ use fk_vfs::{Vfs, VfsError};
 /// So many damages are listed one by one; more are only counted.
 pub const DAMAGES_MAX: usize = 1000;
 
+/// A log of so many bytes is read in a few milliseconds.
+const SMALL_BYTES: u64 = 1 << 20;
+
 /// Where a record of the log begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
@@ -173,6 +176,30 @@ pub fn replay_from<E>(
 pub(crate) type Sink<'a, E> = dyn FnMut(Position, &[u8], Record<'_>) -> Result<(), E> + 'a;
 
 /// Reads the log in one thread, up to and including segment `last` if one is given.
+/// Whether a log has so few bytes that more threads would not make its replay shorter. Not being able to tell is no error:
+/// the replay will say what is wrong.
+pub fn is_small(vfs: &dyn Vfs, dir: &Path, start: Start) -> bool {
+    let mut left = SMALL_BYTES;
+    let mut fits = |dir: &Path, from: u32| -> Result<bool, VfsError> {
+        for segment in Listing::read(vfs, dir)?.segments.into_iter().filter(|segment| *segment >= from) {
+            let bytes = vfs.metadata(&segment_path(dir, segment))?.map_or(0, |metadata| metadata.len);
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    };
+    let first = if let Start::At { segment, .. } = start { segment } else { 0 };
+    let checkpoints = match start {
+        Start::Checkpoint => Listing::read(vfs, dir).map(|listing| listing.checkpoints),
+        Start::At { .. } => Ok(Vec::new()),
+    };
+    let Ok(checkpoints) = checkpoints else { return false };
+    let mut checkpoints = checkpoints.into_iter().map(|number| checkpoint_path(dir, number));
+    checkpoints.all(|dir| fits(&dir, 0).unwrap_or(false)) && fits(dir, first).unwrap_or(false)
+}
+
 pub(crate) fn walk<E>(
     vfs: &dyn Vfs,
     dir: &Path,

@@ -39,6 +39,9 @@ use crate::exemplars::Exemplars;
 /// Slots saved under one lock.
 const GROUP_SLOTS: usize = 2048;
 
+/// An image of so many bytes is read in a few milliseconds.
+const SMALL_BYTES: usize = 1 << 20;
+
 /// Strings saved under one lock.
 const GROUP_STRINGS: usize = 16 << 10;
 
@@ -432,7 +435,12 @@ impl Head {
         basics: &Basics,
         parts: &[SavedPart],
     ) -> Result<Head, Damaged> {
-        let workers = thread::available_parallelism().map_or(1, usize::from).clamp(1, SHARDS);
+        let bytes: usize = parts.iter().map(|part| part.bytes.len()).sum();
+        let workers = match bytes {
+            // Threads would cost more than they take.
+            0..=SMALL_BYTES => 1,
+            _ => thread::available_parallelism().map_or(1, usize::from).clamp(1, SHARDS),
+        };
         Head::restore_by(workers, options, files, basics, parts)
     }
 

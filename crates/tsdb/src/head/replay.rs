@@ -11,6 +11,8 @@
 //! [`Session::settle`] waits for the workers and makes all references true; it comes before anything that looks at the
 //! head's series.
 //!
+//! A small log is not worth threads: there the only worker is the session's own thread.
+//!
 //! Nobody else uses the head yet, so locks are never waited for, and there are no commit numbers: everything replayed is
 //! visible from the start.
 
@@ -158,27 +160,51 @@ pub enum SeriesReplay {
 pub struct Session<'a> {
     head: &'a Head,
     shared: &'a Shared,
-    lanes: Vec<Lane>,
+    lanes: Vec<Lane<'a>>,
     /// Slots from here on are foreseen ones.
     foreseen_from: [u32; SHARDS],
     /// The slot foreseen for the next new series.
     foreseen_next: [u32; SHARDS],
     words: Vec<u32>,
+    /// The label ids of the series before.
+    before: Vec<u32>,
 }
 
-/// The way to a worker and back.
+/// The load that is filled, and the way to its worker.
 #[derive(Debug)]
-struct Lane {
+struct Lane<'a> {
     load: Load,
-    loads: SyncSender<Load>,
-    spare: Receiver<Load>,
-    settled: Receiver<()>,
+    way: Way<'a>,
 }
 
-impl Lane {
+#[derive(Debug)]
+enum Way<'a> {
+    /// To another thread and back.
+    There { loads: SyncSender<Load>, spare: Receiver<Load>, settled: Receiver<()> },
+    /// The worker is this thread.
+    Here(Box<Worker<'a>>),
+}
+
+impl Lane<'_> {
     fn send(&mut self) -> Result<(), StorageError> {
-        let next = self.spare.try_recv().unwrap_or_default();
-        self.loads.send(std::mem::replace(&mut self.load, next)).map_err(|_| gone())
+        match &mut self.way {
+            Way::There { loads, spare, .. } => {
+                let next = spare.try_recv().unwrap_or_default();
+                loads.send(std::mem::replace(&mut self.load, next)).map_err(|_| gone())
+            }
+            Way::Here(worker) => {
+                worker.take(&mut self.load);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for the worker to do everything up to a load that asked for it.
+    fn settled(&self) -> Result<(), StorageError> {
+        match &self.way {
+            Way::There { settled, .. } => settled.recv().map_err(|_| gone()),
+            Way::Here(_) => Ok(()),
+        }
     }
 }
 
@@ -189,7 +215,12 @@ impl Head {
         self.replay_by(workers, feed)
     }
 
-    /// As [`Head::replay`], by so many workers.
+    /// As [`Head::replay`], by this thread alone.
+    pub fn replay_alone<R>(&self, feed: impl FnOnce(&mut Session<'_>) -> R) -> Result<R, StorageError> {
+        self.replay_by(0, feed)
+    }
+
+    /// As [`Head::replay`], by so many threads beside this one.
     pub(super) fn replay_by<R>(
         &self,
         workers: usize,
@@ -208,7 +239,11 @@ impl Head {
                 let thread = thread::Builder::new().name(format!("replay-{number}")).spawn_scoped(scope, run);
                 let thread = thread.map_err(|e| StorageError::ReadOnly(format!("no thread for the replay: {e}")))?;
                 threads.push(thread);
-                lanes.push(Lane { load: Load::default(), loads, spare, settled });
+                lanes.push(Lane { load: Load::default(), way: Way::There { loads, spare, settled } });
+            }
+            if workers == 0 {
+                let worker = Box::new(Worker::new(self, &shared, 0, 1));
+                lanes.push(Lane { load: Load::default(), way: Way::Here(worker) });
             }
             let foreseen = self.slots_used();
             let mut session = Session {
@@ -218,10 +253,15 @@ impl Head {
                 foreseen_from: foreseen,
                 foreseen_next: foreseen,
                 words: Vec::new(),
+                before: Vec::new(),
             };
             let result = feed(&mut session);
             let settled = session.settle();
-            drop(session);
+            for lane in session.lanes {
+                if let Way::Here(worker) = lane.way {
+                    self.count_replayed(&worker.done);
+                }
+            }
             for thread in threads {
                 let done = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 self.count_replayed(&done);
@@ -266,8 +306,10 @@ impl Session<'_> {
         let head = self.head;
         let label_ids = {
             let mut symbols = head.symbols.write();
-            symbols.intern_labels(&labels, &mut self.words).ok_or_else(full)?;
+            symbols.intern_labels_like(&labels, &self.before, &mut self.words).ok_or_else(full)?;
             let label_ids = self.words.len();
+            self.before.clear();
+            self.before.extend_from_slice(&self.words);
             self.words.extend_from_slice(symbols.schema(self.words[0]));
             label_ids
         };
@@ -369,7 +411,7 @@ impl Session<'_> {
             lane.send()?;
         }
         for lane in &self.lanes {
-            lane.settled.recv().map_err(|_| gone())?;
+            lane.settled()?;
         }
         self.shared.check()?;
         let mut refs = self.head.refs.write();
@@ -409,26 +451,33 @@ impl<'a> Worker<'a> {
 
     fn run(mut self, to_do: &Receiver<Load>, empty: &Sender<Load>, answer: &Sender<()>) -> Done {
         for mut load in to_do {
-            // After a failure loads are only taken away, so that the session comes to its end.
-            if !self.shared.failed.load(Ordering::Acquire)
-                && let Err(why) = self.work(&load)
-            {
-                self.shared.fail(why);
-            }
-            if load.settle {
-                self.foreseen_from = self.head.slots_used();
-                self.real.iter_mut().for_each(Vec::clear);
+            if self.take(&mut load) {
                 // The session that asked waits for it, unless it panics.
                 let _ = answer.send(());
             }
-            load.series.clear();
-            load.samples.clear();
-            load.starts.clear();
-            load.histograms.clear();
-            load.settle = false;
             let _ = empty.send(load);
         }
         self.done
+    }
+
+    /// Does the work of a load and empties it. Whether it asked to settle.
+    fn take(&mut self, load: &mut Load) -> bool {
+        // After a failure loads are only taken away, so that the session comes to its end.
+        if !self.shared.failed.load(Ordering::Acquire)
+            && let Err(why) = self.work(load)
+        {
+            self.shared.fail(why);
+        }
+        let settle = std::mem::take(&mut load.settle);
+        if settle {
+            self.foreseen_from = self.head.slots_used();
+            self.real.iter_mut().for_each(Vec::clear);
+        }
+        load.series.clear();
+        load.samples.clear();
+        load.starts.clear();
+        load.histograms.clear();
+        settle
     }
 
     fn work(&mut self, load: &Load) -> Result<(), StorageError> {

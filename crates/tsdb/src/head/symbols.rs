@@ -189,15 +189,50 @@ impl Symbols {
 
     /// The ids of a label set: the schema first, then the values in order of their names. `None` as for `intern`.
     pub fn intern_labels(&mut self, labels: &Labels, words: &mut Vec<u32>) -> Option<()> {
+        self.intern_labels_like(labels, &[], words)
+    }
+
+    /// The same for a label set that is probably much like another one, whose ids are `like` and in use: a log has the series
+    /// of a target together, and comparing two strings costs less than looking one up.
+    pub fn intern_labels_like(&mut self, labels: &Labels, like: &[u32], words: &mut Vec<u32>) -> Option<()> {
         words.clear();
         words.push(0);
         let mut names = smallvec::SmallVec::<[SymbolId; 32]>::new();
-        for (name, value) in labels {
-            names.push(self.intern(name)?);
-            words.push(self.intern(value)?);
+        let (mut same_names, n_like) = (true, like.len().saturating_sub(1));
+        for (at, (name, value)) in labels.iter().enumerate() {
+            let name_like = like.first().and_then(|schema| self.schema(*schema).get(at)).copied();
+            let name = self.intern_like(name, name_like)?;
+            same_names &= name_like == Some(name);
+            names.push(name);
+            words.push(self.intern_like(value, like.get(at + 1).copied())?);
         }
-        words[0] = self.intern_schema(&names);
+        words[0] = match same_names && names.len() == n_like {
+            true => self.given(like[0]),
+            false => self.intern_schema(&names),
+        };
         Some(())
+    }
+
+    /// The id of `text`, which may be that of `like`.
+    #[inline]
+    fn intern_like(&mut self, text: &str, like: Option<SymbolId>) -> Option<SymbolId> {
+        match like.filter(|id| self.get(*id) == text) {
+            Some(id) => {
+                if let Some(marks) = &mut self.marks {
+                    marks.strings.insert(id);
+                }
+                Some(id)
+            }
+            None => self.intern(text),
+        }
+    }
+
+    /// A schema that is given out again.
+    fn given(&mut self, schema: u32) -> u32 {
+        if let Some(marks) = &mut self.marks {
+            marks.schemas.insert(schema);
+        }
+        schema
     }
 
     fn intern_schema(&mut self, names: &[SymbolId]) -> u32 {
@@ -509,6 +544,34 @@ mod tests {
                 assert_eq!(symbols.equal(a, labels_b), labels_a == labels_b);
             }
         }
+    }
+
+    #[test]
+    fn a_label_set_like_another_has_the_ids_it_has_alone() {
+        let sets: Vec<Labels> = (0..3000)
+            .map(|i| {
+                let names = ["a", "b", "c", "d", "e"];
+                let some = names.iter().enumerate().filter(|(at, _)| (i / 100 + at) % 4 > 0 || at % 2 == i % 2);
+                Labels::from_pairs(some.map(|(at, name)| (*name, format!("v{}", i / (at * 7 + 1) % 50))))
+            })
+            .collect();
+        let (mut alone, mut alike) = (Symbols::default(), Symbols::default());
+        let (mut words, mut like, mut next) = (Vec::new(), Vec::new(), Vec::new());
+        for labels in &sets {
+            alone.intern_labels(labels, &mut words).unwrap();
+            alike.intern_labels_like(labels, &like, &mut next).unwrap();
+            assert_eq!(next, words, "{labels}");
+            assert_eq!(alike.labels(&next), *labels);
+            std::mem::swap(&mut like, &mut next);
+        }
+        assert_eq!((alone.len(), alone.id_counts()), (alike.len(), alike.id_counts()));
+        // What is given out again counts as used.
+        alike.begin_mark();
+        alike.intern_labels_like(&sets[0], &like, &mut next).unwrap();
+        alike.intern_labels_like(&sets[0], &next.clone(), &mut words).unwrap();
+        assert_eq!(words, next);
+        let marks = alike.marks.as_ref().unwrap();
+        assert!(marks.has_schema(words[0]) && words[1..].iter().all(|id| marks.has_string(*id)));
     }
 
     #[test]
