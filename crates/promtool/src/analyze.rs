@@ -15,7 +15,7 @@ use fk_tsdb::readonly::open_blocks;
 use fk_vfs::Vfs;
 
 use crate::gofmt::duration_ms;
-use crate::{Progress, Result, ToolError};
+use crate::{Progress, Result, ToolError, must_exist};
 
 /// What is analysed.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +100,7 @@ pub fn analyze(vfs: &Arc<dyn Vfs>, dir: &Path, options: &Options, out: &mut dyn 
 }
 
 fn choose(vfs: &Arc<dyn Vfs>, dir: &Path, wanted: Option<&str>) -> Result<Block> {
+    must_exist(&**vfs, dir)?;
     let mut broken = None;
     let mut blocks = open_blocks(vfs, dir, &mut |_, error| broken = Some(error.clone()))?;
     let found = match wanted {

@@ -14,6 +14,7 @@ use fk_chunk::Encoding;
 use fk_chunk::xor::{self, XorChunk};
 use fk_model::Labels;
 use fk_storage::StorageError;
+use fk_tsdb::head::{CHUNK_BYTES_MAX, chunk_end};
 use fk_vfs::Vfs;
 
 use crate::Result;
@@ -36,8 +37,10 @@ pub fn block_start(t: i64, range_ms: i64) -> i64 {
 }
 
 /// The samples of one block to be.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BlockBuilder {
+    /// The time that a head would have for its chunks, ms: as with Prometheus' imports twice the block.
+    chunks_ms: i64,
     series: HashMap<Labels, Series>,
     times: Option<(i64, i64)>,
 }
@@ -48,6 +51,8 @@ struct Series {
     /// Full chunks: first time, last time, samples, bytes.
     full: Vec<Full>,
     open: Option<Open>,
+    /// When the open chunk should end.
+    next_cut: i64,
     /// Samples that came too late, in the order they came.
     late: Vec<(i64, f64)>,
 }
@@ -67,15 +72,28 @@ struct Open {
 }
 
 impl Series {
-    fn push(&mut self, t: i64, v: f64) {
+    /// Chunks end where those of a head would, so that they are about equally full and blocks as small.
+    fn push(&mut self, t: i64, v: f64, chunks_ms: i64) {
+        let range_end = t.div_euclid(chunks_ms).wrapping_mul(chunks_ms).wrapping_add(chunks_ms);
         let open = match &mut self.open {
             Some(open) if t <= open.times.1 => return self.late.push((t, v)),
             Some(open) => open,
-            None => self.open.insert(Open { chunk: XorChunk::new(), times: (t, t), samples: 0 }),
+            None => {
+                self.next_cut = range_end;
+                self.open.insert(Open { chunk: XorChunk::new(), times: (t, t), samples: 0 })
+            }
         };
-        if open.samples == SAMPLES_PER_CHUNK {
+        if open.samples == SAMPLES_PER_CHUNK / 4 {
+            self.next_cut = chunk_end(open.times.0, open.times.1, self.next_cut, 4.0);
+        }
+        if open.samples > 0
+            && (t >= self.next_cut
+                || open.samples >= SAMPLES_PER_CHUNK * 2
+                || open.chunk.bytes().len() > CHUNK_BYTES_MAX)
+        {
             self.full.push(Full { times: open.times, samples: open.samples, bytes: open.chunk.bytes().into() });
             *open = Open { chunk: XorChunk::new(), times: (t, t), samples: 0 };
+            self.next_cut = range_end;
         }
         open.chunk.push(t, v);
         open.times.1 = t;
@@ -83,7 +101,7 @@ impl Series {
     }
 
     /// Puts late samples where they belong.
-    fn settle(self) -> std::result::Result<Series, StorageError> {
+    fn settle(self, chunks_ms: i64) -> std::result::Result<Series, StorageError> {
         if self.late.is_empty() {
             return Ok(self);
         }
@@ -102,22 +120,27 @@ impl Series {
         samples.dedup_by_key(|(t, _)| *t);
         let mut settled = Series::default();
         for (t, v) in samples {
-            settled.push(t, v);
+            settled.push(t, v, chunks_ms);
         }
         Ok(settled)
     }
 }
 
 impl BlockBuilder {
+    /// For a block of `range_ms`.
+    pub fn new(range_ms: i64) -> BlockBuilder {
+        BlockBuilder { chunks_ms: range_ms.saturating_mul(2).max(1), series: HashMap::new(), times: None }
+    }
+
     /// Adds a sample.
     pub fn push(&mut self, labels: &Labels, t: i64, v: f64) {
         let (min, max) = self.times.unwrap_or((t, t));
         self.times = Some((min.min(t), max.max(t)));
         match self.series.get_mut(labels) {
-            Some(series) => series.push(t, v),
+            Some(series) => series.push(t, v, self.chunks_ms),
             None => {
                 let mut series = Series::default();
-                series.push(t, v);
+                series.push(t, v, self.chunks_ms);
                 self.series.insert(labels.clone(), series);
             }
         }
@@ -133,7 +156,7 @@ impl BlockBuilder {
             max_time: max_time.saturating_add(1),
             compaction: Compaction { level: 1, sources: vec![ulid], ..Compaction::default() },
         };
-        let mut stream = Sorted::new(self.series);
+        let mut stream = Sorted::new(self);
         let written = BlockWriter::new(&**vfs, dir).write(&spec, &mut stream, &mut |_| Ok(()))?;
         match written {
             Some(_) => Ok(Some(Block::open(Arc::clone(vfs), &dir.join(ulid.to_string()))?)),
@@ -145,17 +168,18 @@ impl BlockBuilder {
 /// The series of a builder in order of labels.
 struct Sorted {
     series: std::vec::IntoIter<(Labels, Series)>,
+    chunks_ms: i64,
     symbols: Vec<String>,
 }
 
 impl Sorted {
-    fn new(series: HashMap<Labels, Series>) -> Sorted {
+    fn new(BlockBuilder { series, chunks_ms, .. }: BlockBuilder) -> Sorted {
         let symbols: BTreeSet<&str> =
             series.keys().flat_map(|labels| labels.iter().flat_map(|(name, value)| [name, value])).collect();
         let symbols = symbols.into_iter().map(str::to_owned).collect();
         let mut series: Vec<(Labels, Series)> = series.into_iter().collect();
         series.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        Sorted { series: series.into_iter(), symbols }
+        Sorted { series: series.into_iter(), chunks_ms, symbols }
     }
 }
 
@@ -163,7 +187,7 @@ impl SeriesStream for Sorted {
     fn next(&mut self, out: &mut SeriesChunks) -> std::result::Result<bool, StorageError> {
         out.clear();
         let Some((labels, series)) = self.series.next() else { return Ok(false) };
-        let series = series.settle()?;
+        let series = series.settle(self.chunks_ms)?;
         out.labels = labels;
         for full in &series.full {
             out.push(full.times, Encoding::Xor, full.samples, &full.bytes);
@@ -199,9 +223,9 @@ mod tests {
     fn samples_may_come_in_any_order() {
         let mut series = Series::default();
         for t in (0..500).rev().chain(0..500) {
-            series.push(t, t as f64);
+            series.push(t, t as f64, 8000);
         }
-        let settled = series.settle().unwrap();
+        let settled = series.settle(8000).unwrap();
         let (mut t, mut v) = (Vec::new(), Vec::new());
         let open = settled.open.iter().map(|open| (open.chunk.bytes(), open.samples));
         for (bytes, samples) in settled.full.iter().map(|full| (&*full.bytes, full.samples)).chain(open) {

@@ -12,7 +12,7 @@ use fk_tsdb::{ReadOnlyDb, ReplayProgress};
 use fk_vfs::Vfs;
 
 use crate::gofmt::float;
-use crate::{Progress, Result, ToolError};
+use crate::{Progress, Result, ToolError, must_exist};
 
 /// How samples are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +36,10 @@ pub struct Options {
     pub format: Format,
 }
 
-/// Dumps a data directory: blocks, head and out-of-order samples. Nothing in it is changed.
+/// Dumps a data directory: blocks, head and out-of-order samples. Nothing in it is changed. Blocks that cannot be opened are an
+/// error after everything else has been written.
 pub fn dump(vfs: Arc<dyn Vfs>, dir: &Path, options: &Options, out: &mut dyn Write) -> Result<()> {
-    // A directory that is not there must not look like one without data.
-    if vfs.metadata(dir).map_err(fk_tsdb::DbError::from)?.is_none() {
-        return Err(ToolError::Other(format!("{}: no such directory", dir.display())));
-    }
+    must_exist(&*vfs, dir)?;
     let db = {
         let progress = std::cell::RefCell::new(Progress::new("replaying the log"));
         ReadOnlyDb::open(vfs, dir, &|at: ReplayProgress| {
@@ -49,7 +47,14 @@ pub fn dump(vfs: Arc<dyn Vfs>, dir: &Path, options: &Options, out: &mut dyn Writ
             progress.borrow_mut().at(u64::from(done), u64::from(total));
         })?
     };
-    dump_storage(&db.reader(), options, out)
+    dump_storage(&db.reader(), options, out)?;
+    match db.left_out() {
+        [] => Ok(()),
+        damaged => {
+            let lines = damaged.iter().map(|(dir, error)| format!("block {} is left out: {error}", dir.display()));
+            Err(ToolError::Other(lines.collect::<Vec<_>>().join("\n")))
+        }
+    }
 }
 
 /// Dumps what a storage answers.

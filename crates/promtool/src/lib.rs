@@ -11,10 +11,11 @@
 //! (the text format as the library's tools read it) and [`progress`].
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fk_storage::StorageError;
 use fk_tsdb::DbError;
+use fk_vfs::Vfs;
 
 pub mod analyze;
 pub mod bench;
@@ -61,3 +62,12 @@ pub enum ToolError {
 
 /// Outcome of a command.
 pub type Result<T> = std::result::Result<T, ToolError>;
+
+/// A directory that is not there must not look like one without data.
+fn must_exist(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+    match vfs.metadata(dir).map_err(DbError::from)? {
+        Some(_) => Ok(()),
+        // Text as in Prometheus:
+        None => Err(ToolError::Other(format!("opening the db dir: stat {}: no such file or directory", dir.display()))),
+    }
+}

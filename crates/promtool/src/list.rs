@@ -10,10 +10,11 @@ use fk_tsdb::readonly::open_blocks;
 use fk_vfs::Vfs;
 
 use crate::gofmt::{duration_ms, table, utc_seconds};
-use crate::{Result, ToolError};
+use crate::{Result, ToolError, must_exist};
 
 /// Lists all blocks, oldest first. One that cannot be opened is an error, as in Prometheus.
 pub fn list(vfs: &Arc<dyn Vfs>, dir: &Path, human_readable: bool, out: &mut dyn Write) -> Result<()> {
+    must_exist(&**vfs, dir)?;
     let mut broken = None;
     let blocks = open_blocks(vfs, dir, &mut |_, error| {
         broken.get_or_insert_with(|| error.clone());

@@ -37,7 +37,7 @@ pub fn import(vfs: &Arc<dyn Vfs>, input: &[u8], dir: &Path, options: &Options, o
     while let Some(t) = next {
         let start = block_start(t, range_ms);
         let end = start.saturating_add(range_ms);
-        let mut builder = BlockBuilder::default();
+        let mut builder = BlockBuilder::new(range_ms);
         next = fill(input, (start, end), options, &mut builder)?;
         let block = builder.write(vfs, dir)?;
         progress.at(end.saturating_sub(mint).unsigned_abs(), maxt.saturating_sub(mint).unsigned_abs());

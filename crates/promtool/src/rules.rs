@@ -155,7 +155,7 @@ fn import_rule(
             step_s: seconds(schedule.interval_ns),
         };
         let matrix = ask(&query).map_err(|error| ToolError::Other(format!("query range: {error}")))?;
-        let mut builder = BlockBuilder::default();
+        let mut builder = BlockBuilder::new(range_ms);
         // Two series of the answer may become one: then, as with rules that run, there is no saying which is right.
         let mut taken: BTreeMap<Labels, Labels> = BTreeMap::new();
         for (labels, samples) in &matrix {

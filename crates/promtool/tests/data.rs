@@ -251,3 +251,54 @@ fn lists_are_those_of_the_installed_promtool() {
     assert_eq!(ours.len(), theirs.len());
     assert!(ours == theirs, "{:?}", ours.iter().zip(&theirs).find(|(ours, theirs)| ours != theirs));
 }
+
+#[test]
+fn imports_have_the_chunks_of_the_installed_promtool() {
+    let folder = TempDir::new("promtool-chunks");
+    let (file, theirs, ours) = (folder.path().join("in.om"), folder.path().join("theirs"), folder.path().join("ours"));
+    let mut text = String::new();
+    for (series, interval) in [(0, 15), (1, 1), (2, 61)] {
+        // Begins in the middle of a block, with values that need different numbers of bits.
+        for i in 0..(9000 / interval) {
+            let v = [i as f64, (i as f64).sqrt(), 1.0][series];
+            text.push_str(&format!("a{{s=\"{series}\"}} {v} {}\n", 1_700_003_456 + i * interval));
+        }
+    }
+    text.push_str("# EOF\n");
+    std::fs::write(&file, &text).unwrap();
+    let run = std::process::Command::new("promtool")
+        .args(["tsdb", "create-blocks-from", "openmetrics"])
+        .args([&file, &theirs])
+        .output();
+    let Ok(run) = run else {
+        println!("SKIPPED: promtool is not installed");
+        return;
+    };
+    assert!(run.status.success(), "{run:?}");
+    openmetrics::import(&vfs(), text.as_bytes(), &ours, &Default::default(), &mut Vec::new()).unwrap();
+    let stats = |dir: &Path| {
+        let blocks = open_blocks(&vfs(), dir, &mut |_, error| panic!("{error}")).unwrap();
+        let stats = blocks.iter().map(|block| block.meta().stats.clone());
+        stats.map(|stats| (stats.num_samples, stats.num_series, stats.num_chunks)).collect::<Vec<_>>()
+    };
+    assert_eq!(stats(&ours), stats(&theirs));
+}
+
+#[test]
+fn a_damaged_block_is_an_error_after_the_rest_has_been_dumped() {
+    let folder = TempDir::new("promtool-damaged");
+    let text = b"a 1 1700000000\na 2 1700010000\n# EOF\n";
+    openmetrics::import(&vfs(), text, folder.path(), &Default::default(), &mut Vec::new()).unwrap();
+    let blocks = open_blocks(&vfs(), folder.path(), &mut |_, error| panic!("{error}")).unwrap();
+    let index = blocks[0].dir().join("index");
+    std::fs::write(&index, b"short").unwrap();
+    let options = dump::Options { range: ALL, selectors: vec!["a".to_owned()], format: dump::Format::Prom };
+    let mut out = Vec::new();
+    let error = dump::dump(vfs(), folder.path(), &options, &mut out).unwrap_err().to_string();
+    assert_eq!(lines(&out), ["{__name__=\"a\"} 2 1700010000000"]);
+    assert!(error.contains(&blocks[0].ulid().to_string()) && error.contains("is left out"), "{error}");
+    let error = list::list(&vfs(), folder.path(), false, &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("index"), "{error}");
+    let error = list::list(&vfs(), Path::new("/nonexistent"), false, &mut Vec::new()).unwrap_err().to_string();
+    assert_eq!(error, "opening the db dir: stat /nonexistent: no such file or directory");
+}

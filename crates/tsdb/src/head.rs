@@ -86,6 +86,7 @@ use symbols::Symbols;
 pub use append::{BATCH_SAMPLES_MAX, Log, LogEntry};
 pub use ooo::{Frozen, OooReplayed, OooStream};
 pub use replay::{SeriesReplay, Session};
+pub use slot::{CHUNK_BYTES_MAX, chunk_end};
 pub use spill::Spilled;
 pub use stale::StaleSeries;
 pub use stats::{HeadStats, HeadStatus, MemoryUse, NameCount};

@@ -3,7 +3,7 @@
 //! No lock is taken and nothing is written. Whoever works on the directory may change it meanwhile: a block that vanishes
 //! between listing and opening is left out, and of the log what is there counts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fk_block::Block;
@@ -17,18 +17,25 @@ use crate::read::Reader;
 use crate::replay::{self, ReplayProgress};
 use crate::view::Views;
 
-/// The blocks of a data directory, ascending by time, as far as they can be opened. `told` hears of those that cannot.
+/// The blocks of a data directory, ascending by time, as far as they can be opened. `told` hears of those that cannot, but for
+/// those whose data is in another block.
 pub fn open_blocks(
     vfs: &Arc<dyn Vfs>,
     path: &Path,
     told: &mut dyn FnMut(&Path, &StorageError),
 ) -> Result<Vec<Block>, StorageError> {
-    let mut blocks = Vec::new();
-    for (_, dir) in fk_block::dir::list(&**vfs, path)?.blocks {
+    let (mut blocks, mut damaged) = (Vec::new(), Vec::new());
+    for (ulid, dir) in fk_block::dir::list(&**vfs, path)?.blocks {
         match Block::open(Arc::clone(vfs), &dir) {
             Ok(block) => blocks.push(block),
             Err(_) if vfs.metadata(&dir)?.is_none() => {}
-            Err(error) => told(&dir, &error),
+            Err(error) => damaged.push((ulid, dir, error)),
+        }
+    }
+    for (ulid, dir, error) in damaged {
+        if !blocks.iter().any(|block: &Block| block.meta().compaction.parents.iter().any(|parent| parent.ulid == ulid))
+        {
+            told(&dir, &error);
         }
     }
     blocks.sort_by_key(|block| (block.times(), block.ulid()));
@@ -40,13 +47,15 @@ pub fn open_blocks(
 pub struct ReadOnlyDb {
     head: Arc<Head>,
     views: Views<Block>,
+    left_out: Vec<(PathBuf, StorageError)>,
 }
 
 impl ReadOnlyDb {
-    /// Reads the log and opens the blocks. Blocks that cannot be opened are told as warnings in the log and left out.
+    /// Reads the log and opens the blocks. Blocks that cannot be opened are left out: see [`ReadOnlyDb::left_out`].
     /// `progress` is called whenever another segment is begun.
     pub fn open(vfs: Arc<dyn Vfs>, path: &Path, progress: &dyn Fn(ReplayProgress)) -> Result<ReadOnlyDb, DbError> {
-        let mut tell = |dir: &Path, error: &StorageError| log::warn!("block {} is left out: {error}", dir.display());
+        let mut left_out = Vec::new();
+        let mut tell = |dir: &Path, error: &StorageError| left_out.push((dir.to_owned(), error.clone()));
         let blocks = open_blocks(&vfs, path, &mut tell).map_err(DbError::Blocks)?;
         // What is in blocks written from the head is still in the log for a while.
         let head_mint = blocks
@@ -64,7 +73,12 @@ impl ReadOnlyDb {
             replay::read_only(&*vfs, &wal_dir, &head, progress)?;
         }
         wbl::read_only(&*vfs, path, &head)?;
-        Ok(ReadOnlyDb { head: Arc::new(head), views: Views::new(head_mint, blocks.into()) })
+        Ok(ReadOnlyDb { head: Arc::new(head), views: Views::new(head_mint, blocks.into()), left_out })
+    }
+
+    /// Blocks that cannot be opened, and why. What is in them is missing in answers.
+    pub fn left_out(&self) -> &[(PathBuf, StorageError)] {
+        &self.left_out
     }
 
     /// To ask for series and samples.

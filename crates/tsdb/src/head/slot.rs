@@ -36,7 +36,7 @@ pub(crate) struct CutRules {
 }
 
 /// A chunk with more bytes takes no further sample (`maxBytesPerXORChunk` in Prometheus), so none is larger than 1 KiB.
-const CHUNK_BYTES_MAX: usize = 1024 - 19;
+pub const CHUNK_BYTES_MAX: usize = 1024 - 19;
 const _: () = assert!(CHUNK_BYTES_MAX + xor::SAMPLE_BYTES_MAX <= OPEN_BYTES_MAX);
 
 /// `count_before`: the commit completed a chunk, so what was before cannot be told from the count alone.
@@ -454,7 +454,7 @@ impl Slot {
 
 /// Where a chunk that took from `start` to `now` for one part in `ratio` of its contents should end, so that the chunks up to `end`
 /// are about equally full (`computeChunkEndTime` in Prometheus).
-fn chunk_end(start: i64, now: i64, end: i64, ratio: f64) -> i64 {
+pub fn chunk_end(start: i64, now: i64, end: i64, ratio: f64) -> i64 {
     let left = end.wrapping_sub(start) as f64;
     let chunks = left / (now.wrapping_sub(start).wrapping_add(1) as f64 * ratio);
     if chunks <= 1.0 { end } else { (start as f64 + left / chunks.floor()) as i64 }
