@@ -9,6 +9,7 @@ use fk_storage::{Control, Queryable, Samples, SelectParams, SeriesSet, StorageEr
 use fk_vfs::Vfs;
 use parking_lot::{RwLock, RwLockUpgradableReadGuard};
 
+use crate::answers::Answers;
 use crate::index::{ChunkMeta, Index, SeriesEntry};
 use crate::meta::META_FILE;
 use crate::segments::Segments;
@@ -31,6 +32,7 @@ struct Inner {
     ulid: Ulid,
     times: (i64, i64),
     index: Index,
+    answers: Answers,
     segments: Segments,
     /// What changes: replaced as a whole. Held for writing while files are replaced, so changes do not overtake each other.
     state: RwLock<State>,
@@ -66,7 +68,16 @@ impl Block {
         let small_files_bytes = small_files_bytes(&*vfs, dir)?;
         let state = State { meta: Arc::new(meta), tombstones: Arc::new(tombstones), small_files_bytes };
         let state = RwLock::new(state);
-        Ok(Block(Arc::new(Inner { vfs, dir: dir.to_owned(), ulid, times, index, segments, state })))
+        Ok(Block(Arc::new(Inner {
+            vfs,
+            dir: dir.to_owned(),
+            ulid,
+            times,
+            index,
+            answers: Answers::default(),
+            segments,
+            state,
+        })))
     }
 
     /// Its directory.
@@ -121,7 +132,7 @@ impl Block {
 
     /// The series that all matchers accept, in order of labels, whatever their times: for [`Index::series`].
     pub fn search(&self, matchers: &[Matcher], control: &Control) -> Result<Vec<u32>, StorageError> {
-        matching::search(&self.0.index, matchers, control)
+        matching::search(&self.0.index, &self.0.answers, matchers, control)
     }
 
     /// Deletes the samples of a range of all series that all matchers accept, durably; they are gone from later selects.

@@ -16,6 +16,7 @@
 //! Nothing here has a clock, a thread or a cache that grows. Files are mapped; every section's and every chunk's checksum
 //! is checked when it is used, and damage is an error of whoever asked for the damaged part.
 
+mod answers;
 mod block;
 mod block_stream;
 mod codec;

@@ -3,12 +3,13 @@
 //! If a matcher refuses series without the label, a series must be in the list of one of its *hits* among the values;
 //! otherwise it must not be in the list of any (then the hits are the values that the matcher refuses). Lists are read
 //! where they stand in the file. The cheapest matchers come first; an expression that meets few candidates looks at their
-//! labels instead of at all values of the name.
+//! labels instead of at all values of the name. What an expression has found among many values is kept: see `answers`.
 
 use fk_model::{MatchKind, Matcher};
 use fk_storage::{Control, StorageError};
 use hashbrown::HashMap;
 
+use crate::answers::{self, Answers};
 use crate::index::{Index, List, SeriesEntry, Value};
 
 /// Looking at the labels of a candidate costs about as much as asking so many values.
@@ -78,7 +79,12 @@ impl<'m> Planned<'m> {
 }
 
 /// The series that all matchers accept, ascending.
-pub(crate) fn search(index: &Index, matchers: &[Matcher], control: &Control) -> Result<Vec<u32>, StorageError> {
+pub(crate) fn search(
+    index: &Index,
+    answers: &Answers,
+    matchers: &[Matcher],
+    control: &Control,
+) -> Result<Vec<u32>, StorageError> {
     control.check()?;
     let mut plan: Vec<_> = matchers.iter().filter_map(Planned::new).collect();
     plan.sort_by_key(|planned| planned.cost(index));
@@ -90,7 +96,7 @@ pub(crate) fn search(index: &Index, matchers: &[Matcher], control: &Control) -> 
         if found.as_ref().is_some_and(Vec::is_empty) {
             break;
         }
-        step(index, planned, &mut found, control)?;
+        step(index, answers, planned, &mut found, control)?;
     }
     match found {
         Some(found) => Ok(found),
@@ -100,12 +106,15 @@ pub(crate) fn search(index: &Index, matchers: &[Matcher], control: &Control) -> 
 
 fn step(
     index: &Index,
+    answers: &Answers,
     planned: &Planned<'_>,
     found: &mut Option<Vec<u32>>,
     control: &Control,
 ) -> Result<(), StorageError> {
     let name = &planned.matcher.name;
     let mut lists = Vec::new();
+    let keeps = matches!(planned.hits, Hits::Tested) && index.n_values(name) >= answers::VALUES_MIN;
+    let mut known = None;
     match planned.hits {
         Hits::One(value) => lists.extend(index.series_with(name, value)?),
         Hits::Few(values) => {
@@ -119,10 +128,12 @@ fn step(
             {
                 return look_at_labels(index, planned, candidates, control);
             }
+            known = if keeps { answers.get(planned.matcher) } else { None };
             // What an expression accepts begins with its prefix; what it refuses may be anything.
             let accepts = planned.include == (planned.matcher.kind == MatchKind::Regex);
             let prefix = planned.matcher.regex().and_then(|regex| regex.prefix()).filter(|_| accepts).unwrap_or("");
-            for (i, value) in index.values_from(name, prefix).enumerate() {
+            let values = if known.is_some() { None } else { Some(index.values_from(name, prefix)) };
+            for (i, value) in values.into_iter().flatten().enumerate() {
                 if i % STEPS_PER_CHECK == 0 {
                     control.check()?;
                 }
@@ -138,6 +149,7 @@ fn step(
     }
     let union;
     let hits = match lists.as_slice() {
+        _ if known.is_some() => Series::Numbers(known.as_deref().unwrap_or_default()),
         [] => Series::Numbers(&[]),
         [list] => Series::List(*list),
         lists => {
@@ -145,6 +157,9 @@ fn step(
             Series::Numbers(&union)
         }
     };
+    if keeps && known.is_none() && hits.len() <= answers::SERIES_MAX {
+        answers.put(planned.matcher, hits.to_vec().into());
+    }
     match found {
         Some(found) => keep(found, &hits, planned.include),
         None => *found = Some(hits.to_vec()),

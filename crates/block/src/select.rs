@@ -5,9 +5,9 @@ use std::sync::Arc;
 use fk_model::{Labels, Matcher};
 use fk_storage::{Control, Newest, Samples, SelectParams, SeriesSet, StorageError, TimeRange};
 
+use crate::Block;
 use crate::index::{ChunkMeta, SeriesEntry};
 use crate::tombstones::{self, Tombstones};
-use crate::{Block, matching};
 
 /// The caller's control is asked after so many series.
 const SERIES_PER_CHECK: usize = 4096;
@@ -32,7 +32,7 @@ impl BlockSet {
         if !block.overlaps(params.range) {
             return Ok(set);
         }
-        set.series = matching::search(block.index(), matchers, &set.control)?;
+        set.series = block.search(matchers, &set.control)?;
         set.keep_in_range(params)?;
         if params.limit > 0 {
             set.series.truncate(params.limit);
