@@ -13,6 +13,7 @@ mod chaos; // any actor may panic, nobody outside notices
 mod faults; // the system under the server fails: disk, descriptors, clock
 mod formats; // every exposition format, from a target to the data directory
 mod hostile; // targets that misbehave hurt only themselves
+mod power; // power cuts: the disk under the server is copied in one moment
 mod queries; // those that would hurt others, their log, and what a crash leaves of them
 mod real; // with the real node_exporter and Alertmanager
 mod recovery; // what was acknowledged or seen survives `kill -9`

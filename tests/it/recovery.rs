@@ -53,43 +53,76 @@ fn acknowledged_pushes_survive() {
     check_pushed(&server, "batch", &[samples.as_slice(), &[(start + 55_000, 1.0)]].concat());
 }
 
-/// The cut comes while requests are under way: each of them is stored as a whole, or was not acknowledged.
-#[test]
-fn a_cut_under_load_costs_nothing_that_was_acknowledged() {
-    let home = Home::new("under-load", "");
-    let start = now_ms() - 300_000;
-    let server = Server::start(&home, PUSHED);
-    let acknowledged: Arc<[AtomicUsize; 3]> = Arc::default();
-    let writers: Vec<_> = (0..acknowledged.len())
-        .map(|writer| {
-            let (port, acknowledged) = (server.port, Arc::clone(&acknowledged));
-            std::thread::spawn(move || {
-                for n in 0.. {
-                    let pair = [(start + 20 * n, n as f64), (start + 20 * n + 10, n as f64 + 0.5)];
-                    if !try_push(port, &writer.to_string(), &pair).unwrap_or(false) {
-                        break;
-                    }
-                    acknowledged[writer].fetch_add(1, SeqCst);
-                }
-            })
-        })
-        .collect();
-    wait_until("writers at work", || acknowledged.iter().all(|count| count.load(SeqCst) >= 50));
-    server.kill();
-    for writer in writers {
-        writer.join().expect("the writer ends with the server");
-    }
+/// Lives of the server in [`cuts_under_load_cost_nothing_that_was_acknowledged`] unless `FIREKEEPER_LIVES` says otherwise.
+const LIVES: usize = 3;
 
-    let server = Server::start(&home, PUSHED);
-    for (writer, count) in acknowledged.iter().enumerate() {
-        let count = count.load(SeqCst);
-        let stored = server.samples(&format!("pushed{{run='{writer}'}}[1h]")).remove(0);
-        let expected: Vec<(i64, String)> =
-            (0..stored.len() as i64).map(|n| (start + 10 * n, (n as f64 / 2.0).to_string())).collect();
-        assert_eq!(stored, expected);
-        assert!(stored.len().is_multiple_of(2), "half a request is stored");
-        // The last request may have been stored without anybody hearing of it.
-        assert!((2 * count..=2 * count + 2).contains(&stored.len()), "{} samples of {count} requests", stored.len());
+/// Requests of each writer in a life: a few, so that some lives are short, and more in others.
+const REQUESTS: [usize; 3] = [5, 80, 30];
+
+/// The cut comes while requests and scrapes are under way, in one life after the other: each request is stored as a whole, or was
+/// not acknowledged, and what a query has shown stays.
+#[test]
+fn cuts_under_load_cost_nothing_that_was_acknowledged() {
+    let lives = std::env::var("FIREKEEPER_LIVES").ok().and_then(|n| n.parse().ok()).unwrap_or(LIVES);
+    let target = FakeTarget::serving("seen 1\n");
+    let config = format!(
+        "global:\n  scrape_interval: 50ms\nscrape_configs:\n  - job_name: app\n    static_configs:\n      - targets: ['{}']\n",
+        target.address()
+    );
+    let home = Home::new("under-load", &config);
+    let start = now_ms() - 600_000;
+    // Requests that are stored, of each writer.
+    let mut stored = [0usize; 3];
+    let mut seen: Vec<(i64, String)> = Vec::new();
+    for life in 0..lives {
+        let server = Server::start(&home, PUSHED);
+        let acknowledged: Arc<[AtomicUsize; 3]> = Arc::new(stored.map(AtomicUsize::new));
+        let writers: Vec<_> = (0..acknowledged.len())
+            .map(|writer| {
+                let (port, acknowledged, first) = (server.port, Arc::clone(&acknowledged), stored[writer] as i64);
+                std::thread::spawn(move || {
+                    for n in first.. {
+                        let pair = [(start + 20 * n, n as f64), (start + 20 * n + 10, n as f64 + 0.5)];
+                        if !try_push(port, &writer.to_string(), &pair).unwrap_or(false) {
+                            break;
+                        }
+                        acknowledged[writer].fetch_add(1, SeqCst);
+                    }
+                })
+            })
+            .collect();
+        let enough = REQUESTS[life % REQUESTS.len()];
+        wait_until("writers at work", || {
+            acknowledged.iter().zip(stored).all(|(count, before)| count.load(SeqCst) >= before + enough)
+        });
+        let now_seen = server.samples("seen[1h]").into_iter().next().unwrap_or_default();
+        server.kill();
+        for writer in writers {
+            writer.join().expect("the writer ends with the server");
+        }
+        assert!(now_seen.starts_with(&seen), "life {life}: what was seen before has changed");
+        seen = now_seen;
+
+        let server = Server::start(&home, PUSHED);
+        for (writer, count) in acknowledged.iter().enumerate() {
+            let count = count.load(SeqCst);
+            let found = server.samples(&format!("pushed{{run='{writer}'}}[1h]")).remove(0);
+            let expected: Vec<(i64, String)> =
+                (0..found.len() as i64).map(|n| (start + 10 * n, (n as f64 / 2.0).to_string())).collect();
+            assert_eq!(found, expected, "life {life}");
+            assert!(found.len().is_multiple_of(2), "life {life}: half a request is stored");
+            // The last request may have been stored without anybody hearing of it.
+            assert!(
+                (2 * count..=2 * count + 2).contains(&found.len()),
+                "life {life}: {} samples of {count} requests",
+                found.len()
+            );
+            stored[writer] = found.len() / 2;
+        }
+        let again = server.samples("seen[1h]").into_iter().next().unwrap_or_default();
+        assert!(again.starts_with(&seen), "life {life}: what was seen is lost");
+        seen = again;
+        server.kill();
     }
 }
 
