@@ -94,7 +94,6 @@ const FLAGS_NOT_BUILT: &[&str] = &[
     "storage.remote.read-sample-limit",
     "web.console.libraries",
     "web.console.templates",
-    "web.max-notifications-subscribers",
     "web.remote-write-receiver.accepted-protobuf-messages",
     "web.search.max-limit",
 ];
@@ -140,6 +139,8 @@ pub struct Options {
     pub read_timeout: Duration,
     /// `--web.max-connections`
     pub max_connections: usize,
+    /// `--web.max-notifications-subscribers`
+    pub notification_subscribers_max: usize,
     /// `--web.enable-lifecycle`
     pub lifecycle: bool,
     /// `--web.enable-admin-api`
@@ -249,6 +250,8 @@ impl Options {
             page_title: raw.text("web.page-title"),
             read_timeout: raw.duration("web.read-timeout")?,
             max_connections: positive("web.max-connections")?,
+            // None at all is a way to switch it off.
+            notification_subscribers_max: usize::try_from(raw.int("web.max-notifications-subscribers")?).unwrap_or(0),
             lifecycle: raw.switch("web.enable-lifecycle"),
             admin: raw.switch("web.enable-admin-api"),
             remote_write_receiver: raw.switch("web.enable-remote-write-receiver"),

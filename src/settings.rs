@@ -247,6 +247,7 @@ impl Settings {
             page_title: options.page_title.clone(),
             read_timeout: options.read_timeout.to_std(),
             max_connections: options.max_connections,
+            notification_subscribers_max: options.notification_subscribers_max,
             ..WebOptions::default()
         }
     }

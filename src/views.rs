@@ -21,6 +21,7 @@ use fk_web::state::{
     RelabelStep, ReloadError, RulesView, RuntimeInfo, ScrapePool, ServerControl, StatusView, TargetHealth,
     TargetMetadata, TargetScrapes, TargetsView, TrialError, TrialScrape, TsdbStatus, WalReplay,
 };
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::actors::scrape_loop::TargetStatus;
@@ -35,7 +36,8 @@ use crate::slots::Stage;
 
 /// What the routes work with.
 pub fn web_state(app: &Arc<App>, shutdown: Recipient<Shutdown>, gate: Recipient<Admit>) -> Arc<AppState> {
-    let view = Arc::new(View { app: Arc::clone(app), shutdown, gate, trials: Semaphore::new(scrapes::TRIALS_MAX) });
+    let trials = Semaphore::new(scrapes::TRIALS_MAX);
+    let view = Arc::new(View { app: Arc::clone(app), shutdown, gate, trials, since: Mutex::default() });
     Arc::new(AppState {
         storage: app.web_storage.clone(),
         queries: view.clone(),
@@ -56,6 +58,8 @@ struct View {
     gate: Recipient<Admit>,
     /// Scrapes on demand.
     trials: Semaphore,
+    /// When each notification was first seen that has no time of its own, ms.
+    since: Mutex<BTreeMap<String, i64>>,
 }
 
 impl Queries for View {
@@ -410,21 +414,29 @@ impl StatusView for View {
     fn notifications(&self) -> Vec<Notification> {
         let slots = &self.app.slots;
         let mut out = Vec::new();
+        let mut since = self.since.lock();
+        let mut first_seen = BTreeMap::new();
+        let mut since_seen = |text: &str| {
+            let date = since.get(text).copied().unwrap_or_else(|| Utc::now().timestamp_millis());
+            first_seen.insert(text.to_owned(), date);
+            date
+        };
         let mut add = |text: &str, date: i64| out.push(Notification { text: text.to_owned(), date, active: true });
         // Texts as in Prometheus:
         match slots.stage() {
             Stage::Starting => {
                 add("Prometheus is starting and replaying the write-ahead log (WAL).", slots.started.timestamp_millis())
             }
-            Stage::Stopping => add(
-                "Prometheus is shutting down and gracefully stopping all operations.",
-                Utc::now().timestamp_millis(),
-            ),
+            Stage::Stopping => {
+                let text = "Prometheus is shutting down and gracefully stopping all operations.";
+                add(text, since_seen(text));
+            }
             Stage::Ready => {}
         }
         let health = storage::health(slots);
         if let Some(reason) = health.read_only {
-            add(&format!("The storage takes no samples: {reason}."), Utc::now().timestamp_millis());
+            let text = format!("The storage takes no samples: {reason}.");
+            add(&text, since_seen(&text));
         }
         if !health.quarantined.is_empty() {
             let names: Vec<&str> = health.quarantined.iter().map(|block| block.ulid.as_str()).collect();
@@ -437,9 +449,10 @@ impl StatusView for View {
             add(&text, block.checked_time);
         }
         let reload = *slots.reload.lock();
-        if let (false, Some(since)) = (reload.successful, reload.last_failure) {
-            add("Configuration reload has failed.", since.timestamp_millis());
+        if let (false, Some(failed)) = (reload.successful, reload.last_failure) {
+            add("Configuration reload has failed.", failed.timestamp_millis());
         }
+        *since = first_seen;
         out
     }
 

@@ -61,7 +61,7 @@ pub struct Params {
     pub drain: bool,
     /// Where attempts are noted.
     pub ledger: Arc<Ledger>,
-    /// Length of posts in seconds.
+    /// Length of posts that were taken, in seconds.
     pub latency: Summary,
     /// The same in buckets.
     pub latencies: Histogram,
@@ -102,11 +102,13 @@ impl AlertmanagerSender {
             result
         };
         ctx.spawn(post.into_actor(self).map(move |result, this, ctx| {
-            let seconds = began.elapsed().as_secs_f64();
-            this.params.latency.observe(seconds);
-            this.params.latencies.observe(seconds);
             let outcome = match result {
-                Ok(()) => SendOutcome::Delivered,
+                Ok(()) => {
+                    let seconds = began.elapsed().as_secs_f64();
+                    this.params.latency.observe(seconds);
+                    this.params.latencies.observe(seconds);
+                    SendOutcome::Delivered
+                }
                 Err(error) => {
                     let url = this.params.url.as_str();
                     log::error!(component = "notifier", alertmanager = url, count = count, err = error.to_string().as_str(); "Error sending alerts");

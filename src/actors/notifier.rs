@@ -1,7 +1,7 @@
 //! The notifier: takes the alerts of all rule groups to all Alertmanagers.
 //!
 //! Owns the relabelling of alerts, the Alertmanagers that each entry of the configuration knows, and one
-//! [`AlertmanagerSender`] per URL, each with its own bounded queue: one that is dead or slow never delays the others.
+//! [`AlertmanagerSender`] per entry and URL, each with its own bounded queue: one that is dead or slow never delays the others.
 //!
 //! On restart: senders and their queues live outside the actor; relabelling and Alertmanagers are made anew from the running
 //! configuration and the groups in the discovery's slot.
@@ -15,7 +15,7 @@ use fk_config::{AlertmanagerConfig, Loaded};
 use fk_http::Client;
 use fk_instrument::{Counter, Family, Gauge, Histogram, Kind, Registry, Summary};
 use fk_ledger::Ledger;
-use fk_notify::{Alert, AlertRelabeling, Alertmanagers};
+use fk_notify::{Alert, AlertRelabeling, Alertmanagers, SendCounters};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
@@ -35,17 +35,20 @@ struct Sender {
     address: Addr<AlertmanagerSender>,
 }
 
+/// Key of the entry of the configuration, and URL. An Alertmanager that two entries know gets what each of them lets through.
+type SenderKey = (String, String);
+
 /// What outlives the actor.
 #[derive(Debug, Default)]
 pub struct NotifierState {
-    senders: Mutex<BTreeMap<String, Sender>>,
+    senders: Mutex<BTreeMap<SenderKey, Sender>>,
     dropped: Mutex<Vec<String>>,
 }
 
 impl NotifierState {
-    /// URLs that get alerts.
+    /// URLs that get alerts, once for each entry that knows them.
     pub fn active(&self) -> Vec<String> {
-        self.senders.lock().keys().cloned().collect()
+        self.senders.lock().keys().map(|(_, url)| url.clone()).collect()
     }
 
     /// URLs that relabelling dropped.
@@ -100,9 +103,15 @@ impl NotifyMetrics {
 pub fn register(state: &Arc<NotifierState>, registry: &Registry) {
     let state = Arc::clone(state);
     registry.collect(move |out| {
-        let senders = state.senders.lock().clone();
-        for (url, sender) in &senders {
+        // Figures of a URL that several entries know are added up.
+        let mut figures: BTreeMap<String, (usize, SendCounters)> = BTreeMap::new();
+        for ((_, url), sender) in state.senders.lock().iter() {
             let (length, counters) = sender.outbox.figures();
+            let all = figures.entry(url.clone()).or_default();
+            all.0 += length;
+            all.1 += counters;
+        }
+        for (url, (length, counters)) in &figures {
             let labels = [("alertmanager", url.as_str())];
             for (name, help, kind, value) in [
                 (
@@ -127,7 +136,7 @@ pub fn register(state: &Arc<NotifierState>, registry: &Registry) {
                     "prometheus_notifications_queue_length",
                     "The number of alert notifications in the queue.",
                     Kind::Gauge,
-                    length as f64,
+                    *length as f64,
                 ),
             ] {
                 out.family(name, help, kind);
@@ -222,28 +231,32 @@ impl Notifier {
         self.sync_senders(ctx);
     }
 
-    /// Starts and stops senders until there is one for each active URL. A URL that several entries know belongs to the first.
+    /// Starts and stops senders until there is one for each active URL of each entry.
     fn sync_senders(&self, ctx: &mut Managed<Self>) {
         let mut senders = self.params.state.senders.lock();
-        let mut wanted: BTreeMap<&str, &Entry> = BTreeMap::new();
-        for entry in self.setup.entries.values() {
+        let mut wanted: BTreeMap<SenderKey, &Entry> = BTreeMap::new();
+        for (key, entry) in &self.setup.entries {
             for alertmanager in entry.alertmanagers.active() {
-                wanted.entry(&alertmanager.url).or_insert(entry);
+                wanted.insert((key.clone(), alertmanager.url.clone()), entry);
             }
         }
-        senders.retain(|url, sender| {
-            let keep = wanted.get(url.as_str()).is_some_and(|entry| *entry.alertmanagers.config() == sender.config);
+        let wants_url = |url: &str| wanted.keys().any(|(_, wanted)| wanted == url);
+        senders.retain(|key, sender| {
+            let keep = wanted.get(key).is_some_and(|entry| *entry.alertmanagers.config() == sender.config);
             if !keep {
                 sender.address.do_send(Drain);
-                self.params.metrics.latency.remove(&[url]);
-                self.params.metrics.latencies.remove(&[url]);
+                if !wants_url(&key.1) {
+                    self.params.metrics.latency.remove(&[&key.1]);
+                    self.params.metrics.latencies.remove(&[&key.1]);
+                }
             }
             keep
         });
-        for (url, entry) in wanted {
-            if senders.contains_key(url) {
+        for (key, entry) in &wanted {
+            if senders.contains_key(key) {
                 continue;
             }
+            let url = key.1.as_str();
             let config = Arc::clone(entry.alertmanagers.config());
             let outbox = Outbox::new(self.params.queue_capacity, self.params.batch_size);
             let params = alertmanager_sender::Params {
@@ -258,7 +271,7 @@ impl Notifier {
             };
             let spec = Spec::named(url).child_of(ctx.id());
             let address = self.params.board.spawn(spec, |_| AlertmanagerSender::new(params));
-            senders.insert(url.to_owned(), Sender { config, outbox, address });
+            senders.insert(key.clone(), Sender { config, outbox, address });
         }
         self.params.metrics.discovered.set(senders.len() as f64);
         let dropped = self.setup.entries.values().flat_map(|entry| entry.alertmanagers.dropped());

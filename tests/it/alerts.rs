@@ -156,3 +156,36 @@ fn a_firing_alert_goes_on_after_a_crash_and_nobody_is_told_twice() {
     let states: Vec<&str> = events.iter().filter_map(|event| event["state"].as_str()).collect();
     assert_eq!(states, ["pending", "firing", "resolved"], "{answer}");
 }
+
+#[test]
+fn each_entry_delivers_by_its_own_rules_and_a_dead_alertmanager_delays_nobody() {
+    let (target, alertmanager) = (FakeTarget::serving("temperature{room=\"attic\"} 99\n"), FakeAlertmanager::start());
+    let home = home(&target, &alertmanager, RULES);
+    // Nobody listens on port 1.
+    let am = alertmanager.address();
+    let entries = format!(
+        "alertmanagers:\n    - static_configs: [{{targets: ['127.0.0.1:1', '{am}']}}]\n    - static_configs: [{{targets: ['{am}']}}]\n      \
+         alert_relabel_configs: [{{target_label: team, replacement: roof}}]\n"
+    );
+    home.configure(&format!(
+        "global: {{scrape_interval: 300ms}}\nrule_files: [rules.yml]\nalerting:\n  {entries}\
+         scrape_configs: [{{job_name: app, static_configs: [{{targets: ['{}']}}]}}]\n",
+        target.address()
+    ));
+    let server = Server::start(&home, &[]);
+    let teams = || {
+        let posts = alertmanager.posts();
+        let alerts = posts.iter().flat_map(|(_, body)| body.as_array().cloned().unwrap_or_default());
+        alerts.map(|alert| alert["labels"]["team"].as_str().unwrap_or("").to_owned()).collect::<Vec<_>>()
+    };
+    wait_until("both entries to deliver", || ["", "roof"].iter().all(|team| teams().iter().any(|t| t == team)));
+    let active = server.api("/api/v1/alertmanagers")["activeAlertmanagers"].clone();
+    let url = |address: &str| format!("http://{address}/api/v2/alerts");
+    assert_eq!(active, json!([{"url": url("127.0.0.1:1")}, {"url": url(&am)}, {"url": url(&am)}]));
+    let count = |metric: &str, address: &str| {
+        server.own_metric(&format!("prometheus_notifications_{metric}_total{{alertmanager=\"{}\"}}", url(address)))
+    };
+    wait_until("the dead one to be counted", || count("errors", "127.0.0.1:1") >= Some(1.0));
+    assert_eq!((count("sent", "127.0.0.1:1"), count("errors", &am)), (Some(0.0), Some(0.0)));
+    assert!(count("sent", &am) >= Some(2.0));
+}

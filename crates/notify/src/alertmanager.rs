@@ -95,12 +95,6 @@ impl Alertmanagers {
     }
 }
 
-/// The Alertmanagers of several lists, the first of each URL.
-pub fn unique_by_url<'a>(lists: impl IntoIterator<Item = &'a [Alertmanager]>) -> Vec<&'a Alertmanager> {
-    let mut known = HashSet::new();
-    lists.into_iter().flatten().filter(|am| known.insert(am.url.as_str())).collect()
-}
-
 /// Active and dropped Alertmanagers of one target group.
 fn from_group(
     group: &TargetGroup,
@@ -258,13 +252,5 @@ mod tests {
         let problems = ams.update(vec![group("a", &[], &["http://one:9093"]), group("b", &[], &["two:9093"])]);
         assert_eq!(problems, ["\"http://one:9093\" is not a valid hostname"]);
         assert_eq!(urls(ams.active()), ["http://two:9093/api/v2/alerts"]);
-    }
-
-    #[test]
-    fn equal_urls_of_several_entries_are_one() {
-        let one = [Alertmanager { url: "u".to_owned(), labels: Labels::empty() }];
-        let two = [one[0].clone(), Alertmanager { url: "v".to_owned(), labels: Labels::empty() }];
-        let found: Vec<&str> = unique_by_url([&one[..], &two[..]]).iter().map(|am| am.url.as_str()).collect();
-        assert_eq!(found, ["u", "v"]);
     }
 }

@@ -15,6 +15,6 @@ mod payload;
 mod queue;
 
 pub use alert::{Alert, AlertRelabeling};
-pub use alertmanager::{Alertmanager, Alertmanagers, unique_by_url};
+pub use alertmanager::{Alertmanager, Alertmanagers};
 pub use payload::payload;
 pub use queue::{SendCounters, SendOutcome, SendQueue};

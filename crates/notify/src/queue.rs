@@ -8,12 +8,20 @@ use crate::Alert;
 /// Everything that happened to the alerts for one Alertmanager, as its metrics count it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendCounters {
-    /// `prometheus_notifications_sent_total`: alerts that were posted, whether or not that went well.
+    /// `prometheus_notifications_sent_total`: alerts that an Alertmanager has taken.
     pub sent: u64,
     /// `prometheus_notifications_errors_total`: alerts whose post failed.
     pub errors: u64,
     /// `prometheus_notifications_dropped_total`: alerts that were given up: queue overflow, failed post, shutdown.
     pub dropped: u64,
+}
+
+impl std::ops::AddAssign for SendCounters {
+    fn add_assign(&mut self, other: SendCounters) {
+        self.sent += other.sent;
+        self.errors += other.errors;
+        self.dropped += other.dropped;
+    }
 }
 
 /// How a post went.
@@ -69,10 +77,12 @@ impl SendQueue {
     /// Notes how the batch under way went.
     pub fn sent(&mut self, outcome: SendOutcome) {
         let n = std::mem::take(&mut self.in_flight) as u64;
-        self.counters.sent += n;
-        if outcome == SendOutcome::Failed {
-            self.counters.errors += n;
-            self.counters.dropped += n;
+        match outcome {
+            SendOutcome::Delivered => self.counters.sent += n,
+            SendOutcome::Failed => {
+                self.counters.errors += n;
+                self.counters.dropped += n;
+            }
         }
     }
 
@@ -140,7 +150,7 @@ mod tests {
         assert_eq!(names(queue.next_batch()), [2, 3]);
         queue.sent(SendOutcome::Delivered);
         assert_eq!((queue.posts_left(), queue.len()), (1, 1));
-        assert_eq!(queue.counters(), SendCounters { sent: 4, errors: 2, dropped: 2 });
+        assert_eq!(queue.counters(), SendCounters { sent: 2, errors: 2, dropped: 2 });
     }
 
     #[test]

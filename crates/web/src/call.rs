@@ -16,6 +16,7 @@ use fk_storage::{Control, Storage};
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use crate::answer::{self, ApiError, ErrorKind};
+use crate::live::Subscribers;
 use crate::params::Params;
 use crate::routes::write::Receiver;
 use crate::state::{AppState, Readiness};
@@ -100,6 +101,7 @@ pub(crate) struct Shared {
     pub(crate) state: Arc<AppState>,
     pub(crate) metrics: Metrics,
     pub(crate) receiver: Receiver,
+    pub(crate) subscribers: Subscribers,
 }
 
 /// The web server's own metrics, with the names and buckets of Prometheus.

@@ -11,6 +11,7 @@ mod answer;
 mod call;
 mod expr;
 mod json;
+mod live;
 mod params;
 mod query_run;
 mod rendering;

@@ -14,6 +14,7 @@ use rustix::net::sockopt::set_tcp_user_timeout;
 use crate::WORKERS_MAX;
 use crate::answer;
 use crate::call::{self, Metrics, RouteMetrics, Shared};
+use crate::live::Subscribers;
 use crate::routes::ROUTES;
 use crate::state::AppState;
 
@@ -38,7 +39,8 @@ impl Routes {
             // Shown with zero from the start, as in Prometheus.
             let _ = metrics.of_route(route.label);
         }
-        Routes(Arc::new(Shared { state, metrics, receiver: Default::default() }))
+        let subscribers = Subscribers::new(&state.registry);
+        Routes(Arc::new(Shared { state, metrics, receiver: Default::default(), subscribers }))
     }
 
     /// Adds all routes to an application.

@@ -111,6 +111,8 @@ pub struct WebOptions {
     pub read_timeout: Duration,
     /// `--web.max-connections`, all listeners together.
     pub max_connections: usize,
+    /// `--web.max-notifications-subscribers`
+    pub notification_subscribers_max: usize,
     /// Threads that serve requests; `None`: as many as there are cores, at most [`crate::WORKERS_MAX`].
     pub workers: Option<usize>,
 }
@@ -129,6 +131,7 @@ impl Default for WebOptions {
             page_title: "Prometheus Time Series Collection and Processing Server".into(),
             read_timeout: Duration::from_secs(300),
             max_connections: 512,
+            notification_subscribers_max: 16,
             workers: None,
         }
     }

@@ -86,6 +86,7 @@ pub(crate) static ROUTES: &[Route] = &[
     api("/api/v1/status/tsdb/blocks", Get, handler!(storage::blocks)),
     api_always("/api/v1/status/walreplay", handler!(status::walreplay)),
     api_always("/api/v1/notifications", handler!(status::notifications)),
+    api_always("/api/v1/notifications/live", handler!(status::live_notifications)),
     api("/api/v1/features", Get, handler!(status::features)),
     api_always("/api/v1/ext/actors", handler!(status::actors)),
     api("/api/v1/ext/alerts/history", Get, handler!(rules::history)),

@@ -1,10 +1,14 @@
 //! What the server says about itself.
 
+use std::sync::Arc;
+
+use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use crate::answer::{ApiError, success};
 use crate::call::{Call, Reply};
+use crate::live;
 use crate::params::parse_integer;
 
 /// The server's own metrics, in the text format only; `name[]` picks families.
@@ -68,6 +72,17 @@ pub(crate) async fn walreplay(call: Call) -> Reply {
 
 pub(crate) async fn notifications(call: Call) -> Reply {
     success(&call.state().status.notifications())
+}
+
+/// Server-sent events. Without a seat: no content, which tells the client not to ask again.
+pub(crate) async fn live_notifications(call: Call) -> Reply {
+    let seat = call.shared.subscribers.sit_down(call.state().options.notification_subscribers_max);
+    let mut response = if seat.is_some() { HttpResponse::Ok() } else { HttpResponse::NoContent() };
+    response.content_type("text/event-stream").insert_header((header::CACHE_CONTROL, "no-cache"));
+    Ok(match seat {
+        Some(seat) => response.streaming(live::events(Arc::clone(&call.shared), seat)),
+        None => response.finish(),
+    })
 }
 
 /// What can be switched on and off; this crate knows the part named `api`.

@@ -46,6 +46,18 @@ async fn gated_routes_say_503_until_the_server_is_ready_and_when_it_stops() {
 }
 
 #[actix_web::test]
+async fn notifications_are_told_live_until_the_server_stops() {
+    let world = World::new();
+    *world.fake.readiness.lock() = Readiness::Stopping;
+    let got = world.get("/api/v1/notifications/live").await;
+    let event = r#"{"text":"Configuration reload has failed.","date":"1970-01-01T00:00:00.05Z","active":true}"#;
+    assert_eq!((got.status, got.body.as_str()), (StatusCode::OK, format!("data: {event}\n\n").as_str()));
+    assert_eq!((got.header("content-type"), got.header("cache-control")), ("text/event-stream", "no-cache"));
+    let world = World::with(|options| options.notification_subscribers_max = 0);
+    assert_eq!(world.get("/api/v1/notifications/live").await.status, StatusCode::NO_CONTENT);
+}
+
+#[actix_web::test]
 async fn lifecycle_routes_need_their_flag_and_the_right_method() {
     let world = World::new();
     for path in ["/-/reload", "/-/quit"] {
