@@ -102,13 +102,43 @@ const FLAGS_NOT_BUILT: &[&str] = &[
 const SWITCHES_REFUSED: &[&str] = &["agent", "web.enable-otlp-receiver", "write-documentation"];
 
 /// Flags with a value whose function is not built: refused when given.
-const VALUES_REFUSED: &[&str] = &["web.config.file", "web.user-assets"];
+const VALUES_REFUSED: &[&str] = &["web.user-assets"];
 
 /// Flags that work, and what replaces them.
 const FLAGS_DEPRECATED: &[(&str, &str)] = &[
     ("storage.tsdb.retention.time", "storage.tsdb.retention.time in the configuration"),
     ("storage.tsdb.retention.size", "storage.tsdb.retention.size in the configuration"),
 ];
+
+/// What becomes of a flag, for the table of what works.
+#[cfg(test)]
+pub(crate) fn state_of_flag(name: &str) -> &'static str {
+    if SWITCHES_REFUSED.contains(&name) || VALUES_REFUSED.contains(&name) {
+        "refused"
+    } else if FLAGS_NOT_BUILT.contains(&name) || FLAGS_WITHOUT_EFFECT.contains(&name) {
+        "no effect"
+    } else {
+        "works"
+    }
+}
+
+/// All features with what becomes of them.
+#[cfg(test)]
+pub(crate) fn features() -> Vec<(&'static str, &'static str)> {
+    let deprecated: Vec<&str> = FEATURES_DEPRECATED.iter().map(|(name, _)| *name).collect();
+    let lists: [(&[&'static str], &str); 5] = [
+        (FEATURES_BUILT, "works"),
+        (&deprecated, "works"),
+        (FEATURES_REFUSED, "refused"),
+        (FEATURES_MISSING, "no effect"),
+        (FEATURES_WITHOUT_EFFECT, "no effect"),
+    ];
+    let mut features: Vec<_> =
+        lists.into_iter().flat_map(|(names, state)| names.iter().map(move |name| (*name, state))).collect();
+    features.sort_unstable();
+    features.dedup();
+    features
+}
 
 /// Everything the flags say.
 #[derive(Clone, Debug)]
@@ -125,6 +155,8 @@ pub struct Options {
     pub auto_reload: bool,
     /// `--config.auto-reload-interval`, at least a second.
     pub auto_reload_interval: Duration,
+    /// `--web.config.file`
+    pub web_config_file: Option<PathBuf>,
     /// `--web.listen-address`
     pub listen_addresses: Vec<String>,
     /// `--web.external-url`, empty if not given.
@@ -240,6 +272,7 @@ impl Options {
             notes,
             config_file: raw.text("config.file").into(),
             auto_reload_interval: raw.duration("config.auto-reload-interval")?.max(Duration(1000)),
+            web_config_file: Some(raw.text("web.config.file")).filter(|path| !path.is_empty()).map(PathBuf::from),
             listen_addresses: raw.all("web.listen-address"),
             external_url: raw.text("web.external-url"),
             route_prefix: raw.text("web.route-prefix"),
@@ -677,7 +710,6 @@ mod tests {
             (&["--storage.agent.path=x"], 3),
             (&["--agent", "--storage.tsdb.path=x"], 3),
             (&["--agent"], 1),
-            (&["--web.config.file=x"], 1),
             (&["--enable-feature=otlp-deltatocumulative"], 1),
             (&["--help"], 0),
             (&["-h"], 0),

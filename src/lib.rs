@@ -12,6 +12,8 @@ pub mod actors;
 pub mod app;
 pub mod backtest;
 pub mod cli;
+#[cfg(test)]
+mod compatibility;
 pub mod evaluation;
 pub mod features;
 pub mod host_name;

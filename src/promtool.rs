@@ -1,8 +1,8 @@
 //! The program as `promtool`: called by that name, or as `firekeeper promtool ...`. Flags, exit codes and connections; what the
 //! commands do is in `fk_promtool`.
 //!
-//! Of the commands of Prometheus' promtool those of `tsdb`, `check metrics`, `check rules`, `check service-discovery` and
-//! `test rules` are built. Any other is refused by name. `test promql` and `rules backtest` are ours.
+//! Of the commands of Prometheus' promtool those of `tsdb`, `check` but for `healthy` and `ready`, and `test rules` are built. Any other
+//! is refused by name. `test promql`, `rules backtest` and `config schema` are ours.
 
 mod backtest;
 
@@ -17,7 +17,8 @@ use fk_http::Client;
 use fk_promql_syntax::ParserOptions;
 use fk_promtool::rules::{MatrixSeries, RangeQuery, parse_matrix};
 use fk_promtool::{
-    ToolError, analyze, bench, check_rules, check_sd, dump, lint, list, openmetrics, rules, scripts, unit_tests,
+    ToolError, analyze, bench, check_config, check_rules, check_sd, dump, lint, list, openmetrics, rules, scripts,
+    unit_tests,
 };
 use fk_storage::TimeRange;
 use fk_vfs::{OsVfs, Vfs};
@@ -29,7 +30,7 @@ use crate::cli::{self, PROMETHEUS_VERSION};
 const NOT_BUILT: &[&str] = &["query", "debug", "push", "promql"];
 
 /// Commands of its `check` that are not built.
-const CHECKS_NOT_BUILT: &[&str] = &["config", "web-config", "healthy", "ready"];
+const CHECKS_NOT_BUILT: &[&str] = &["healthy", "ready"];
 
 /// Exit code if there is nothing but lint problems.
 const LINT_EXIT_CODE: i32 = 3;
@@ -94,8 +95,17 @@ enum Command {
     /// Check the resources for validity.
     #[command(subcommand_required = true)]
     Check {
+        /// The server's maximum query lookback duration.
+        #[arg(long = "query.lookback-delta", global = true, value_parser = prometheus_duration, default_value = "5m")]
+        lookback_delta: fk_model::Duration,
         #[command(subcommand)]
         command: Check,
+    },
+    /// What configurations may contain (an extension).
+    #[command(subcommand_required = true)]
+    Config {
+        #[command(subcommand)]
+        command: Config,
     },
     /// Unit testing.
     #[command(subcommand_required = true)]
@@ -121,7 +131,41 @@ enum Rules {
 }
 
 #[derive(Subcommand)]
+enum Config {
+    /// Print the JSON schema of the configuration file.
+    Schema,
+}
+
+#[derive(Subcommand)]
 enum Check {
+    /// Check if the config files are valid or not.
+    Config {
+        /// Only check the config file syntax, ignoring file and content validation referenced in the config.
+        #[arg(long)]
+        syntax_only: bool,
+        /// Linting checks to apply to the rules/scrape configs specified in the config. Available options are: all,
+        /// duplicate-rules, none, too-long-scrape-interval. Use --lint=none to disable linting.
+        #[arg(long, default_value = "duplicate-rules")]
+        lint: String,
+        /// Make lint errors exit with exit code 3.
+        #[arg(long)]
+        lint_fatal: bool,
+        /// Ignore unknown fields in the rule groups read by the config files.
+        #[arg(long)]
+        ignore_unknown_fields: bool,
+        /// Check config file for Prometheus in Agent mode.
+        #[arg(long)]
+        agent: bool,
+        /// The config files to check.
+        #[arg(required = true, value_parser = existing_file)]
+        files: Vec<PathBuf>,
+    },
+    /// Check if the web config files are valid or not.
+    WebConfig {
+        /// The config files to check.
+        #[arg(required = true, value_parser = existing_file)]
+        files: Vec<PathBuf>,
+    },
     /// Check if the rule files are valid or not.
     Rules {
         /// Linting checks to apply. Available options are: all, duplicate-rules, none. Use --lint=none to disable linting.
@@ -345,6 +389,10 @@ fn go_duration_ms(text: &str) -> Result<i64, String> {
     cli::parse_go_duration(text).map(|ns| ns / 1_000_000)
 }
 
+fn prometheus_duration(text: &str) -> Result<fk_model::Duration, String> {
+    fk_model::Duration::parse(text).map_err(|error| error.to_string())
+}
+
 fn existing_file(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match path.metadata() {
@@ -408,9 +456,13 @@ pub fn run(args: &[String]) -> i32 {
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let result = match command {
         Command::Tsdb { command } => tsdb(command, &mut out).map(|()| 0),
-        Command::Check { command } => check(command, features, &mut out),
         Command::Rules { command: Rules::Backtest(command) } => {
             backtest::backtest(command, features.parser, &mut out).map(|()| 0)
+        }
+        Command::Check { lookback_delta, command } => check(command, lookback_delta, features, &mut out),
+        Command::Config { command: Config::Schema } => {
+            let text = serde_json::to_string_pretty(&fk_config::schema()).unwrap_or_default();
+            writeln!(out, "{text}").map(|()| 0).map_err(ToolError::from)
         }
         Command::Test { command, junit } => {
             test(command, junit.as_deref(), features, &mut out).map(|passed| i32::from(!passed))
@@ -426,6 +478,34 @@ pub fn run(args: &[String]) -> i32 {
             1
         }
     }
+}
+
+/// All commands with their flags, for the table of what works.
+#[cfg(test)]
+pub(crate) fn commands() -> Vec<(String, Vec<String>)> {
+    fn walk(command: &clap::Command, path: &str, into: &mut Vec<(String, Vec<String>)>) {
+        let subcommands: Vec<_> = command.get_subcommands().filter(|inner| inner.get_name() != "help").collect();
+        for inner in &subcommands {
+            walk(inner, &format!("{path} {}", inner.get_name()), into);
+        }
+        if subcommands.is_empty() {
+            let flags = command.get_arguments().filter(|flag| !flag.is_hide_set());
+            let flags = flags.filter_map(|flag| flag.get_long()).filter(|name| !["help", "version"].contains(name));
+            into.push((path.trim_start().to_owned(), flags.map(str::to_owned).collect()));
+        }
+    }
+    let mut all = Vec::new();
+    let mut root = <Cli as clap::CommandFactory>::command();
+    root.build();
+    walk(&root, "", &mut all);
+    all
+}
+
+/// The commands that are refused by name.
+#[cfg(test)]
+pub(crate) fn missing() -> Vec<String> {
+    let checks = CHECKS_NOT_BUILT.iter().map(|name| format!("`check {name}`"));
+    NOT_BUILT.iter().map(|name| format!("`{name}`")).chain(checks).collect()
 }
 
 /// Runs tests; whether all of them passed.
@@ -454,8 +534,40 @@ fn test(command: Test, junit: Option<&Path>, features: Features, out: &mut dyn W
     Ok(passed)
 }
 
-fn check(command: Check, features: Features, out: &mut dyn Write) -> fk_promtool::Result<i32> {
+fn check(
+    command: Check,
+    lookback_delta: fk_model::Duration,
+    features: Features,
+    out: &mut dyn Write,
+) -> fk_promtool::Result<i32> {
+    let exit_code = |found: check_rules::Outcome, lint_fatal: bool| match found {
+        check_rules::Outcome { errors: true, .. } => 1,
+        check_rules::Outcome { lint_problems: true, .. } if lint_fatal => LINT_EXIT_CODE,
+        check_rules::Outcome { .. } => 0,
+    };
     match command {
+        Check::Config { syntax_only, lint, lint_fatal, ignore_unknown_fields, agent, files } => {
+            let (duplicate_rules, long_intervals) = check_config::read_lint(&lint, out)?;
+            let rules = check_rules::Options { duplicate_rules, ignore_unknown_fields, parser: features.parser };
+            let interval_max = Some(lookback_delta).filter(|_| long_intervals);
+            let options = check_config::Options { agent, syntax_only, interval_max, rules };
+            check_config::check_files(&files, &options, out, &mut std::io::stderr().lock())
+                .map(|found| exit_code(found, lint_fatal))
+        }
+        Check::WebConfig { files } => {
+            let mut failed = false;
+            for file in files {
+                // Texts as in Prometheus:
+                match fk_web::WebFile::open(&file) {
+                    Ok(_) => eprintln!("{} SUCCESS", file.display()),
+                    Err(error) => {
+                        eprintln!("{} FAILED: {error}", file.display());
+                        failed = true;
+                    }
+                }
+            }
+            Ok(i32::from(failed))
+        }
         Check::Rules { lint, lint_fatal, ignore_unknown_fields, files } => {
             let duplicate_rules = check_rules::read_lint(&lint, out)?;
             let options = check_rules::Options { duplicate_rules, ignore_unknown_fields, parser: features.parser };
@@ -467,11 +579,7 @@ fn check(command: Check, features: Features, out: &mut dyn Write) -> fk_promtool
             } else {
                 check_rules::check_files(&files, &options, out, err)?
             };
-            Ok(match found {
-                check_rules::Outcome { errors: true, .. } => 1,
-                check_rules::Outcome { lint_problems: true, .. } if lint_fatal => LINT_EXIT_CODE,
-                check_rules::Outcome { .. } => 0,
-            })
+            Ok(exit_code(found, lint_fatal))
         }
         Check::Metrics { extended, lint } => {
             let mut text = Vec::new();

@@ -1,6 +1,7 @@
 //! One run of the server, from flags to exit code.
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::Path;
 use std::sync::Arc;
 
 use fk_actorkit::Spec;
@@ -34,11 +35,25 @@ pub fn run(settings: Settings) -> Result<i32, Exit> {
         log::warn!("{note}");
     }
     log::info!(version = env!("CARGO_PKG_VERSION"), prometheus = PROMETHEUS_VERSION; "Starting Prometheus Server");
+    if let Some(path) = &options.web_config_file {
+        check_web_config(path)?;
+    }
     let listeners = listen(&options.listen_addresses)?;
     let app = App::new(settings, signals, listeners);
     let board = app.board.clone();
     system.block_on(async { board.spawn(Spec::named("firekeeper"), |_| Lifecycle::new(Arc::clone(&app))) });
     system.run_with_code().map_err(|error| Exit { code: 1, text: error.to_string() })
+}
+
+/// Reads the web configuration file and what it names, so that a mistake is found before anything runs.
+fn check_web_config(path: &Path) -> Result<(), Exit> {
+    let failed = |error: String| {
+        log::error!(file = path.display().to_string().as_str(), err = error.as_str(); "Error starting HTTP server");
+        Exit { code: 1, text: String::new() }
+    };
+    let file = fk_web::WebFile::open(path).map_err(failed)?;
+    log::info!(component = "web"; "{}", if file.encrypts() { "TLS is enabled." } else { "TLS is disabled." });
+    Ok(())
 }
 
 /// Opens all listeners, so that an occupied port is found before anything runs.

@@ -248,6 +248,7 @@ impl Settings {
             read_timeout: options.read_timeout.to_std(),
             max_connections: options.max_connections,
             notification_subscribers_max: options.notification_subscribers_max,
+            web_config: options.web_config_file.clone(),
             ..WebOptions::default()
         }
     }

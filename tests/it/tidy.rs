@@ -36,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "discovery",
             "scrape",
+            "notify",
             "vfs",
             "chunk",
             "block",
@@ -52,14 +53,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tsdb", &["model", "storage", "instrument", "vfs", "chunk", "wal", "block"]),
     ("vfs", &["storage", "mmap"]),
     ("wal", &["model", "storage", "vfs"]),
-    ("web", &["model", "storage", "promql", "promql-syntax", "queries", "exposition", "instrument", "remote"]),
+    (
+        "web",
+        &["model", "config", "storage", "promql", "promql-syntax", "queries", "exposition", "instrument", "remote"],
+    ),
 ];
 
 /// What tests and benchmarks of a crate may depend on beyond that. `testkit` is for all tests.
 const DEV_ARROWS: &[(&str, &[&str])] = &[("promql", &["promql-test"]), ("rules", &["promql"])];
 
-/// Who may use actix itself. Engines know no actors; the web crate knows `actix-web` only.
-const ACTIX: &[(&str, &[&str])] = &[("actorkit", &["actix"]), ("web", &["actix-web"])];
+/// Who may use actix itself. Engines know no actors; the web crate knows `actix-web` and what it is made of.
+const ACTIX: &[(&str, &[&str])] =
+    &[("actorkit", &["actix"]), ("web", &["actix-http", "actix-server", "actix-service", "actix-tls", "actix-web"])];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

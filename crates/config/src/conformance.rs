@@ -27,7 +27,7 @@ fn shared_configuration_files_have_the_wanted_verdict() {
         }
         let path = folder.join("testdata").join(file);
         let options = LoadOptions { agent: mode == "agent", ..LoadOptions::default() };
-        match (expect.as_str(), check(&path, &options, false)) {
+        match (expect.as_str(), check(&path, &options)) {
             ("good", Ok(_)) => good += 1,
             ("good", Err(errors)) => panic!("{file}: {errors}"),
             ("bad", Ok(_)) => panic!("{file} was accepted, but must be refused: {contains}"),
@@ -52,7 +52,7 @@ fn documented_examples_are_accepted() {
             continue;
         }
         let options = LoadOptions { agent: row[2].starts_with("agent"), ..LoadOptions::default() };
-        check(&folder.join(&row[0]), &options, false).unwrap_or_else(|errors| panic!("{errors}"));
+        check(&folder.join(&row[0]), &options).unwrap_or_else(|errors| panic!("{errors}"));
         accepted += 1;
     }
     assert!(accepted > 15);
@@ -141,7 +141,7 @@ fn shared_facts_hold() {
         let env = std::sync::Arc::new(move |name: &str| variables[name].as_str().map(str::to_owned));
         let options = LoadOptions { agent: fact["mode"] == "agent", env, ..LoadOptions::default() };
         let key = fact["key"].as_str().unwrap();
-        let loaded = check(&path, &options, false).unwrap_or_else(|errors| panic!("{fact}: {errors}"));
+        let loaded = check(&path, &options).unwrap_or_else(|errors| panic!("{fact}: {errors}"));
         let shown: serde_yaml::Value = serde_yaml::from_str(&loaded.shown_yaml).unwrap();
         let mut value = Some(&shown);
         if key == "count of <secret> in the marshalled configuration" {
@@ -183,7 +183,7 @@ fn shared_scrape_jobs_have_the_wanted_settings() {
     for case in data["scrape_configs"].as_array().unwrap() {
         let file = case["file"].as_str().unwrap();
         let path = folder.join("testdata").join(file);
-        let loaded = check(&path, &LoadOptions::default(), false).unwrap_or_else(|errors| panic!("{file}: {errors}"));
+        let loaded = check(&path, &LoadOptions::default()).unwrap_or_else(|errors| panic!("{file}: {errors}"));
         let wanted = case["scrape_configs"].as_array().unwrap();
         assert_eq!(loaded.config.scrape_configs.len(), wanted.len(), "{file}");
         for (job, wanted) in loaded.config.scrape_configs.iter().zip(wanted) {

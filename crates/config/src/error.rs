@@ -37,6 +37,8 @@ pub enum FileKind {
     Config,
     /// One of `rule_files`.
     Rules,
+    /// The web configuration file.
+    Web,
 }
 
 /// The problems of one file. Invariant: not empty.
@@ -106,6 +108,8 @@ impl fmt::Display for FileProblems {
         let prefix = match self.kind {
             FileKind::Config => format!("parsing YAML file {}: ", self.file),
             FileKind::Rules => format!("{}: ", self.file),
+            // Whoever reads this file names it.
+            FileKind::Web => String::new(),
         };
         let mut first = true;
         let mut line_break =
@@ -138,7 +142,7 @@ impl fmt::Display for FileProblems {
                     line_break(f)?;
                     write!(f, "{prefix}{line}:{column}: {message}")?;
                 }
-                (_, FileKind::Config) if *line > 0 => {
+                (_, FileKind::Config | FileKind::Web) if *line > 0 => {
                     line_break(f)?;
                     write!(f, "{prefix}{message} (line {line}, column {column})")?;
                 }

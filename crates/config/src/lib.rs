@@ -36,6 +36,7 @@ mod storage;
 mod targets;
 pub mod types;
 mod unit_test_file;
+mod web_config;
 mod yaml;
 
 pub use error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
@@ -47,3 +48,4 @@ pub use schema::{KeyState, keys, schema};
 pub use targets::parse_target_groups;
 pub use types::*;
 pub use unit_test_file::{AlertTest, ExpectedSample, ExprTest, Pairs, UnitTest, UnitTestFile, load_unit_test_file};
+pub use web_config::{CIPHER_SUITES, CURVES, ClientAuth, Pem, RateLimit, WebConfig, WebTls, load_web_config};

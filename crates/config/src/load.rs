@@ -104,7 +104,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, ConfigErrors> 
     let mut errors = ConfigErrors::default();
     let mut digest = Sha256::new();
     let mut warnings = Vec::new();
-    let main = read_config(path, options, true, &mut digest, &mut errors, &mut warnings)?;
+    let main = read_config(path, options, &mut digest, &mut errors, &mut warnings)?;
     let mut rule_files = Vec::new();
     let validation = main.global.validation;
     let mut known_files = HashSet::new();
@@ -153,14 +153,13 @@ pub struct Checked {
     pub warnings: Vec<String>,
 }
 
-/// Checks the configuration in `path` as Prometheus does, but for its rule files. `main_only`: the files that hold more scrape
-/// jobs are not read either.
+/// Checks the configuration in `path` as Prometheus does, but for its rule files.
 ///
 /// Errors: everything that Prometheus would refuse.
-pub fn check(path: &Path, options: &LoadOptions, main_only: bool) -> Result<Checked, ConfigErrors> {
+pub fn check(path: &Path, options: &LoadOptions) -> Result<Checked, ConfigErrors> {
     let mut errors = ConfigErrors::default();
     let mut warnings = Vec::new();
-    let main = read_config(path, options, !main_only, &mut Sha256::new(), &mut errors, &mut warnings)?;
+    let main = read_config(path, options, &mut Sha256::new(), &mut errors, &mut warnings)?;
     let (not_built, wrong) = errors.split();
     if !wrong.files.is_empty() {
         return Err(wrong);
@@ -168,11 +167,10 @@ pub fn check(path: &Path, options: &LoadOptions, main_only: bool) -> Result<Chec
     Ok(Checked { config: main.config, shown_yaml: shown::print(&main.shown), not_built, warnings })
 }
 
-/// Reads the main file and, if wanted, the files with scrape jobs. What is wrong goes to `errors`, unless nothing can be read.
+/// Reads the main file and the files with more scrape jobs. What is wrong goes to `errors`, unless nothing can be read.
 fn read_config(
     path: &Path,
     options: &LoadOptions,
-    with_scrape_config_files: bool,
     digest: &mut Sha256,
     errors: &mut ConfigErrors,
     warnings: &mut Vec<String>,
@@ -186,10 +184,8 @@ fn read_config(
     let mut reader = Reader::new(&text, &document);
     let mut main = read_main(&mut reader, &document.root, base, options, &mut jobs);
     note(errors, warnings, &name, FileKind::Config, reader);
-    if with_scrape_config_files {
-        for file in matching_files(&main.scrape_config_files, errors, &name) {
-            load_scrape_config_file(&file, &mut main, &mut jobs, digest, errors, warnings);
-        }
+    for file in matching_files(&main.scrape_config_files, errors, &name) {
+        load_scrape_config_file(&file, &mut main, &mut jobs, digest, errors, warnings);
     }
     Ok(main)
 }
@@ -434,7 +430,7 @@ fn hash_file(digest: &mut Sha256, name: &str, text: &str) {
 }
 
 /// Reads a whole file of bounded size.
-fn read_file(path: &Path) -> Result<String, Problem> {
+pub(crate) fn read_file(path: &Path) -> Result<String, Problem> {
     let io_problem = |error: std::io::Error| {
         let reason = match error.kind() {
             // Texts as in Prometheus:
@@ -458,7 +454,7 @@ fn read_file(path: &Path) -> Result<String, Problem> {
     })
 }
 
-fn parse(text: &str) -> Result<Document, Problem> {
+pub(crate) fn parse(text: &str) -> Result<Document, Problem> {
     Document::parse(text).map_err(|error| Problem {
         kind: ProblemKind::Syntax,
         line: error.line,

@@ -221,7 +221,7 @@ otlp: {}
         let folder = fk_testkit::TempDir::new("schema");
         let path = folder.path().join("p.yml");
         std::fs::write(&path, EVERYTHING).unwrap();
-        check(&path, &LoadOptions::default(), true).unwrap_or_else(|errors| panic!("{errors}"));
+        check(&path, &LoadOptions::default()).unwrap_or_else(|errors| panic!("{errors}"));
         let asked = asked_for();
         let mut known: BTreeSet<String> = MECHANISMS.iter().map(|mechanism| mechanism.key.to_owned()).collect();
         let tables = [&written::MAIN, &written::HTTP_CLIENT, &written::TLS, &written::RELABEL];

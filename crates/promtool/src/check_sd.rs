@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use fk_config::{LoadOptions, ScrapeConfig, load};
+use fk_config::{LoadOptions, ScrapeConfig};
 use fk_discovery::provider;
 use fk_model::{Labels, TargetGroup};
 use fk_scrape::{TargetErrorReason, explain};
@@ -44,9 +44,9 @@ fn object<S: Serializer>(labels: &Labels, to: S) -> std::result::Result<S::Ok, S
 /// on `notes`. All discoveries that are built read files or the configuration, so there is nothing to wait for.
 pub fn check(config: &Path, job: &str, out: &mut dyn Write, notes: &mut dyn Write) -> Result<()> {
     // Texts as in Prometheus:
-    let loaded = load(config, &LoadOptions::default())
+    let checked = fk_config::check(config, &LoadOptions::default())
         .map_err(|errors| ToolError::Other(format!("Cannot load config {errors}")))?;
-    let jobs = &loaded.config.scrape_configs;
+    let jobs = &checked.config.scrape_configs;
     let Some(found) = jobs.iter().find(|known| known.job_name == job) else {
         let names: String = jobs.iter().map(|known| format!("\n\t{}", known.job_name)).collect();
         return Err(ToolError::Other(format!("Job {job} not found. Select one of:{names}")));

@@ -6,7 +6,7 @@
 //! reading only, and beside whoever works on them; blocks are written where the caller says.
 //!
 //! Start with the command that interests you: [`list`], [`dump`], [`analyze`], [`openmetrics`], [`rules`], [`bench`],
-//! [`lint`], [`check_sd`], [`check_rules`], [`unit_tests`], [`scripts`].
+//! [`lint`], [`check_sd`], [`check_config`], [`check_rules`], [`unit_tests`], [`scripts`].
 //! What they share is in [`gofmt`] (numbers and tables as Go prints them), [`builder`] (samples to blocks), [`families`]
 //! (the text format as the library's tools read it) and [`progress`].
 
@@ -20,6 +20,7 @@ use fk_vfs::Vfs;
 pub mod analyze;
 pub mod bench;
 pub mod builder;
+pub mod check_config;
 pub mod check_rules;
 pub mod check_sd;
 pub mod dump;

@@ -67,7 +67,7 @@ impl Methods {
         }
     }
 
-    fn allow(self) -> &'static str {
+    pub(crate) fn allow(self) -> &'static str {
         match self {
             Methods::Get => "GET, OPTIONS",
             Methods::GetHead => "GET, HEAD, OPTIONS",

@@ -1,13 +1,19 @@
 //! The server itself: listeners, workers, limits of connections, and how the table of routes becomes an application.
 
 use std::any::Any;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, Protocol};
+use actix_server::ServerBuilder;
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::dev::{AppConfig, Server};
 use actix_web::http::{Method, StatusCode};
-use actix_web::middleware::Compress;
+use actix_web::middleware::{Compress, Condition, Next, from_fn};
+use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use rustix::net::sockopt::set_tcp_user_timeout;
 
@@ -16,6 +22,8 @@ use crate::answer;
 use crate::call::{self, Metrics, RouteMetrics, Shared};
 use crate::live::Subscribers;
 use crate::routes::ROUTES;
+use crate::secure::guard::Guard;
+use crate::secure::{WebFile, tls};
 use crate::state::AppState;
 
 /// How long the head of a request may take to arrive.
@@ -77,6 +85,11 @@ impl std::fmt::Debug for Routes {
     }
 }
 
+/// The paths of all routes, below the route prefix, with the methods each takes; for those who list them.
+pub fn routes() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    ROUTES.iter().map(|route| (route.path, route.methods.allow().split(", ").collect()))
+}
+
 /// The answer for paths that are no route.
 fn elsewhere(state: &AppState, req: &HttpRequest) -> HttpResponse {
     let prefix = state.options.route_prefix.as_str();
@@ -110,18 +123,62 @@ fn same_path(route: &str, path: &str) -> bool {
 ///
 /// # Errors
 ///
-/// If a socket cannot be used.
+/// If a socket cannot be used, or something is wrong with the web configuration file.
 pub fn serve(listeners: Vec<TcpListener>, state: Arc<AppState>) -> std::io::Result<Server> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = state.options.workers.unwrap_or(cores.min(WORKERS_MAX)).max(1);
     // actix-web counts connections per worker and hands them out evenly.
     let connections = state.options.max_connections.div_ceil(workers).max(1);
     let read_timeout = state.options.read_timeout;
+    let file = state.options.web_config.as_deref().map(WebFile::open).transpose().map_err(std::io::Error::other)?;
+    let file = file.map(Arc::new);
+    let guard = file.clone().map(|file| Arc::new(Guard::new(file)));
     let routes = Routes::new(state);
     let factory = move || {
-        let routes = routes.clone();
-        App::new().wrap(Compress::default()).configure(move |config| routes.configure(config))
+        let (routes, guard) = (routes.clone(), guard.clone());
+        let guarded = guard.is_some();
+        // The outermost is wrapped last: nobody meets anything before the guard.
+        App::new().wrap(Compress::default()).configure(move |config| routes.configure(config)).wrap(Condition::new(
+            guarded,
+            from_fn(move |request, next: Next<_>| {
+                let guard = guard.clone();
+                async move {
+                    match guard {
+                        Some(guard) => guard.run(request, next).await,
+                        None => Ok(next.call(request).await?.map_into_left_body()),
+                    }
+                }
+            }),
+        ))
     };
+    if let Some(file) = file.filter(|file| file.encrypts()) {
+        let mut server = ServerBuilder::default()
+            .workers(workers)
+            .max_concurrent_connections(connections)
+            .shutdown_timeout(SHUTDOWN_TIMEOUT_S)
+            .disable_signals();
+        for listener in listeners {
+            let (file, factory) = (Arc::clone(&file), factory.clone());
+            let stopping = server.graceful_shutdown_signal();
+            server = server.listen(format!("https-{}", listener.local_addr()?), listener, move || {
+                let (file, stopping) = (Arc::clone(&file), stopping.clone());
+                let accept = fn_service(move |stream: TcpStream| accept(Arc::clone(&file), stream));
+                let app = factory().into_factory().map_err(|error: actix_web::Error| error.error_response());
+                let http = HttpService::build()
+                    .graceful_shutdown_signal(move || {
+                        let stopping = stopping.clone();
+                        async move { stopping.notified().await }
+                    })
+                    .keep_alive(read_timeout)
+                    .client_request_timeout(HEAD_TIMEOUT)
+                    .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+                    .h1_allow_half_closed(false)
+                    .finish(map_config(app, |()| AppConfig::default()));
+                accept.and_then(http)
+            })?;
+        }
+        return Ok(server.run());
+    }
     let mut server = HttpServer::new(factory)
         .workers(workers)
         .max_connections(connections)
@@ -140,9 +197,24 @@ pub fn serve(listeners: Vec<TcpListener>, state: Arc<AppState>) -> std::io::Resu
     Ok(server.run())
 }
 
+/// Agrees on keys with a client, and on the version of HTTP.
+async fn accept(
+    file: Arc<WebFile>,
+    stream: TcpStream,
+) -> Result<(TlsStream<TcpStream>, Protocol, Option<SocketAddr>), DispatchError> {
+    limit_stalled_reader(&stream);
+    let peer = stream.peer_addr().ok();
+    let stream = tls::accept(&file, stream).await.map_err(|error| {
+        log::debug!("TLS handshake: {error}");
+        DispatchError::Io(error)
+    })?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
+    Ok((TlsStream::from(stream), if http2 { Protocol::Http2 } else { Protocol::Http1 }, peer))
+}
+
 /// Lets the kernel cut connections whose other side takes nothing: actix-web would wait for ever.
 fn limit_stalled_reader(connection: &dyn Any) {
-    let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() else { return };
+    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
     if let Err(error) = set_tcp_user_timeout(stream, STALLED_READER_TIMEOUT.as_millis() as u32) {
         log::debug!("no limit for stalled readers: {error}");
     }

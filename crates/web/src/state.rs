@@ -8,6 +8,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,6 +114,8 @@ pub struct WebOptions {
     pub max_connections: usize,
     /// `--web.max-notifications-subscribers`
     pub notification_subscribers_max: usize,
+    /// `--web.config.file`: TLS, passwords, headers, rate limit.
+    pub web_config: Option<PathBuf>,
     /// Threads that serve requests; `None`: as many as there are cores, at most [`crate::WORKERS_MAX`].
     pub workers: Option<usize>,
 }
@@ -132,6 +135,7 @@ impl Default for WebOptions {
             read_timeout: Duration::from_secs(300),
             max_connections: 512,
             notification_subscribers_max: 16,
+            web_config: None,
             workers: None,
         }
     }

@@ -5,5 +5,6 @@ mod fakes;
 mod garbage;
 mod http;
 mod query;
+mod secure;
 mod wire;
 mod write;
