@@ -38,7 +38,7 @@ pub(crate) fn sprintf(format: &str, args: &[Value]) -> String {
 /// `fmt.Sprint`: spaces between neighbours of which neither is a text.
 pub(crate) fn sprint(args: &[Value]) -> String {
     let mut printer = Printer::default();
-    let is_text = |value: &Value| matches!(value, Value::String(_));
+    let is_text = |value: &Value| matches!(value, Value::String(_) | Value::Html(_));
     for (idx, value) in args.iter().enumerate() {
         if idx > 0 && !is_text(value) && !is_text(&args[idx - 1]) {
             printer.out.push(' ');

@@ -190,7 +190,13 @@ fn text(value: &Value) -> Arc<str> {
 fn joined(args: &[Value]) -> String {
     match args {
         [Value::String(text)] => text.to_string(),
-        args => sprint(args),
+        args => {
+            let shown = |value: &Value| match value {
+                Value::None => Value::string(value.printed()),
+                other => other.clone(),
+            };
+            sprint(&args.iter().map(shown).collect::<Vec<_>>())
+        }
     }
 }
 

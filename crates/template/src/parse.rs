@@ -556,8 +556,8 @@ fn number(token: &Token) -> std::result::Result<Number, String> {
     let illegal = || format!("illegal number syntax: {}", quote(&text));
     let is_hex = unsigned.starts_with("0x") || unsigned.starts_with("0X");
     if !text.contains(if is_hex { ['.', 'p', 'P'] } else { ['.', 'e', 'E'] }) {
-        let digits = !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit() || b == b'_');
-        return Err(if digits { format!("integer overflow: {}", quote(&text)) } else { illegal() });
+        let is_number = crate::float::parse(&text).is_some_and(f64::is_finite);
+        return Err(if is_number { format!("integer overflow: {}", quote(&text)) } else { illegal() });
     }
     let float = crate::float::parse(&text).ok_or_else(illegal)?;
     if !float.is_finite() {

@@ -135,6 +135,11 @@ fn alerts_see_labels_and_value() {
         ("{{ $labels }}", 0.0, "map[__name__:up instance:host:9100 job:node]"),
         ("{{ block \"b\" . }}[{{ .Value }}]{{ end }}", 3.0, "[3]"),
         ("{{ range 3 }}{{ . }}{{ end }}", 0.0, "012"),
+        (
+            "{{ html nil }} {{ urlquery nil }} {{ safeHtml \"a\" | print 1.0 }}",
+            0.0,
+            "&lt;no value&gt; %3Cno+value%3E 1a",
+        ),
         ("{{ 'a' }} {{ 0x1F }} {{ 1e3 }} {{ 1_000 }} {{ -1.5 }} {{ true }}", 0.0, "97 31 1000 1000 -1.5 true"),
     ] {
         assert_eq!(expand(text, value).map_err(|error| error.to_string()), Ok(expected.to_owned()), "{text}");
@@ -191,6 +196,7 @@ fn templates_that_cannot_work_do_not_parse() {
         ("{{ if 1 }}{{ else }}{{ else }}{{ end }}", "expected end; found {{else}}"),
         ("{{ 1 | 2 }}", "non executable command in pipeline stage 2"),
         ("{{ $a, $b := 1 }}", "too many declarations in command"),
+        ("{{ 1_ }}", "illegal number syntax: \"1_\""),
         ("{{ 12x }}", "bad number syntax: \"12x\""),
         ("{{ 99999999999999999999 }}", "integer overflow: \"99999999999999999999\""),
         ("{{ \"a\".b }}", "unexpected . after term \"\\\"a\\\"\""),
