@@ -13,7 +13,7 @@ use crate::histograms::stats::Buckets;
 use crate::relabel::by_labels;
 use crate::select::{Kernel, Shown};
 use crate::windows::{Input, Plan};
-use crate::{QueryError, instant, kernels, math, order};
+use crate::{QueryError, instant, kernels, math, order, pdq};
 
 /// Endings of counter names.
 const COUNTER_ENDINGS: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
@@ -400,25 +400,28 @@ impl Eval<'_> {
             held.series.iter_mut().for_each(|series| series.col.drop_histograms());
             held.series.retain(|series| !series.col.ok.is_empty());
         }
-        let value = |series: &Series| series.col.v[0];
         let (series, control) = (&mut held.series, self.control());
+        // NaN comes last in either order.
         match call.function.name {
-            "sort" => order::sort(series, control, |a, b| math::nan_first(value(a), value(b))),
-            "sort_desc" => order::sort(series, control, |a, b| math::nan_first(value(b), value(a))),
-            "sort_by_label" => order::sort(series, control, |a, b| by_labels(&a.labels, &b.labels, &names)),
-            _ => order::sort(series, control, |a, b| by_labels(&b.labels, &a.labels, &names)),
-        }?;
-        if call.function.name == "sort" {
-            // NaN comes last in either order.
-            let numbers = held.series.iter().position(|series| !value(series).is_nan()).unwrap_or(0);
-            held.series.rotate_left(numbers);
+            "sort" => by_go(series, |a, b| b.is_nan() || b > a),
+            "sort_desc" => by_go(series, |a, b| b.is_nan() || b < a),
+            "sort_by_label" => order::sort(series, control, |a, b| by_labels(&a.labels, &b.labels, &names))?,
+            _ => order::sort(series, control, |a, b| by_labels(&b.labels, &a.labels, &names))?,
         }
+        control.check()?;
         for mut series in std::mem::take(&mut held.series) {
             held.release(&series);
             sink(&mut series)?;
         }
         Ok(())
     }
+}
+
+/// Sorts series of one step by value, equal ones in the order that Prometheus gives them.
+fn by_go(series: &mut Vec<Series>, less: impl Fn(f64, f64) -> bool) {
+    let mut order: Vec<(f64, usize)> = series.iter().enumerate().map(|(at, series)| (series.col.v[0], at)).collect();
+    pdq::sort(&mut order, |a, b| less(a.0, b.0));
+    *series = order.iter().map(|(_, at)| std::mem::take(&mut series[*at])).collect();
 }
 
 fn check_factor(kind: &str, short: &str, v: f64) -> Result<(), QueryError> {

@@ -30,6 +30,7 @@ mod keys;
 mod lanes;
 mod math;
 mod order;
+mod pdq;
 mod regression;
 mod relabel;
 mod select;
