@@ -162,8 +162,9 @@ fn a_crash_tells_what_was_running() {
     assert!(!active().iter().any(u8::is_ascii_alphabetic), "a new file");
 }
 
-/// How late a query that nobody waits for may end: in an optimised build a tenth of a second, here on a busy machine more.
-const GONE: Duration = Duration::from_secs(3);
+/// How late a query that nobody waits for may end: in an optimised build a tenth of a second, here on a machine that may have
+/// much other work. By itself it would go on for the ten minutes of its timeout.
+const GONE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_query_ends_when_its_client_goes_and_when_it_is_cancelled() {

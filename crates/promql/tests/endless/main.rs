@@ -7,9 +7,9 @@ use std::time::Duration;
 use fk_promql::QueryError;
 use fk_storage::Stopped;
 
-/// How late the end may be: the bench `stops` shows what it is in an optimised build on an idle machine. Without being told a
-/// query would be later by minutes.
-const LATE_MAX: Duration = Duration::from_secs(5);
+/// How late the end may be, on a machine with much other work: the bench `stops` shows what it is otherwise. Without being told
+/// a query would be later by many minutes.
+const LATE_MAX: Duration = Duration::from_secs(60);
 
 #[test]
 fn endless_queries_end_at_their_deadline_or_for_want_of_memory() {
