@@ -301,7 +301,7 @@ mod tests {
         let (errors, lint, _, err) = case.run();
         assert!(!errors && lint && err.contains("duplicate rule"), "{err}");
         case.options.rules.duplicate_rules = false;
-        assert_eq!(case.run().1, false);
+        assert!(!case.run().1);
         case.options.interval_max = Some(Duration(300_000));
         let (_, lint, _, err) = case.run();
         assert!(
