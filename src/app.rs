@@ -158,7 +158,12 @@ impl App {
         self.early.lock().clone()
     }
 
-    /// Asks for a reload where there is somebody to ask.
+    /// Past reloads, the newest first.
+    pub fn reloads(&self) -> Vec<crate::reload_journal::Entry> {
+        self.reloader.journal()
+    }
+
+    /// The config reloader, once it runs.
     pub fn reloader(&self) -> Option<Addr<ConfigReloader>> {
         self.early.lock().as_ref().map(|early| early.reloader.clone())
     }

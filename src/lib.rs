@@ -4,6 +4,7 @@
 //! - [`app`]: the composition root. [`actors`]: one file per actor. [`messages`]: what they tell each other.
 //! - [`json_log`]: log files that users configure. [`host_name`]: the full name of this machine.
 //! - [`promtool`]: the program as that tool.
+//! - [`reload_plan`]: what a new configuration changes, in words. [`reload_journal`]: past reloads.
 //! - [`slots`]: what actors publish. [`views`]: the web server's sight of it. [`evaluation`]: PromQL as the server runs it.
 //!
 //! The engines live in `crates/` and know no actor.
@@ -23,6 +24,8 @@ pub mod memory_limit;
 pub mod messages;
 pub mod process_metrics;
 pub mod promtool;
+pub mod reload_journal;
+pub mod reload_plan;
 pub mod run;
 pub mod settings;
 pub mod slots;

@@ -1,25 +1,27 @@
 //! The web server's sight of the server: implements the traits of the web crate on top of slots, boards and addresses.
 //! Everything here answers from snapshots; only a reload and the admission of a query wait for an actor.
 
+mod config;
 mod scrapes;
 mod storage;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use chrono::Utc;
-use fk_actorkit::{ActorInfo, ActorState};
+use fk_actorkit::{ActorInfo, ActorState, meter};
 use fk_model::name::NameValidation;
 use fk_model::{Labels, LabelsBuilder, relabel};
 use fk_queries::Board;
 use fk_rules::{AlertState, GroupDefaults, Health, RuleDetail, RuleState};
 use fk_storage::{Control, TimeRange};
 use fk_web::state::{
-    self, ActiveTarget, ActorNode, AdmissionError, AlertingRule, AlertmanagersView, AppState, BuildInfo, DroppedTarget,
-    HeadStats, LocalFuture, MetricMetadata, NameCount, Notification, Permit, Queries, QuerySettings, Readiness,
-    RelabelStep, ReloadError, RulesView, RuntimeInfo, ScrapePool, ServerControl, StatusView, TargetHealth,
-    TargetMetadata, TargetScrapes, TargetsView, TrialError, TrialScrape, TsdbStatus, WalReplay,
+    self, ActiveTarget, ActorEntry, ActorNode, AdmissionError, AlertingRule, AlertmanagersView, AppState, BuildInfo,
+    DroppedTarget, HeadStats, LocalFuture, Mailbox, MetricMetadata, NameCount, Notification, Permit, Queries,
+    QuerySettings, Readiness, RelabelStep, ReloadError, RulesView, RuntimeInfo, ScrapePool, ServerControl, StatusView,
+    TargetHealth, TargetMetadata, TargetScrapes, TargetsView, TrialError, TrialScrape, TsdbStatus, WalReplay,
 };
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -46,6 +48,7 @@ pub fn web_state(app: &Arc<App>, shutdown: Recipient<Shutdown>, gate: Recipient<
         alertmanagers: view.clone(),
         status: view.clone(),
         control: view,
+        configs: Arc::new(config::Configs::new(app)),
         admin: Arc::new(storage::Admin::new(app)),
         registry: app.registry.clone(),
         options: app.settings.web(),
@@ -460,12 +463,26 @@ impl StatusView for View {
         crate::features::map(&self.app.settings.options)
     }
 
+    fn actor_list(&self) -> Vec<ActorEntry> {
+        let actors = self.app.board.actors();
+        let present: BTreeSet<u64> = actors.iter().map(|actor| actor.id).collect();
+        actors.into_iter().map(|actor| actor_entry(actor, &present)).collect()
+    }
+
+    fn mailboxes(&self) -> Vec<Mailbox> {
+        let kinds: BTreeSet<&'static str> = self.app.board.actors().iter().map(|actor| actor.kind).collect();
+        let mailbox =
+            |kind: &str| Mailbox { kind: kind.to_owned(), waiting: meter::depth(kind), dropped: meter::dropped(kind) };
+        kinds.into_iter().map(mailbox).collect()
+    }
+
     fn actors(&self) -> ActorNode {
         let actors = self.app.board.actors();
+        let present: BTreeSet<u64> = actors.iter().map(|actor| actor.id).collect();
         let mut children: BTreeMap<Option<u64>, Vec<&ActorInfo>> = BTreeMap::new();
         for actor in &actors {
             // An actor whose parent has left the board is shown at the root.
-            let parent = actor.parent.filter(|parent| actors.iter().any(|other| other.id == *parent));
+            let parent = actor.parent.filter(|parent| present.contains(parent));
             children.entry(parent).or_default().push(actor);
         }
         let mut roots = children.get(&None).cloned().unwrap_or_default();
@@ -476,17 +493,63 @@ impl StatusView for View {
     }
 }
 
+/// One moment by both clocks: what is told of an actor that does nothing has to be the same each time.
+static MOMENT: LazyLock<(Instant, i64)> = LazyLock::new(|| (Instant::now(), Utc::now().timestamp_millis()));
+
+fn actor_entry(actor: ActorInfo, present: &BTreeSet<u64>) -> ActorEntry {
+    let (moment, moment_ms) = *MOMENT;
+    let before = moment.saturating_duration_since(actor.started).as_millis() as i64;
+    let after = actor.started.saturating_duration_since(moment).as_millis() as i64;
+    let since = moment_ms - before + after;
+    let at = |age: Duration| since + age.as_millis() as i64;
+    ActorEntry {
+        id: actor.id,
+        parent: actor.parent.filter(|parent| present.contains(parent)),
+        kind: actor.kind.to_owned(),
+        name: actor.name,
+        state: web_actor_state(actor.state),
+        since,
+        restarts: u64::from(actor.restarts),
+        handled: actor.handled,
+        busy_seconds: actor.busy.map_or(0, |busy| busy.as_secs()),
+        handling: actor.handling.to_vec(),
+        slow: actor
+            .slow
+            .into_iter()
+            .map(|slow| state::SlowMessage {
+                time: at(slow.at_age),
+                message: slow.message.to_owned(),
+                waited_seconds: slow.waited.as_secs_f64(),
+                took_seconds: slow.took.as_secs_f64(),
+            })
+            .collect(),
+        failures: actor
+            .failures
+            .into_iter()
+            .map(|failure| state::ActorFailure {
+                time: at(failure.at_age),
+                message: failure.message.to_owned(),
+                text: failure.text,
+            })
+            .collect(),
+    }
+}
+
+fn web_actor_state(state: ActorState) -> state::ActorState {
+    match state {
+        ActorState::Starting | ActorState::Running => state::ActorState::Running,
+        ActorState::Restarting => state::ActorState::Restarting,
+        ActorState::Failed => state::ActorState::Failed,
+        ActorState::Stopped => state::ActorState::Stopped,
+    }
+}
+
 fn actor_node(actor: &ActorInfo, children: &BTreeMap<Option<u64>, Vec<&ActorInfo>>) -> ActorNode {
     let below = children.get(&Some(actor.id)).map_or(&[][..], Vec::as_slice);
     ActorNode {
         kind: actor.kind.to_owned(),
         name: actor.name.clone(),
-        state: match actor.state {
-            ActorState::Starting | ActorState::Running => state::ActorState::Running,
-            ActorState::Restarting => state::ActorState::Restarting,
-            ActorState::Failed => state::ActorState::Failed,
-            ActorState::Stopped => state::ActorState::Stopped,
-        },
+        state: web_actor_state(actor.state),
         restarts: u64::from(actor.restarts),
         handled: actor.handled,
         busy_seconds: actor.busy.map_or(0.0, |busy| busy.as_secs_f64()),

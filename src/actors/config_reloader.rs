@@ -10,7 +10,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use chrono::Utc;
@@ -23,6 +23,8 @@ use tokio::task::spawn_blocking;
 
 use crate::messages::config::{ApplyConfig, ApplyInitial, LoadInitial, Participant, Reload, ReloadError, ReloadSource};
 use crate::messages::lifecycle::{Drain, ReloadReady};
+use crate::reload_journal::{Entry, Journal, Outcome, Phase, Step};
+use crate::reload_plan;
 use crate::slots::Slots;
 
 /// How long a participant may take for one phase before the reload is given up. Preparing builds clients and parses nothing,
@@ -41,6 +43,15 @@ pub struct ReloaderState {
     turn: tokio::sync::Mutex<()>,
     /// Wakes the reloads that were asked for before the server was ready.
     opened: tokio::sync::Notify,
+    /// Past reloads.
+    journal: Journal,
+}
+
+impl ReloaderState {
+    /// Past reloads, the newest first.
+    pub fn journal(&self) -> Vec<Entry> {
+        self.journal.entries()
+    }
 }
 
 /// What the reloader is made from.
@@ -92,15 +103,24 @@ impl Params {
         }
     }
 
-    /// Both phases. On `Err` nothing has changed.
-    async fn apply(&self, loaded: Arc<Loaded>) -> Result<(), ReloadError> {
+    /// Both phases. On `Err` nothing has changed. What each participant took goes to `steps`.
+    async fn apply(&self, loaded: Arc<Loaded>, steps: &mut Vec<Step>) -> Result<(), ReloadError> {
         let participants = self.state.participants.lock().clone();
         let ask = |phase: ApplyConfig| {
-            let asked = participants.iter().map(move |p| p.address.send(phase.clone()).timeout(PHASE_TIMEOUT));
+            let asked = participants.iter().map(move |p| {
+                let answer = p.address.send(phase.clone()).timeout(PHASE_TIMEOUT);
+                async move {
+                    let began = Instant::now();
+                    (answer.await, began.elapsed())
+                }
+            });
             join_all(asked.collect::<Vec<_>>())
         };
         let mut errors = Vec::new();
-        for (participant, answer) in participants.iter().zip(ask(ApplyConfig::Prepare(Arc::clone(&loaded))).await) {
+        let answers = ask(ApplyConfig::Prepare(Arc::clone(&loaded))).await;
+        for (participant, (answer, took)) in participants.iter().zip(answers) {
+            let failed = !matches!(answer, Ok(Ok(())));
+            steps.push(Step { participant: participant.name, phase: Phase::Prepare, took, failed });
             match answer {
                 Ok(Ok(())) => {}
                 Ok(Err(refusal)) => {
@@ -117,7 +137,11 @@ impl Params {
         // In order, each awaited: users of targets know a job before discovery hands them its targets.
         self.slots.config.store(Some(Arc::clone(&loaded)));
         for participant in &participants {
-            if let Err(error) = participant.address.send(ApplyConfig::Commit).timeout(PHASE_TIMEOUT).await {
+            let began = Instant::now();
+            let answer = participant.address.send(ApplyConfig::Commit).timeout(PHASE_TIMEOUT).await;
+            let (took, failed) = (began.elapsed(), answer.is_err());
+            steps.push(Step { participant: participant.name, phase: Phase::Commit, took, failed });
+            if let Err(error) = answer {
                 // It panicked over the commit. Its next incarnation starts from the configuration's slot.
                 log::error!(component = participant.name, err = error.to_string().as_str(); "no answer to a commit");
             }
@@ -131,7 +155,7 @@ impl Params {
         Ok(())
     }
 
-    async fn reload(&self) -> Result<(), ReloadError> {
+    async fn reload(&self, source: ReloadSource) -> Result<(), ReloadError> {
         while !self.state.ready.load(SeqCst) {
             let opened = self.state.opened.notified();
             if self.state.ready.load(SeqCst) {
@@ -143,10 +167,27 @@ impl Params {
         if self.state.draining.load(SeqCst) {
             return Err(ReloadError(vec!["the server is stopping".to_owned()]));
         }
+        let (time, began) = (Utc::now(), Instant::now());
+        let mut entry = Entry::new(time, source);
         let outcome = match self.read().await {
-            Ok(loaded) => self.apply(loaded).await,
-            Err(error) => Err(error),
+            Ok(loaded) => {
+                entry.read = began.elapsed();
+                let before = self.slots.config.load_full();
+                entry.changes = before.map(|before| reload_plan::changes(&before, &loaded)).unwrap_or_default();
+                self.apply(loaded, &mut entry.steps).await
+            }
+            Err(error) => {
+                entry.read = began.elapsed();
+                Err(error)
+            }
         };
+        entry.took = began.elapsed();
+        entry.outcome = match &outcome {
+            Ok(()) => Outcome::Applied,
+            Err(error) if entry.steps.is_empty() => Outcome::Unreadable(error.0.clone()),
+            Err(error) => Outcome::Refused(error.0.clone()),
+        };
+        self.state.journal.add(entry);
         if let Err(error) = &outcome {
             let mut status = self.slots.reload.lock();
             status.successful = false;
@@ -204,7 +245,7 @@ impl Actor for ConfigReloader {
             let params = self.params.clone();
             let finish = async move {
                 let _turn = params.state.turn.lock().await;
-                if let Err(error) = params.apply(loaded).await {
+                if let Err(error) = params.apply(loaded, &mut Vec::new()).await {
                     log::error!(component = "config reloader", err = error.to_string().as_str(); "the interrupted reload cannot be finished");
                 }
             };
@@ -245,7 +286,11 @@ impl Handler<ApplyInitial> for ConfigReloader {
             let Some(loaded) = params.slots.config.load_full() else {
                 return Err(ReloadError(vec!["no configuration was loaded".to_owned()]));
             };
-            params.apply(loaded).await?;
+            let (time, began) = (Utc::now(), Instant::now());
+            let mut entry = Entry::new(time, ReloadSource::Start);
+            params.apply(loaded, &mut entry.steps).await?;
+            entry.took = began.elapsed();
+            params.state.journal.add(entry);
             params.state.ready.store(true, SeqCst);
             params.state.opened.notify_waiters();
             Ok(())
@@ -267,7 +312,7 @@ impl Handler<Reload> for ConfigReloader {
     fn handle(&mut self, Reload(source): Reload, _: &mut Self::Context) -> Self::Result {
         log::debug!(component = "config reloader"; "reload asked for by {source:?}");
         let params = self.params.clone();
-        Box::pin(async move { params.reload().await })
+        Box::pin(async move { params.reload(source).await })
     }
 }
 

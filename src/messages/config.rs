@@ -40,6 +40,8 @@ pub struct Reload(pub ReloadSource);
 /// What asked for a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadSource {
+    /// The start of the server: the first configuration.
+    Start,
     /// SIGHUP
     Signal,
     /// `/-/reload`

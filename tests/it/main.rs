@@ -22,3 +22,4 @@ mod scrape; // from a target to a query
 mod start; // flags, exit codes, starting and stopping
 mod storage; // the data directory: deleted, copied, limited, imported, handed over
 mod tidy; // rules about the repository itself
+mod ui; // every page in a real browser, where there is one

@@ -12,6 +12,7 @@ use actix::prelude::*;
 use fk_instrument::{Kind, Registry};
 use parking_lot::{Mutex, RwLock};
 
+use crate::record::{Failure, HANDLING_US, Record, SlowMessage};
 use crate::runner::Runner;
 use crate::{Managed, ManagedActor, RestartPolicy};
 
@@ -67,6 +68,7 @@ pub(crate) struct Instance {
     /// Milliseconds from `started` to the end of the last poll.
     last_progress: AtomicU64,
     handled: AtomicU64,
+    record: Record,
     last_panic: Mutex<String>,
     panic_wanted: AtomicBool,
     waker: Mutex<Option<std::task::Waker>>,
@@ -89,11 +91,13 @@ impl Instance {
         self.incarnation.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn message_handled(&self) {
+    pub(crate) fn message_handled(&self, message: &'static str, waited: Duration, took: Duration) {
         self.handled.fetch_add(1, Relaxed);
+        self.record.handled(message, waited, took, || self.started.elapsed());
     }
 
-    pub(crate) fn panicked(&self, text: String) {
+    pub(crate) fn panicked(&self, message: &'static str, text: String) {
+        self.record.failed(message, &text, self.started.elapsed());
         *self.last_panic.lock() = text;
     }
 
@@ -146,12 +150,20 @@ pub struct ActorInfo {
     pub handled: u64,
     /// Text of its last panic; empty: it never panicked.
     pub last_panic: String,
-    /// Since when it exists.
+    /// When it was started.
+    pub started: Instant,
+    /// For how long it exists.
     pub age: Duration,
     /// How long it has been inside one poll without a pause, if it is.
     pub busy: Option<Duration>,
     /// Time since it last finished something.
     pub idle: Duration,
+    /// How many handlers took how long, by [`HANDLING_US`](crate::HANDLING_US).
+    pub handling: [u32; HANDLING_US.len() + 1],
+    /// The last slow messages, the newest last.
+    pub slow: Vec<SlowMessage>,
+    /// The last panics, the newest last.
+    pub failures: Vec<Failure>,
 }
 
 /// Somebody panicked too often and is gone.
@@ -232,6 +244,7 @@ impl Board {
             busy_since: AtomicU64::new(0),
             last_progress: AtomicU64::new(0),
             handled: AtomicU64::new(0),
+            record: Record::default(),
             last_panic: Mutex::default(),
             panic_wanted: AtomicBool::new(false),
             waker: Mutex::new(None),
@@ -288,9 +301,13 @@ impl Board {
                 restarts: a.incarnation(),
                 handled: a.handled.load(Relaxed),
                 last_panic: a.last_panic.lock().clone(),
+                started: a.started,
                 age,
                 busy: busy_since.checked_sub(1).map(|ms| age.saturating_sub(Duration::from_millis(ms))),
                 idle: age.saturating_sub(Duration::from_millis(a.last_progress.load(Relaxed))),
+                handling: a.record.handling(),
+                slow: a.record.slow(),
+                failures: a.record.failures(),
             }
         };
         self.0.actors.read().values().map(info).collect()

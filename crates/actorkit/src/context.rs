@@ -143,7 +143,8 @@ where
         self.meter.taken(started - self.sent);
         runner::handling(self.meter.message());
         actor.handle(msg, ctx).handle(ctx, reply);
-        ctx.instance.message_handled();
-        self.meter.handled(started.elapsed());
+        let took = started.elapsed();
+        ctx.instance.message_handled(self.meter.message(), started - self.sent, took);
+        self.meter.handled(took);
     }
 }

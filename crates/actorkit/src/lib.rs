@@ -17,6 +17,7 @@ mod context;
 pub mod meter;
 pub mod policy;
 pub mod probe;
+mod record;
 mod runner;
 #[cfg(test)]
 mod tests;
@@ -24,4 +25,5 @@ mod tests;
 pub use board::{ActorInfo, ActorState, Board, Escalation, Spec};
 pub use context::{BUDGET, Managed, ManagedActor};
 pub use policy::RestartPolicy;
+pub use record::{Failure, HANDLING_US, SlowMessage};
 pub use runner::install_panic_hook;

@@ -132,7 +132,7 @@ impl<A: ManagedActor> Future for Runner<A> {
                     return Poll::Ready(());
                 }
                 Err(text) => {
-                    this.instance.panicked(text);
+                    this.instance.panicked(HANDLING.get(), text);
                     meter::panicked(A::KIND);
                     match this.restarts.panicked(Instant::now(), rand::random()) {
                         Some(delay) => {

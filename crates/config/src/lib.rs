@@ -41,7 +41,7 @@ mod yaml;
 
 pub use error::{ConfigErrors, FileKind, FileProblems, Problem, ProblemKind};
 pub use http::load_http_client;
-pub use load::{Checked, Environment, FILE_BYTES_MAX, LoadOptions, check, checksum, load};
+pub use load::{Checked, Environment, FILE_BYTES_MAX, LoadOptions, check, checksum, load, load_text, relabel_rules};
 pub use rule_file::{Rule, RuleFile, RuleGroup, RuleKind};
 pub use rule_loader::{load_rule_file, load_rule_file_leniently};
 pub use schema::{KeyState, keys, schema};

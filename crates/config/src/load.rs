@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fk_model::name::NameValidation;
+use fk_model::relabel::RelabelRule;
 use fk_promql_syntax::ParserOptions;
 use sha2::{Digest, Sha256};
 
@@ -18,7 +19,7 @@ use crate::sections::{self, Section, Surroundings, remote};
 use crate::shown::{self, Shown, ShownMap, ShownMapExt};
 use crate::types::{Config, Loaded, Retention, ScrapeConfig};
 use crate::yaml::{Document, Node};
-use crate::{alerting, glob, global, rule_loader, scrape, storage};
+use crate::{alerting, glob, global, relabel, rule_loader, scrape, storage};
 
 /// Largest file that is read, bytes. The largest rule files seen in the wild have some ten megabytes.
 pub const FILE_BYTES_MAX: u64 = 128 << 20;
@@ -101,10 +102,36 @@ impl fmt::Debug for LoadOptions {
 /// Errors: everything that is wrong in any of the files, and everything that this server cannot run. Nothing of a
 /// configuration with errors is given out.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, ConfigErrors> {
+    load_with(path, None, options)
+}
+
+/// The same with this text in place of what is in `path`: what would be if it were written there.
+///
+/// Errors: as of [`load`].
+pub fn load_text(path: &Path, text: &str, options: &LoadOptions) -> Result<Loaded, ConfigErrors> {
+    load_with(path, Some(text), options)
+}
+
+/// Reads a list of relabelling rules that stands by itself.
+///
+/// Errors: everything that is wrong in it.
+pub fn relabel_rules(text: &str, validation: NameValidation) -> Result<Vec<RelabelRule>, ConfigErrors> {
+    const NAME: &str = "relabel_configs";
+    let document = parse(text).map_err(|problem| one_error(NAME, FileKind::Config, problem))?;
+    let mut reader = Reader::new(text, &document);
+    let node = Some(&document.root).filter(|node| !node.is_null());
+    let null_text = "empty or null relabeling rule";
+    let rules = relabel::read(&mut reader, node, validation, null_text, &mut ShownMap::new(), NAME);
+    let mut errors = ConfigErrors::default();
+    note(&mut errors, &mut Vec::new(), NAME, FileKind::Config, reader);
+    if errors.files.is_empty() { Ok(rules) } else { Err(errors) }
+}
+
+fn load_with(path: &Path, text: Option<&str>, options: &LoadOptions) -> Result<Loaded, ConfigErrors> {
     let mut errors = ConfigErrors::default();
     let mut digest = Sha256::new();
     let mut warnings = Vec::new();
-    let main = read_config(path, options, &mut digest, &mut errors, &mut warnings)?;
+    let main = read_config(path, text, options, &mut digest, &mut errors, &mut warnings)?;
     let mut rule_files = Vec::new();
     let validation = main.global.validation;
     let mut known_files = HashSet::new();
@@ -159,7 +186,7 @@ pub struct Checked {
 pub fn check(path: &Path, options: &LoadOptions) -> Result<Checked, ConfigErrors> {
     let mut errors = ConfigErrors::default();
     let mut warnings = Vec::new();
-    let main = read_config(path, options, &mut Sha256::new(), &mut errors, &mut warnings)?;
+    let main = read_config(path, None, options, &mut Sha256::new(), &mut errors, &mut warnings)?;
     let (not_built, wrong) = errors.split();
     if !wrong.files.is_empty() {
         return Err(wrong);
@@ -170,13 +197,17 @@ pub fn check(path: &Path, options: &LoadOptions) -> Result<Checked, ConfigErrors
 /// Reads the main file and the files with more scrape jobs. What is wrong goes to `errors`, unless nothing can be read.
 fn read_config(
     path: &Path,
+    text: Option<&str>,
     options: &LoadOptions,
     digest: &mut Sha256,
     errors: &mut ConfigErrors,
     warnings: &mut Vec<String>,
 ) -> Result<Main, ConfigErrors> {
     let name = path.to_string_lossy();
-    let text = read_file(path).map_err(|problem| one_error(&name, FileKind::Config, problem))?;
+    let text = match text {
+        Some(text) => text.to_owned(),
+        None => read_file(path).map_err(|problem| one_error(&name, FileKind::Config, problem))?,
+    };
     hash_file(digest, &name, &text);
     let document = parse(&text).map_err(|problem| one_error(&name, FileKind::Config, problem))?;
     let base = path.parent().unwrap_or(Path::new(""));
@@ -466,6 +497,26 @@ pub(crate) fn parse(text: &str) -> Result<Document, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rules_are_read_by_themselves_and_a_text_stands_in_for_the_file() {
+        let rules = |text: &str| relabel_rules(text, NameValidation::Utf8);
+        assert_eq!(rules("").unwrap().len(), 0);
+        let two = rules("- {source_labels: [a], target_label: b}\n- {regex: x, action: labeldrop}\n").unwrap();
+        assert_eq!(two.len(), 2);
+        let wrong =
+            rules("- {source_labels: [a], target_label: b}\n- {regex: '(', action: drop, source_labels: [a]}\n");
+        assert_eq!(wrong.unwrap_err().problems().next().unwrap().line, 2);
+        assert!(rules("a: b").is_err() && rules("[").is_err());
+
+        let folder = fk_testkit::TempDir::new("load");
+        let rules_of_file = "groups: [{name: g, rules: [{record: a, expr: b}]}]";
+        let path = write(&folder, &[("main.yml", "scrape_configs: [{job_name: old}]"), ("r.yml", rules_of_file)]);
+        let options = LoadOptions::default();
+        let loaded = load_text(&path, "rule_files: [r.yml]\nscrape_configs: [{job_name: new}]", &options).unwrap();
+        assert_eq!((loaded.config.scrape_configs[0].job_name.as_str(), loaded.rule_files.len()), ("new", 1));
+        assert_eq!(load(&path, &options).unwrap().config.scrape_configs[0].job_name, "old");
+    }
 
     fn write(folder: &fk_testkit::TempDir, files: &[(&str, &str)]) -> PathBuf {
         for (name, text) in files {

@@ -4,6 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use actix_web::body::MessageBody as _;
@@ -102,6 +103,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) receiver: Receiver,
     pub(crate) subscribers: Subscribers,
+    /// Those who watch the actors.
+    pub(crate) watchers: Arc<AtomicUsize>,
 }
 
 /// The web server's own metrics, with the names and buckets of Prometheus.

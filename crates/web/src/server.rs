@@ -37,7 +37,7 @@ const SHUTDOWN_TIMEOUT_S: u64 = 10;
 
 /// What the routes of all workers share. Makes the web server's own metrics in the registry: build it once.
 #[derive(Clone)]
-pub struct Routes(Arc<Shared>);
+pub struct Routes(pub(crate) Arc<Shared>);
 
 impl Routes {
     /// The routes on top of a state.
@@ -48,7 +48,13 @@ impl Routes {
             let _ = metrics.of_route(route.label);
         }
         let subscribers = Subscribers::new(&state.registry);
-        Routes(Arc::new(Shared { state, metrics, receiver: Default::default(), subscribers }))
+        Routes(Arc::new(Shared {
+            state,
+            metrics,
+            receiver: Default::default(),
+            subscribers,
+            watchers: Default::default(),
+        }))
     }
 
     /// Adds all routes to an application.

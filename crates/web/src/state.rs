@@ -43,6 +43,8 @@ pub struct AppState {
     pub status: Arc<dyn StatusView>,
     /// What the lifecycle routes do.
     pub control: Arc<dyn ServerControl>,
+    /// Configurations that are not in force: past ones and tried ones.
+    pub configs: Arc<dyn ConfigView>,
     /// What people do with the data directory.
     pub admin: Arc<dyn StorageAdmin>,
     /// The server's own metrics, shown at `/metrics`; the web server adds its own.
@@ -797,6 +799,12 @@ pub trait StatusView: Send + Sync {
 
     /// The tree of actors.
     fn actors(&self) -> ActorNode;
+
+    /// The same actors one by one, with what they did lately, in order of their numbers.
+    fn actor_list(&self) -> Vec<ActorEntry>;
+
+    /// Messages that wait, by kind of actor.
+    fn mailboxes(&self) -> Vec<Mailbox>;
 }
 
 /// `/api/v1/status/buildinfo`
@@ -946,6 +954,92 @@ pub struct ActorNode {
     pub children: Vec<ActorNode>,
 }
 
+/// One actor, for those who watch (`/api/v1/ext/actors/live`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActorEntry {
+    /// Number, unique while the process runs.
+    pub id: u64,
+    /// The actor that started it, if that is still there.
+    pub parent: Option<u64>,
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// State.
+    pub state: ActorState,
+    /// Since when it exists, ms since the epoch.
+    pub since: i64,
+    /// Restarts.
+    pub restarts: u64,
+    /// Messages handled.
+    pub handled: u64,
+    /// How long it has been inside one handler, whole seconds; 0: it is not, or not for long.
+    pub busy_seconds: u64,
+    /// How many handlers took at most how long, by the bounds of [`ActorUpdate`].
+    pub handling: Vec<u32>,
+    /// The last slow messages, the newest last.
+    pub slow: Vec<SlowMessage>,
+    /// Why it was restarted, the newest last.
+    pub failures: Vec<ActorFailure>,
+}
+
+/// A message whose handler was slow.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlowMessage {
+    /// When, ms since the epoch.
+    pub time: i64,
+    /// Its type.
+    pub message: String,
+    /// From sending to handling, s.
+    pub waited_seconds: f64,
+    /// How long its handler took, s.
+    pub took_seconds: f64,
+}
+
+/// A panic of an actor.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActorFailure {
+    /// When, ms since the epoch.
+    pub time: i64,
+    /// The type of the message taken last.
+    pub message: String,
+    /// Text of the panic.
+    pub text: String,
+}
+
+/// The mailboxes of all actors of a kind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mailbox {
+    /// Kind.
+    pub kind: String,
+    /// Messages that wait.
+    pub waiting: i64,
+    /// Messages discarded unhandled.
+    pub dropped: u64,
+}
+
+/// What those who watch the actors get: everything at first, then what has changed.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActorUpdate<'a> {
+    /// The clock, ms.
+    pub time: i64,
+    /// Whether this is everything.
+    pub whole: bool,
+    /// Upper bounds of the classes of `handling`, microseconds.
+    pub handling_bounds: &'a [u64],
+    /// Actors that are new or have changed.
+    pub actors: &'a [&'a ActorEntry],
+    /// Numbers of those that are gone.
+    pub gone: &'a [u64],
+    /// Messages that wait.
+    pub mailboxes: &'a [Mailbox],
+}
+
 /// State of an actor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -1050,6 +1144,138 @@ pub struct QuarantinedBlock {
     pub min_time: Option<i64>,
     /// Time behind the last one, ms, if known.
     pub max_time: Option<i64>,
+}
+
+// === Configurations that are not in force ===
+
+/// What a configuration would do, and what past ones did.
+pub trait ConfigView: Send + Sync {
+    /// What a reload would do if this text were in the configuration file. Called on a thread that may block.
+    fn plan(&self, yaml: &str) -> Result<ReloadPlan, Vec<ConfigProblem>>;
+
+    /// Past reloads, the newest first.
+    fn journal(&self) -> Vec<JournalEntry>;
+
+    /// What these relabelling rules make of the targets of a pool, of at most `limit`. `None`: there is no such pool. Called on a
+    /// thread that may block.
+    fn try_relabelling(&self, pool: &str, yaml: &str, limit: usize) -> Option<Result<TriedRules, Vec<ConfigProblem>>>;
+}
+
+/// Something wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConfigProblem {
+    /// The file.
+    pub file: String,
+    /// Line, from 1; 0: not known.
+    pub line: usize,
+    /// Column, from 1; 0: not known.
+    pub column: usize,
+    /// What.
+    pub message: String,
+}
+
+/// What a reload would do.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReloadPlan {
+    /// The configuration in force as YAML, secrets masked.
+    pub before: String,
+    /// The tried one, in the same form.
+    pub after: String,
+    /// What becomes of each part.
+    pub changes: Vec<ConfigChange>,
+    /// What is worth a line.
+    pub warnings: Vec<String>,
+}
+
+/// What becomes of one part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigChange {
+    /// Kind: `scrape pool`, `rule group`, ...
+    pub part: String,
+    /// Which one.
+    pub name: String,
+    /// `start`, `stop`, `change` or `keep`.
+    pub effect: &'static str,
+    /// In words.
+    pub detail: String,
+}
+
+/// A past reload.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JournalEntry {
+    /// When it began, ms.
+    #[serde(serialize_with = "json::rfc3339")]
+    pub time: i64,
+    /// `start`, `signal`, `http` or `watch`.
+    pub source: &'static str,
+    /// `applied`, `unreadable` or `refused`.
+    pub outcome: &'static str,
+    /// Reading and checking, s.
+    pub read_seconds: f64,
+    /// All of it, s.
+    pub seconds: f64,
+    /// What each part took.
+    pub steps: Vec<JournalStep>,
+    /// What was to change.
+    pub changes: Vec<ConfigChange>,
+    /// Why it was not applied.
+    pub problems: Vec<String>,
+}
+
+/// What one part took for one phase.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JournalStep {
+    /// Which part.
+    pub participant: String,
+    /// `prepare` or `commit`.
+    pub phase: &'static str,
+    /// How long, s.
+    pub seconds: f64,
+    /// Whether it refused or gave no answer.
+    pub failed: bool,
+}
+
+/// What rules make of targets.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TriedRules {
+    /// Targets that were discovered.
+    pub targets: usize,
+    /// Of these, kept by the rules.
+    pub kept: usize,
+    /// Kept by the rules in force.
+    pub kept_before: usize,
+    /// Targets that come out other than by the rules in force.
+    pub changed: usize,
+    /// Kept targets that come out the same as another one.
+    pub duplicates: usize,
+    /// Each target, up to the limit.
+    pub results: Vec<TriedTarget>,
+}
+
+/// What rules make of one target.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TriedTarget {
+    /// As discovered.
+    #[serde(serialize_with = "json::labels")]
+    pub discovered: Labels,
+    /// By the rules in force; empty and not kept: dropped.
+    #[serde(serialize_with = "json::labels")]
+    pub before: Labels,
+    /// Whether the rules in force keep it.
+    pub kept_before: bool,
+    /// By the tried rules.
+    #[serde(serialize_with = "json::labels")]
+    pub after: Labels,
+    /// Whether the tried rules keep it.
+    pub kept: bool,
+    /// The labels behind each of the tried rules; `null`: dropped there or before.
+    pub steps: Vec<Option<BTreeMap<String, String>>>,
 }
 
 // === Control ===

@@ -1,5 +1,7 @@
 //! The routes. [`ROUTES`] is the table of all of them; the handlers stand in the modules beside.
 
+mod actors;
+mod config;
 mod federate;
 mod labels;
 mod lifecycle;
@@ -49,11 +51,25 @@ const fn change(path: &'static str, methods: Methods, gate: Gate, handler: fn(Ca
 /// Every route, below the route prefix.
 pub(crate) static ROUTES: &[Route] = &[
     page("/", Get, handler!(page::first)),
-    page("/graph", Get, handler!(page::home)),
-    page("/query", Get, handler!(page::home)),
-    page("/alerts", Get, handler!(page::home)),
-    page("/rules", Get, handler!(page::home)),
-    page("/targets", Get, handler!(page::home)),
+    page("/graph", Get, handler!(page::graph)),
+    page("/query", Get, handler!(page::app)),
+    page("/alerts", Get, handler!(page::app)),
+    page("/rules", Get, handler!(page::app)),
+    page("/targets", Get, handler!(page::app)),
+    page("/service-discovery", Get, handler!(page::app)),
+    page("/alertmanager-discovery", Get, handler!(page::app)),
+    page("/status", Get, handler!(page::app)),
+    page("/tsdb-status", Get, handler!(page::app)),
+    page("/config", Get, handler!(page::app)),
+    page("/flags", Get, handler!(page::app)),
+    page("/agent", Get, handler!(page::app)),
+    page("/system", Get, handler!(page::app)),
+    page("/queries", Get, handler!(page::app)),
+    page("/relabel", Get, handler!(page::app)),
+    page("/backtest", Get, handler!(page::app)),
+    page("/cardinality", Get, handler!(page::app)),
+    Route { label: "/assets/*filepath", ..page("/assets/{name}", Get, handler!(page::asset)) },
+    page("/favicon.svg", Get, handler!(page::asset)),
     page("/metrics", Get, handler!(status::metrics)),
     page("/version", Get, handler!(status::version)),
     page("/-/healthy", GetHead, handler!(lifecycle::healthy)),
@@ -88,7 +104,8 @@ pub(crate) static ROUTES: &[Route] = &[
     api_always("/api/v1/notifications", handler!(status::notifications)),
     api_always("/api/v1/notifications/live", handler!(status::live_notifications)),
     api("/api/v1/features", Get, handler!(status::features)),
-    api_always("/api/v1/ext/actors", handler!(status::actors)),
+    api_always("/api/v1/ext/actors", handler!(actors::tree)),
+    api_always("/api/v1/ext/actors/live", handler!(actors::live)),
     api("/api/v1/ext/alerts/history", Get, handler!(rules::history)),
     api("/api/v1/ext/rules/backtest", Post, handler!(rules::backtest)),
     api("/api/v1/ext/targets/scrapes", Get, handler!(targets::scrapes)),
@@ -97,6 +114,9 @@ pub(crate) static ROUTES: &[Route] = &[
     api_always("/api/v1/ext/storage", handler!(storage::health)),
     api_always("/api/v1/ext/queries", handler!(queries::list)),
     change("/api/v1/ext/queries/cancel", Post, Gate::Open, handler!(queries::cancel)),
+    change("/api/v1/ext/config/plan", Post, Gate::WhenReady, handler!(config::plan)),
+    api_always("/api/v1/ext/config/journal", handler!(config::journal)),
+    api("/api/v1/ext/relabel/try", Post, handler!(config::try_relabelling)),
     #[cfg(feature = "chaos")]
     change("/api/v1/ext/chaos/{kind}", Post, Gate::Open, handler!(lifecycle::chaos)),
     change("/api/v1/write", Post, Gate::WhenReady, handler!(write::write)),

@@ -1,163 +1,137 @@
-//! The first page: one self-contained HTML page with the state of targets and actors and the way to everything else.
-
-use std::fmt::{self, Write as _};
+//! The user interface: its pages, which are all the same document with what the page has to know in its head, and its files, which are
+//! part of the program. Built from `ui/`; `build.rs` makes the table of files.
+//!
+//! A page may run the program's own scripts and nothing else: what labels, annotations and queries contain is text, and would stay
+//! text if the pages had a mistake.
 
 use actix_web::HttpResponse;
-use actix_web::http::header;
+use actix_web::http::{StatusCode, header};
+use serde_json::json;
 
+use crate::answer;
 use crate::call::{Call, Reply};
-use crate::json::time_text;
-use crate::state::{ActorNode, ActorState, AppState, Readiness, TargetHealth};
+use crate::state::Readiness;
 
-/// Most targets the page lists; the API has them all.
-const TARGETS_MAX: usize = 500;
-/// Most actors the page lists; the API has them all.
-const ACTORS_MAX: usize = 1000;
-
-/// Routes worth a click.
-const LINKS: &[&str] = &[
-    "/metrics",
-    "/api/v1/targets",
-    "/api/v1/rules",
-    "/api/v1/alerts",
-    "/api/v1/alertmanagers",
-    "/api/v1/status/config",
-    "/api/v1/status/flags",
-    "/api/v1/status/runtimeinfo",
-    "/api/v1/status/buildinfo",
-    "/api/v1/status/tsdb",
-    "/api/v1/ext/actors",
-    "/-/healthy",
-    "/-/ready",
-];
-
-const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222;background:#fff}\
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #ddd;vertical-align:top}\
-h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}.bad{color:#b00020;font-weight:600}.good{color:#1b6e2d}\
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}th,td{border-color:#444}a{color:#8ab4f8}.bad{color:#ff8a80}.good{color:#81c995}}";
-
-/// Paths of the pages that Prometheus has; until they exist here they lead to the first page.
-pub(crate) async fn home(call: Call) -> Reply {
-    let place = format!("{}/", call.state().options.route_prefix);
-    Ok(HttpResponse::Found().insert_header((header::LOCATION, place)).finish())
+/// A file of the user interface.
+struct Asset {
+    /// Below the route prefix, without a slash in front.
+    path: &'static str,
+    content_type: &'static str,
+    /// Entity tag, with its quotes.
+    tag: &'static str,
+    /// Whether its name changes with its contents.
+    hashed: bool,
+    plain: &'static [u8],
+    /// Compressed with gzip.
+    packed: &'static [u8],
 }
 
+static ASSETS: &[Asset] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+
+static INDEX: &str = include_str!(concat!(env!("OUT_DIR"), "/index.html"));
+
+/// The first page: where the others begin, below the external address as in Prometheus.
 pub(crate) async fn first(call: Call) -> Reply {
-    let mut html = String::with_capacity(16 << 10);
-    render(&mut html, call.state()).map_err(|error| crate::answer::ApiError::internal(error.to_string()))?;
+    Ok(moved(&call, "/query", false))
+}
+
+/// The query page's address before version 3, with its parameters.
+pub(crate) async fn graph(call: Call) -> Reply {
+    Ok(moved(&call, "/query", true))
+}
+
+fn moved(call: &Call, to: &str, with_query: bool) -> HttpResponse {
+    let external = &call.state().options.external_url;
+    let path = external.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..])).unwrap_or("");
+    let mut place = format!("{}{to}", path.trim_end_matches('/'));
+    if with_query && !call.req.query_string().is_empty() {
+        place.push('?');
+        place.push_str(call.req.query_string());
+    }
+    HttpResponse::Found().insert_header((header::LOCATION, place)).finish()
+}
+
+/// Any page.
+pub(crate) async fn app(call: Call) -> Reply {
+    let state = call.state();
+    let nonce = format!("{:032x}", rand::random::<u128>());
+    let settings = json!({
+        "title": state.options.page_title,
+        "nonce": nonce,
+        "ready": state.status.readiness() == Readiness::Ready,
+        "agent": false,
+        "lookback": format!("{}s", state.queries.settings().lookback.as_secs()),
+        "admin": state.options.admin,
+        "lifecycle": state.options.lifecycle,
+    });
+    let html = INDEX.replacen("FIREKEEPER_SETTINGS", &escaped(&settings.to_string()), 1).replacen(
+        "FIREKEEPER_TITLE",
+        &escaped(&state.options.page_title),
+        1,
+    );
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data:; connect-src 'self'; \
+         font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+    );
     Ok(HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
-        .insert_header((
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
-        ))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"))
+        .insert_header((header::CONTENT_SECURITY_POLICY, policy))
+        .insert_header((header::REFERRER_POLICY, "same-origin"))
+        // The document names files that the next version does not have.
+        .insert_header((header::CACHE_CONTROL, "no-store"))
         .body(html))
 }
 
-fn render(html: &mut String, state: &AppState) -> fmt::Result {
-    let prefix = Escaped(&state.options.route_prefix);
-    let title = Escaped(&state.options.page_title);
-    let build = state.status.build();
-    let readiness = match state.status.readiness() {
-        Readiness::Starting => "starting",
-        Readiness::Ready => "ready",
-        Readiness::Stopping => "stopping",
+/// A file of the user interface.
+pub(crate) async fn asset(call: Call) -> Reply {
+    let options = &call.state().options;
+    let path = call.req.path().strip_prefix(options.route_prefix.as_str()).unwrap_or("").trim_start_matches('/');
+    let Some(asset) = ASSETS.iter().find(|asset| asset.path == path) else {
+        // Text as in Prometheus.
+        return Ok(answer::text(StatusCode::NOT_FOUND, "404 page not found\n"));
     };
-    write!(
-        html,
-        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style></head><body>"
-    )?;
-    write!(html, "<h1>{title}</h1><p>Version {}, {readiness}.</p><p>", Escaped(&build.version))?;
-    for link in LINKS {
-        write!(html, "<a href=\"{prefix}{link}\">{link}</a> &middot; ")?;
+    let text = |name| call.req.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let caching = if asset.hashed { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((header::ETAG, asset.tag))
+        .insert_header((header::CACHE_CONTROL, caching))
+        .insert_header((header::VARY, "Accept-Encoding"));
+    if text(header::IF_NONE_MATCH).split(',').any(|tag| tag.trim().trim_start_matches("W/") == asset.tag) {
+        response.status(StatusCode::NOT_MODIFIED);
+        return Ok(response.finish());
     }
-    html.push_str("</p>");
-    render_targets(html, state)?;
-    render_actors(html, state)?;
-    html.push_str("</body></html>\n");
-    Ok(())
+    response.content_type(asset.content_type);
+    if takes_gzip(text(header::ACCEPT_ENCODING)) {
+        response.insert_header((header::CONTENT_ENCODING, "gzip"));
+        return Ok(response.body(asset.packed));
+    }
+    Ok(response.body(asset.plain))
 }
 
-fn render_targets(html: &mut String, state: &AppState) -> fmt::Result {
-    let pools = state.targets.pools();
-    let total: usize = pools.iter().map(|pool| pool.active.len()).sum();
-    write!(
-        html,
-        "<h2>Targets ({total})</h2><table><tr><th>Pool<th>Target<th>Labels<th>Health<th>Last scrape<th>Error</tr>"
-    )?;
-    for target in pools.iter().flat_map(|pool| &pool.active).take(TARGETS_MAX) {
-        let class = match target.health {
-            TargetHealth::Up => "good",
-            TargetHealth::Down => "bad",
-            TargetHealth::Unknown => "",
-        };
-        write!(
-            html,
-            "<tr><td>{}<td>{}<td>{}<td class=\"{class}\">{}<td>{}<td>{}</tr>",
-            Escaped(&target.scrape_pool),
-            Escaped(&target.scrape_url),
-            Escaped(&target.labels.to_string()),
-            target.health.name(),
-            if target.last_scrape.is_some() { time_text(target.last_scrape) } else { "never".to_owned() },
-            Escaped(&target.last_error),
-        )?;
-    }
-    html.push_str("</table>");
-    if total > TARGETS_MAX {
-        write!(html, "<p>{} more are not shown here.</p>", total - TARGETS_MAX)?;
-    }
-    Ok(())
-}
-
-fn render_actors(html: &mut String, state: &AppState) -> fmt::Result {
-    html.push_str("<h2>Actors</h2><table><tr><th>Actor<th>State<th>Restarts<th>Handled<th>Busy, s<th>Last error</tr>");
-    let root = state.status.actors();
-    // Depth first without recursion: the tree's depth is not ours to trust.
-    let mut open: Vec<(&ActorNode, usize)> = vec![(&root, 0)];
-    let mut shown = 0;
-    while let Some((actor, depth)) = open.pop() {
-        if shown == ACTORS_MAX {
-            html.push_str("<tr><td colspan=\"6\">more are not shown here</tr>");
-            break;
-        }
-        shown += 1;
-        let class = if actor.state == ActorState::Running { "good" } else { "bad" };
-        write!(
-            html,
-            "<tr><td style=\"padding-left:{}rem\">{} {}<td class=\"{class}\">{}<td>{}<td>{}<td>{}<td>{}</tr>",
-            depth + 1,
-            Escaped(&actor.kind),
-            Escaped(&actor.name),
-            actor.state.name(),
-            actor.restarts,
-            actor.handled,
-            actor.busy_seconds,
-            Escaped(&actor.last_error),
-        )?;
-        open.extend(actor.children.iter().rev().map(|child| (child, depth + 1)));
-    }
-    html.push_str("</table>");
-    Ok(())
+/// Whether a client says that it takes gzip.
+fn takes_gzip(accepted: &str) -> bool {
+    accepted.split(',').any(|entry| {
+        let (name, weight) = entry.split_once(';').unwrap_or((entry, ""));
+        let refused = weight.trim().strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q == 0.0);
+        matches!(name.trim(), "gzip" | "*") && !refused
+    })
 }
 
 /// Text as part of HTML, also within quoted attributes.
-struct Escaped<'a>(&'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&#34;")?,
-                '\'' => f.write_str("&#39;")?,
-                c => f.write_char(c)?,
-            }
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
         }
-        Ok(())
     }
+    out
 }
 
 #[cfg(test)]
@@ -166,6 +140,59 @@ mod tests {
 
     #[test]
     fn html_is_escaped() {
-        assert_eq!(Escaped("<a href='x'>\"&\"</a>").to_string(), "&lt;a href=&#39;x&#39;&gt;&#34;&amp;&#34;&lt;/a&gt;");
+        assert_eq!(escaped("<a href='x'>\"&\"</a>"), "&lt;a href=&#39;x&#39;&gt;&#34;&amp;&#34;&lt;/a&gt;");
+    }
+
+    #[test]
+    fn encodings_are_understood() {
+        for (accepted, takes) in [
+            ("gzip, deflate, br", true),
+            ("br;q=1.0, gzip;q=0.5", true),
+            ("*", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.0", false),
+            ("identity", false),
+            ("", false),
+        ] {
+            assert_eq!(takes_gzip(accepted), takes, "{accepted}");
+        }
+    }
+
+    /// What a browser has to load, compressed: the first paint, the query page, and everything.
+    #[test]
+    fn the_interface_stays_within_its_budget() {
+        const FIRST_PAINT_MAX: usize = 40_000;
+        const QUERY_PAGE_MAX: usize = 230_000;
+        const DIST_MAX: usize = 1_000_000;
+        let packed = |wanted: &dyn Fn(&str) -> bool| -> usize {
+            ASSETS.iter().filter(|asset| wanted(asset.path)).map(|asset| asset.packed.len()).sum()
+        };
+        let first = |path: &str| INDEX.contains(path);
+        assert!((5_000..FIRST_PAINT_MAX).contains(&packed(&first)), "first paint: {} bytes", packed(&first));
+        let scripts = packed(&|path| path.ends_with(".js") || path.ends_with(".css"));
+        // The query page needs less than all scripts together.
+        let query = |path: &str| {
+            first(path)
+                || ["query-", "plot-", "codemirror-", "state-", "time-", "fuzzy-"]
+                    .iter()
+                    .any(|name| path.contains(name))
+        };
+        assert!(
+            (50_000..QUERY_PAGE_MAX).contains(&packed(&query)),
+            "query page: {} of {scripts} bytes",
+            packed(&query)
+        );
+        let all = ASSETS.iter().map(|asset| asset.plain.len()).sum::<usize>() + INDEX.len();
+        assert!(all < DIST_MAX, "dist: {all} bytes");
+    }
+
+    /// Nothing is loaded from elsewhere, no map of the source is shipped, and no script or style stands in the document.
+    #[test]
+    fn the_document_is_bare() {
+        for wrong in ["http://", "https://", "<style", "<script>", "onload=", "style="] {
+            assert!(!INDEX.contains(wrong), "{wrong} in {INDEX}");
+        }
+        assert!(ASSETS.iter().all(|asset| !asset.path.ends_with(".map")));
+        assert!(INDEX.contains("FIREKEEPER_SETTINGS") && INDEX.contains("FIREKEEPER_TITLE"));
     }
 }

@@ -80,7 +80,10 @@ pub(crate) async fn live_notifications(call: Call) -> Reply {
     let mut response = if seat.is_some() { HttpResponse::Ok() } else { HttpResponse::NoContent() };
     response.content_type("text/event-stream").insert_header((header::CACHE_CONTROL, "no-cache"));
     Ok(match seat {
-        Some(seat) => response.streaming(live::events(Arc::clone(&call.shared), seat)),
+        // Compression would keep events back until there are many.
+        Some(seat) => response
+            .insert_header((header::CONTENT_ENCODING, "identity"))
+            .streaming(live::events(Arc::clone(&call.shared), seat)),
         None => response.finish(),
     })
 }
@@ -108,9 +111,4 @@ pub(crate) async fn features(call: Call) -> Reply {
     ];
     features.entry("api".into()).or_default().extend(api.map(|(name, on)| (name.to_owned(), on)));
     success(&features)
-}
-
-/// The supervision tree.
-pub(crate) async fn actors(call: Call) -> Reply {
-    success(&call.state().status.actors())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::body::MessageBody as _;
@@ -38,6 +38,8 @@ pub(super) struct Fake {
     pub(super) deleted: Mutex<Vec<(TimeRange, usize, bool)>>,
     /// Why the storage takes no samples.
     pub(super) degraded: Mutex<Option<String>>,
+    /// How often the actors were looked at one by one.
+    looks: AtomicU64,
 }
 
 /// Gives its slot back when it is dropped.
@@ -345,6 +347,29 @@ impl StatusView for Fake {
         BTreeMap::from([("prometheus".into(), BTreeMap::from([("server_mode".into(), true)]))])
     }
 
+    fn actor_list(&self) -> Vec<ActorEntry> {
+        let entry = |id, parent, kind: &str, handled| ActorEntry {
+            id,
+            parent,
+            kind: kind.into(),
+            name: format!("{kind}<{id}>"),
+            handled,
+            handling: vec![handled as u32; 12],
+            ..ActorEntry::default()
+        };
+        // Each look finds more messages handled by the second one, and the third gone.
+        let looks = self.looks.fetch_add(1, Ordering::SeqCst);
+        let mut all = vec![entry(1, None, "lifecycle", 1), entry(2, Some(1), "scrape", looks)];
+        if looks == 0 {
+            all.push(entry(3, Some(1), "rule", 7));
+        }
+        all
+    }
+
+    fn mailboxes(&self) -> Vec<Mailbox> {
+        vec![Mailbox { kind: "scrape".into(), waiting: 3, dropped: 1 }]
+    }
+
     fn actors(&self) -> ActorNode {
         let child =
             ActorNode { name: "scrape<1>".into(), state: ActorState::Restarting, restarts: 3, ..ActorNode::default() };
@@ -364,6 +389,38 @@ impl ServerControl for Fake {
     #[cfg(feature = "chaos")]
     fn inject_panic(&self, kind: &str, name: Option<&str>) -> bool {
         kind == "scrape/1" && name.is_none_or(|name| name == "a b")
+    }
+}
+
+impl ConfigView for Fake {
+    /// Takes everything but texts with `wrong` in them.
+    fn plan(&self, yaml: &str) -> Result<ReloadPlan, Vec<ConfigProblem>> {
+        if let Some(line) = yaml.lines().position(|line| line.contains("wrong")) {
+            let message = "it is wrong".to_owned();
+            return Err(vec![ConfigProblem { file: "main.yml".into(), line: line + 1, column: 3, message }]);
+        }
+        let change = ConfigChange { part: "scrape pool".into(), name: "a".into(), effect: "stop", detail: "".into() };
+        Ok(ReloadPlan { after: yaml.into(), changes: vec![change], ..ReloadPlan::default() })
+    }
+
+    fn journal(&self) -> Vec<JournalEntry> {
+        let step = JournalStep { participant: "rules".into(), phase: "prepare", seconds: 0.5, failed: false };
+        vec![JournalEntry {
+            time: 1000,
+            source: "signal",
+            outcome: "applied",
+            read_seconds: 0.25,
+            seconds: 1.0,
+            steps: vec![step],
+            changes: vec![],
+            problems: vec![],
+        }]
+    }
+
+    fn try_relabelling(&self, pool: &str, yaml: &str, limit: usize) -> Option<Result<TriedRules, Vec<ConfigProblem>>> {
+        let problem = ConfigProblem { file: "rules".into(), line: 1, column: 0, message: "no rules".into() };
+        let tried = TriedRules { targets: limit, ..TriedRules::default() };
+        (pool == "a").then(|| if yaml.is_empty() { Err(vec![problem]) } else { Ok(tried) })
     }
 }
 
@@ -444,6 +501,7 @@ impl World {
             quit: AtomicBool::new(false),
             deleted: Mutex::default(),
             degraded: Mutex::default(),
+            looks: AtomicU64::new(0),
         });
         let storage = Arc::new(MemoryStorage::new());
         let mut options = WebOptions::default();
@@ -458,6 +516,7 @@ impl World {
             alertmanagers: Arc::clone(&fake) as Arc<dyn AlertmanagersView>,
             status: Arc::clone(&fake) as Arc<dyn StatusView>,
             control: Arc::clone(&fake) as Arc<dyn ServerControl>,
+            configs: Arc::clone(&fake) as Arc<dyn ConfigView>,
             admin: Arc::clone(&fake) as Arc<dyn StorageAdmin>,
             registry,
             options,

@@ -22,7 +22,7 @@ async fn gated_routes_say_503_until_the_server_is_ready_and_when_it_stops() {
             assert_eq!(got.header("x-prometheus-stopping"), stopping);
         }
         for path in [
-            "/",
+            "/query",
             "/metrics",
             "/version",
             "/-/healthy",
@@ -123,7 +123,10 @@ async fn pages_of_other_origins_may_read_but_not_change() {
 
 #[actix_web::test]
 async fn everything_moves_below_the_route_prefix() {
-    let world = World::with(|options| options.route_prefix = "/p/q".into());
+    let world = World::with(|options| {
+        options.route_prefix = "/p/q".into();
+        options.external_url = "http://localhost:9090/p/q".into();
+    });
     assert_eq!(world.get("/p/q/-/healthy").await.status, StatusCode::OK);
     assert_eq!(world.get("/-/healthy").await.status, StatusCode::NOT_FOUND);
     assert_eq!(world.get("/p/q/api/v1/label/job/values").await.json()["data"], json!([]));
@@ -131,7 +134,9 @@ async fn everything_moves_below_the_route_prefix() {
         let got = world.get(path).await;
         assert_eq!((got.status, got.header("location")), (StatusCode::FOUND, "/p/q/"), "{path}");
     }
-    assert!(world.get("/p/q/").await.body.contains("href=\"/p/q/metrics\""));
+    assert_eq!(world.get("/p/q/").await.header("location"), "/p/q/query");
+    // Files are named relative to the page, so that any proxy may add to the path.
+    assert!(world.get("/p/q/query").await.body.contains("src=\"./assets/"));
 }
 
 #[actix_web::test]
@@ -477,16 +482,96 @@ async fn copies_and_blocks_are_named() {
 }
 
 #[actix_web::test]
-async fn first_page_escapes_what_it_shows() {
-    let got = World::with(|options| options.page_title = "<T>".into()).get("/").await;
-    assert_eq!((got.status, got.header("content-type")), (StatusCode::OK, "text/html; charset=utf-8"));
-    for text in
-        ["&lt;T&gt;", "&lt;boom&gt; &amp; &#34;bust&#34;", "scrape&lt;1&gt;", "restarting", "href=\"/api/v1/targets\""]
+async fn configurations_are_tried_by_administrators_only() {
+    let plan = |body: &'static str| TestRequest::post().uri("/api/v1/ext/config/plan").set_payload(body);
+    assert_eq!(World::new().send(plan("a: b")).await.json()["error"], "admin APIs disabled");
+    let world = World::with(|options| options.admin = true);
+    let got = world.send(plan("a: b")).await.json();
+    assert_eq!((&got["data"]["after"], &got["data"]["changes"][0]["effect"]), (&json!("a: b"), &json!("stop")));
+    let got = world.send(plan("a: b\n  wrong\n")).await;
+    assert_eq!((got.status.as_u16(), &got.json()["error"]), (400, &json!("main.yml: line 2: it is wrong")));
+    assert_eq!(got.json()["problems"][0]["column"], 3);
+    let journal = world.get("/api/v1/ext/config/journal").await.json();
+    assert_eq!(journal["data"]["reloads"][0]["time"], "1970-01-01T00:00:01Z");
+    for (query, status) in
+        [("?scrapePool=a&rules=x&limit=7", 200), ("?scrapePool=a", 400), ("?scrapePool=b&rules=x", 404), ("", 400)]
     {
-        assert!(got.body.contains(text), "{text} not in {}", got.body);
+        let got = world.post(&format!("/api/v1/ext/relabel/try{query}")).await;
+        assert_eq!(got.status.as_u16(), status, "{query}: {}", got.body);
     }
-    assert!(!got.body.contains("<T>") && !got.body.contains("<boom>") && !got.body.contains("<script"));
-    assert_eq!(World::new().get("/graph").await.header("location"), "/");
+    let got = world.post("/api/v1/ext/relabel/try?scrapePool=a&rules=x&limit=999999").await.json();
+    assert_eq!(got["data"]["targets"], 5000);
+}
+
+#[actix_web::test]
+async fn pages_are_one_document_that_runs_no_foreign_script() {
+    let world = World::with(|options| {
+        options.page_title = "</title><script>alert(1)</script>\"'".into();
+        options.route_prefix = "/p".into();
+    });
+    let paths = [
+        "query",
+        "alerts",
+        "targets",
+        "service-discovery",
+        "tsdb-status",
+        "config",
+        "flags",
+        "agent",
+        "system",
+        "queries",
+    ];
+    let mut nonces = std::collections::BTreeSet::new();
+    for path in paths {
+        let got = world.get(&format!("/p/{path}?x=<script>")).await;
+        assert_eq!((got.status, got.header("content-type")), (StatusCode::OK, "text/html; charset=utf-8"), "{path}");
+        assert_eq!((got.header("cache-control"), got.header("x-content-type-options")), ("no-store", "nosniff"));
+        assert_eq!(got.body.matches("<script").count(), 1, "{}", got.body);
+        let policy = got.header("content-security-policy");
+        let nonce = policy.split_once("'nonce-").unwrap().1.split_once('\'').unwrap().0;
+        assert!(policy.contains("default-src 'none'; script-src 'self';") && !policy.contains("unsafe"), "{policy}");
+        assert!(nonce.len() == 32 && got.body.contains(nonce), "{nonce}");
+        nonces.insert(nonce.to_owned());
+    }
+    assert_eq!(nonces.len(), paths.len(), "a nonce is used once");
+    assert_eq!(world.get("/p/nothing").await.status, StatusCode::NOT_FOUND);
+}
+
+#[actix_web::test]
+async fn old_addresses_lead_to_the_query_page() {
+    let world = World::new();
+    for (path, location) in [
+        ("/", "/query"),
+        ("/graph", "/query"),
+        ("/graph?g0.expr=up%20%3D%3D%200&g0.tab=1", "/query?g0.expr=up%20%3D%3D%200&g0.tab=1"),
+    ] {
+        let got = world.get(path).await;
+        assert_eq!((got.status, got.header("location")), (StatusCode::FOUND, location), "{path}");
+    }
+    let world = World::with(|options| {
+        options.external_url = "https://watch.example/prom".into();
+        options.route_prefix = "/inner".into();
+    });
+    assert_eq!(world.get("/inner/graph?g0.expr=up").await.header("location"), "/prom/query?g0.expr=up");
+}
+
+#[actix_web::test]
+async fn files_of_the_pages_are_kept_by_browsers() {
+    let world = World::new();
+    let page = world.get("/query").await.body;
+    let script = page.split_once("src=\"./").unwrap().1.split_once('"').unwrap().0;
+    let got = world.get(&format!("/{script}")).await;
+    assert_eq!((got.status, got.header("content-type")), (StatusCode::OK, "text/javascript; charset=utf-8"));
+    assert_eq!(got.header("cache-control"), "public, max-age=31536000, immutable");
+    let tag = got.header("etag").to_owned();
+    let again = TestRequest::get().uri(&format!("/{script}")).insert_header(("If-None-Match", tag.as_str()));
+    let again = world.send(again).await;
+    assert_eq!((again.status, again.body.as_str()), (StatusCode::NOT_MODIFIED, ""));
+    let packed = world.send(TestRequest::get().uri("/favicon.svg").insert_header(("Accept-Encoding", "gzip"))).await;
+    assert_eq!((packed.header("content-encoding"), packed.header("cache-control")), ("gzip", "no-cache"));
+    for path in ["/assets/nothing.js", "/assets/..%2Ffavicon.svg", "/assets/index.html"] {
+        assert_eq!(world.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
 }
 
 #[cfg(feature = "chaos")]

@@ -8,3 +8,8 @@ mod query;
 mod secure;
 mod wire;
 mod write;
+
+/// What the routes of a fake server share.
+pub(crate) fn shared() -> std::sync::Arc<crate::call::Shared> {
+    std::sync::Arc::clone(&fakes::World::new().routes.0)
+}
