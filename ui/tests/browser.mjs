@@ -178,8 +178,9 @@ console.log(`${LINKS.length} old links`);
     await page.waitForSelector(".cm-content");
     await page.waitForFunction(() => document.activeElement?.classList.contains("cm-content"));
     await page.keyboard.type("requests_to");
-    await page.waitForSelector(".cm-tooltip-autocomplete");
-    await page.waitForTimeout(200);
+    await page.waitForSelector('.cm-tooltip-autocomplete li[aria-selected]:has-text("requests_total")');
+    // Shortly after it has appeared the editor takes no key for the list yet.
+    await page.waitForTimeout(500);
     await page.keyboard.press("Enter");
     check((await page.textContent(".cm-content")).includes("requests_total"), `completion gave ${await page.textContent(".cm-content")}`);
     await page.keyboard.press("Escape");

@@ -7,6 +7,7 @@ import { EditorState } from "@codemirror/state";
 import { EditorView, keymap, lineNumbers } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { useEffect, useRef } from "preact/hooks";
+import { Echo } from "./echo";
 import { env } from "./env";
 
 export interface Problem {
@@ -25,6 +26,7 @@ const colours = HighlightStyle.define([
 export function YamlEditor({ value, onChange, label, problems }: { value: string; onChange: (text: string) => void; label: string; problems: Problem[] }) {
   const host = useRef<HTMLDivElement>(null);
   const view = useRef<EditorView | null>(null);
+  const echo = useRef(new Echo());
   const change = useRef(onChange);
   change.current = onChange;
   useEffect(() => {
@@ -46,7 +48,7 @@ export function YamlEditor({ value, onChange, label, problems }: { value: string
           EditorView.contentAttributes.of({ "aria-label": label, spellcheck: "false", tabindex: "0" }),
           // Escape and then Tab leaves the editor.
           keymap.of([...defaultKeymap, ...historyKeymap, indentWithTab]),
-          EditorView.updateListener.of((update) => update.docChanged && change.current(update.state.doc.toString())),
+          EditorView.updateListener.of((update) => update.docChanged && echo.current.changed(update.state.doc.toString(), change.current)),
         ],
       }),
     });
@@ -55,7 +57,10 @@ export function YamlEditor({ value, onChange, label, problems }: { value: string
   }, []);
   useEffect(() => {
     const editor = view.current;
-    if (editor && editor.state.doc.toString() !== value) editor.dispatch({ changes: { from: 0, to: editor.state.doc.length, insert: value } });
+    if (!editor) return;
+    echo.current.shown(value, () => {
+      if (editor.state.doc.toString() !== value) editor.dispatch({ changes: { from: 0, to: editor.state.doc.length, insert: value } });
+    });
   }, [value]);
   useEffect(() => {
     const editor = view.current;

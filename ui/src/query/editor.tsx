@@ -8,6 +8,7 @@ import { EditorView, keymap, placeholder } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { newCompleteStrategy, PromQLExtension, type CompleteStrategy } from "@prometheus-io/codemirror-promql";
 import { useEffect, useRef } from "preact/hooks";
+import { Echo } from "../lib/echo";
 import { env } from "../lib/env";
 import { enableAutocomplete, enableLinter, enableQueryHistory, enableSyntaxHighlighting, queryHistory } from "../lib/settings";
 import { Client, isTruncated } from "./client";
@@ -77,6 +78,7 @@ export function Editor(props: Props) {
   latest.current = props;
   const language = useRef(new Compartment());
   const pastAt = useRef(-1);
+  const echo = useRef(new Echo());
 
   const mode = (): Extension => {
     const promql = new PromQLExtension().activateCompletion(enableAutocomplete.value).activateLinter(enableLinter.value).setComplete({ completeStrategy: new Completion() });
@@ -126,7 +128,7 @@ export function Editor(props: Props) {
           // Behind the completion's keys: Enter takes a completion where the list is open.
           keymap.of([...closeBracketsKeymap, ...completionKeymap, { key: "Shift-Enter", run: insertNewlineAndIndent }, { key: "Enter", run }, ...defaultKeymap, ...historyKeymap, ...lintKeymap]),
           language.current.of(mode()),
-          EditorView.updateListener.of((update) => update.docChanged && latest.current.onChange(update.state.doc.toString())),
+          EditorView.updateListener.of((update) => update.docChanged && echo.current.changed(update.state.doc.toString(), latest.current.onChange)),
         ],
       }),
     });
@@ -142,7 +144,10 @@ export function Editor(props: Props) {
   // Text that comes from elsewhere: the address, the explorer, the formatter.
   useEffect(() => {
     const editor = view.current;
-    if (editor && editor.state.doc.toString() !== props.value) editor.dispatch({ changes: { from: 0, to: editor.state.doc.length, insert: props.value } });
+    if (!editor) return;
+    echo.current.shown(props.value, () => {
+      if (editor.state.doc.toString() !== props.value) editor.dispatch({ changes: { from: 0, to: editor.state.doc.length, insert: props.value } });
+    });
   }, [props.value]);
 
   useEffect(() => {

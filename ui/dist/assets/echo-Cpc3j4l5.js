@@ -1,0 +1,1 @@
+var e=class{pending=[];setting=!1;changed(e,t){this.setting||(this.pending.push(e),this.pending.length>1e3&&this.pending.shift(),t(e))}shown(e,t){let n=this.pending.indexOf(e);if(n>=0)this.pending.splice(0,n+1);else{this.pending=[],this.setting=!0;try{t()}finally{this.setting=!1}}}};export{e as t};
