@@ -119,7 +119,7 @@ pub struct App {
 
 impl App {
     /// Makes the handles; starts nothing.
-    pub fn new(settings: Settings, signals: Streams, listeners: Vec<TcpListener>) -> Arc<App> {
+    pub fn new(settings: Settings, judged: Arc<Loaded>, signals: Streams, listeners: Vec<TcpListener>) -> Arc<App> {
         let registry = Registry::new();
         let board = Board::new();
         let slots = Arc::new(Slots::new());
@@ -138,7 +138,7 @@ impl App {
             notify: Arc::default(),
             engine,
             queries: fk_queries::Board::new(settings.query_memory(), &registry),
-            reloader: Arc::default(),
+            reloader: Arc::new(config_reloader::ReloaderState::new(judged)),
             signals: Arc::new(Mutex::new(Some(signals))),
             listeners: Mutex::new(listeners),
             arbiters: Mutex::default(),

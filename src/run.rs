@@ -39,7 +39,7 @@ pub fn run(settings: Settings) -> Result<i32, Exit> {
         check_web_config(path)?;
     }
     let listeners = listen(&options.listen_addresses)?;
-    let app = App::new(settings, signals, listeners);
+    let app = App::new(settings, Arc::new(loaded), signals, listeners);
     let board = app.board.clone();
     system.block_on(async { board.spawn(Spec::named("firekeeper"), |_| Lifecycle::new(Arc::clone(&app))) });
     system.run_with_code().map_err(|error| Exit { code: 1, text: error.to_string() })

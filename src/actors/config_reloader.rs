@@ -35,6 +35,8 @@ const PHASE_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct ReloaderState {
     participants: Mutex<Vec<Participant>>,
+    /// What was loaded and judged before anything ran; the first load takes it if the files are still the same.
+    judged: Mutex<Option<Arc<Loaded>>>,
     /// The configuration whose commit is under way.
     committing: Mutex<Option<Arc<Loaded>>>,
     ready: AtomicBool,
@@ -48,6 +50,11 @@ pub struct ReloaderState {
 }
 
 impl ReloaderState {
+    /// Of a server whose configuration was loaded once already.
+    pub fn new(judged: Arc<Loaded>) -> ReloaderState {
+        ReloaderState { judged: Mutex::new(Some(judged)), ..ReloaderState::default() }
+    }
+
     /// Past reloads, the newest first.
     pub fn journal(&self) -> Vec<Entry> {
         self.journal.entries()
@@ -100,6 +107,24 @@ impl Params {
             }
             Ok(Err(errors)) => Err(ReloadError(errors.to_string().lines().map(str::to_owned).collect())),
             Err(panic) => Err(ReloadError(vec![format!("reading {}: {panic}", self.path.display())])),
+        }
+    }
+
+    /// What was judged before the start, unless the files have changed since: reading tens of thousands of rules takes a while.
+    async fn read_first(&self) -> Result<Arc<Loaded>, ReloadError> {
+        let judged = self.state.judged.lock().take();
+        let path = self.path.clone();
+        let checksum = spawn_blocking(move || fk_config::checksum(&path)).await;
+        match (judged, checksum) {
+            (Some(judged), Ok(Ok(checksum))) if judged.checksum == checksum => {
+                let filename = self.path.display().to_string();
+                log::info!(filename = filename.as_str(); "Loading configuration file");
+                for warning in &judged.warnings {
+                    log::warn!(filename = filename.as_str(); "{warning}");
+                }
+                Ok(judged)
+            }
+            _ => self.read().await,
         }
     }
 
@@ -200,9 +225,9 @@ impl Params {
 
     /// Whether the files differ from what runs, or cannot be read at all.
     async fn changed(&self) -> bool {
-        let (path, load) = (self.path.clone(), self.load.clone());
+        let path = self.path.clone();
         let running = self.slots.config.load_full().map(|loaded| loaded.checksum.clone());
-        let read = spawn_blocking(move || fk_config::load(&path, &load).map(|loaded| loaded.checksum)).await;
+        let read = spawn_blocking(move || fk_config::checksum(&path)).await;
         !matches!(read, Ok(Ok(checksum)) if Some(&checksum) == running.as_ref())
     }
 }
@@ -269,7 +294,7 @@ impl Handler<LoadInitial> for ConfigReloader {
     fn handle(&mut self, _: LoadInitial, _: &mut Self::Context) -> Self::Result {
         let params = self.params.clone();
         Box::pin(async move {
-            let loaded = params.read().await?;
+            let loaded = params.read_first().await?;
             params.slots.config.store(Some(loaded));
             Ok(())
         })

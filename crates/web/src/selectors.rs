@@ -7,10 +7,16 @@ use crate::answer::ApiError;
 
 /// The matchers of each `match[]` parameter, which must leave out something.
 pub(crate) fn selecting<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<Matcher>>, ApiError> {
-    let parsed = texts
-        .into_iter()
-        .map(|text| parse_metric_selector(text).map_err(|error| ApiError::parameter("match[]", error)));
-    parsed.collect()
+    parse(texts).map_err(|error| ApiError::parameter("match[]", error))
+}
+
+/// The same for the rules, where the error does not name the parameter.
+pub(crate) fn selecting_rules<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    parse(texts).map_err(ApiError::bad_data)
+}
+
+fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<Matcher>>, String> {
+    texts.into_iter().map(|text| parse_metric_selector(text).map_err(|error| error.to_string())).collect()
 }
 
 /// The matchers of a parameter that may take everything.

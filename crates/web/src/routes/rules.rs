@@ -119,10 +119,10 @@ impl Filter<'_> {
         kind && (self.names.is_empty() || self.names.contains(&rule.name.as_str())) && self.takes_labels(&rule.labels)
     }
 
-    /// Label values with templates are not known before the evaluation: they count as absent.
+    /// Labels are those of the file, with templates as they stand there.
     fn takes_labels(&self, labels: &Labels) -> bool {
-        let fixed = |name: &str| labels.get(name).filter(|value| !value.contains("{{")).unwrap_or("");
-        self.selectors.is_empty() || self.selectors.iter().any(|set| set.iter().all(|m| m.matches(fixed(&m.name))))
+        let takes = |m: &Matcher| m.matches(labels.value(&m.name));
+        self.selectors.is_empty() || self.selectors.iter().any(|set| set.iter().all(takes))
     }
 }
 
@@ -148,6 +148,7 @@ impl Paging<'_> {
                 Ok(limit @ 1..) => usize::try_from(limit).ok(),
                 Ok(_) => return Err(ApiError::parameter("group_limit", "group_limit needs to be greater than 0")),
                 Err(reason) => {
+                    let reason = reason.replace("strconv.Atoi", "strconv.ParseInt");
                     let reason = format!("group_limit needs to be a valid number: {reason}");
                     return Err(ApiError::parameter("group_limit", reason));
                 }
@@ -180,7 +181,7 @@ pub(crate) async fn rules(mut call: Call) -> Reply {
         names: params.list("rule_name"),
         groups: params.list("rule_group"),
         files: params.list("file"),
-        selectors: selectors::selecting(params.list("match"))?,
+        selectors: selectors::selecting_rules(params.list("match"))?,
         alerting: kind != "record",
         recording: kind != "alert",
     };

@@ -307,7 +307,7 @@ async fn rules_are_filtered_and_paged() {
         ("rule_name[]=r1&rule_name[]=r2", &["f1/g1:r1", "f1/g2:r2", "f2/g1:r1"]),
         ("rule_group=g1&file[]=f2", &["f2/g1:r1"]),
         ("match[]={severity=\"page\"}", &["f1/g1:Down"]),
-        ("match[]={team=~\".%2B\"}", &[]),
+        ("match[]={team=~\".%2B\"}", &["f1/g1:Down"]),
         ("match[]={severity=\"x\"}&match[]={severity=~\"p.*\"}", &["f1/g1:Down"]),
         ("group_limit=1", &["f1/g1:r1,Down"]),
     ] {
