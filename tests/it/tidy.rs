@@ -44,7 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("queries", &["storage", "instrument", "promql"]),
-    ("remote", &["model", "storage"]),
+    ("remote", &["model", "storage", "chunk"]),
     ("rules", &["model", "storage", "promql-syntax", "template", "config"]),
     ("scrape", &["model", "exposition", "storage", "config"]),
     ("storage", &["model"]),

@@ -206,7 +206,7 @@ pub fn receive(
 /// The message in a snappy block. Its length is checked before memory is taken for it.
 fn decompress<'d>(body: &[u8], decoded: &'d mut Vec<u8>) -> Result<&'d [u8], WriteError> {
     // Texts as in Prometheus (its snappy library):
-    let corrupt = || WriteError::Malformed("snappy: corrupt input".to_owned());
+    let corrupt = || WriteError::Malformed("s2: corrupt input".to_owned());
     let len = match snap::raw::decompress_len(body) {
         Ok(len) => len,
         Err(snap::Error::TooBig { .. }) => return Err(too_large()),

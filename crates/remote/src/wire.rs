@@ -70,10 +70,11 @@ pub(crate) struct Limits {
     pub string_bytes: usize,
 }
 
-struct Reader<'a>(&'a [u8]);
+/// The rest of a message.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 /// A field's contents.
-enum Field<'a> {
+pub(crate) enum Field<'a> {
     Varint(u64),
     Fixed64([u8; 8]),
     Bytes(&'a [u8]),
@@ -83,7 +84,7 @@ enum Field<'a> {
 
 impl<'a> Reader<'a> {
     #[inline]
-    fn varint(&mut self) -> Result<u64, WireError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
         // One byte is the most frequent length by far: tags, and lengths of strings.
         if let [first, rest @ ..] = self.0
             && *first < 0x80
@@ -119,7 +120,7 @@ impl<'a> Reader<'a> {
 
     /// The next field with its number; `None` at the end.
     #[inline]
-    fn field(&mut self) -> Result<Option<(u64, Field<'a>)>, WireError> {
+    pub(crate) fn field(&mut self) -> Result<Option<(u64, Field<'a>)>, WireError> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -159,7 +160,7 @@ impl Field<'_> {
         }
     }
 
-    fn mismatch(&self, field: u64) -> WireError {
+    pub(crate) fn mismatch(&self, field: u64) -> WireError {
         WireError::WrongType { field, wire: self.wire_type() }
     }
 }

@@ -167,10 +167,10 @@ fn what_is_no_snappy_block_is_refused_before_memory_is_taken() {
         let error = receive(body, MessageKind::V1, 0, &MemoryStorage::new(), &mut Scratch::new()).unwrap_err();
         assert_eq!((error.status(), error.to_string().as_str()), (status, text));
     };
-    check(b"", 400, "snappy: corrupt input");
-    check(b"\x05abc", 400, "snappy: corrupt input");
+    check(b"", 400, "s2: corrupt input");
+    check(b"\x05abc", 400, "s2: corrupt input");
     // 32 MiB declared, four bytes sent.
-    check(&[0x80, 0x80, 0x80, 0x10], 400, "snappy: corrupt input");
+    check(&[0x80, 0x80, 0x80, 0x10], 400, "s2: corrupt input");
     let too_large = "snappy: decoded block is too large (limit 33554432 bytes)";
     check(&[0x81, 0x80, 0x80, 0x10, 0], 413, too_large);
     check(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0], 413, too_large);
