@@ -19,6 +19,13 @@ pub use values::parse_go_duration;
 /// The version of Prometheus whose behaviour, API and formats this server has.
 pub const PROMETHEUS_VERSION: &str = "3.14.0";
 
+/// The name the program goes by: a link called `prometheus` makes it that program, also for scripts that read what it says.
+fn called_as() -> &'static str {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    let is_prometheus = name.as_deref().and_then(|path| path.file_name()).is_some_and(|name| name == "prometheus");
+    if is_prometheus { "prometheus" } else { "firekeeper" }
+}
+
 /// Why the program ends before it has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
@@ -33,7 +40,7 @@ impl Exit {
         // Text as in Prometheus:
         Exit {
             code: 2,
-            text: format!("Error parsing command line arguments: {error}\nfirekeeper: error: {error}, try --help"),
+            text: format!("Error parsing command line arguments: {error}\n{}: error: {error}, try --help", called_as()),
         }
     }
 }
@@ -66,6 +73,7 @@ const FEATURES_BUILT: &[&str] = &[
     "promql-binop-fill-modifiers",
     "promql-delayed-name-removal",
     "promql-per-step-stats",
+    "search-api",
     "st-synthesis",
     "type-and-unit-labels",
 ];
@@ -80,7 +88,7 @@ const FEATURES_DEPRECATED: &[(&str, &str)] = &[
 const FEATURES_REFUSED: &[&str] = &["otlp-deltatocumulative", "otlp-native-delta-ingestion"];
 
 /// Features that are not built and whose absence only costs comfort.
-const FEATURES_MISSING: &[&str] = &["old-ui", "search-api", "use-uncached-io"];
+const FEATURES_MISSING: &[&str] = &["old-ui", "use-uncached-io"];
 
 /// Flags that steer the Go runtime or parts that do not exist here: accepted, without effect.
 const FLAGS_WITHOUT_EFFECT: &[&str] =
@@ -89,20 +97,16 @@ const FLAGS_WITHOUT_EFFECT: &[&str] =
 /// Flags of parts that are not built yet: accepted with a note, since nothing goes wrong without them.
 const FLAGS_NOT_BUILT: &[&str] = &[
     "storage.remote.flush-deadline",
-    "storage.remote.read-concurrent-limit",
-    "storage.remote.read-max-bytes-in-frame",
-    "storage.remote.read-sample-limit",
     "web.console.libraries",
     "web.console.templates",
     "web.remote-write-receiver.accepted-protobuf-messages",
-    "web.search.max-limit",
 ];
 
 /// Switches whose function is not built: refused when switched on.
 const SWITCHES_REFUSED: &[&str] = &["agent", "web.enable-otlp-receiver", "write-documentation"];
 
 /// Flags with a value whose function is not built: refused when given.
-const VALUES_REFUSED: &[&str] = &["web.user-assets"];
+const VALUES_REFUSED: &[&str] = &[];
 
 /// Flags that work, and what replaces them.
 const FLAGS_DEPRECATED: &[(&str, &str)] = &[
@@ -179,6 +183,16 @@ pub struct Options {
     pub admin: bool,
     /// `--web.enable-remote-write-receiver`
     pub remote_write_receiver: bool,
+    /// `--storage.remote.read-concurrent-limit`; 0: no limit.
+    pub read_concurrent_max: usize,
+    /// `--storage.remote.read-sample-limit`; 0: no limit.
+    pub read_samples_max: usize,
+    /// `--storage.remote.read-max-bytes-in-frame`
+    pub read_frame_bytes: usize,
+    /// `--web.search.max-limit`; 0: no limit.
+    pub search_limit_max: usize,
+    /// `--web.user-assets`; `None` if not given.
+    pub user_assets: Option<PathBuf>,
     /// `--web.remote-write-receiver.sync`
     pub remote_write_sync: bool,
     /// `--storage.tsdb.path`
@@ -288,6 +302,11 @@ impl Options {
             lifecycle: raw.switch("web.enable-lifecycle"),
             admin: raw.switch("web.enable-admin-api"),
             remote_write_receiver: raw.switch("web.enable-remote-write-receiver"),
+            read_concurrent_max: usize::try_from(raw.int("storage.remote.read-concurrent-limit")?).unwrap_or(0),
+            read_samples_max: usize::try_from(raw.int("storage.remote.read-sample-limit")?).unwrap_or(0),
+            read_frame_bytes: usize::try_from(raw.int("storage.remote.read-max-bytes-in-frame")?).unwrap_or(0),
+            search_limit_max: usize::try_from(raw.int("web.search.max-limit")?).unwrap_or(0),
+            user_assets: Some(raw.text("web.user-assets")).filter(|path| !path.is_empty()).map(PathBuf::from),
             remote_write_sync: raw.switch("web.remote-write-receiver.sync"),
             tsdb_path: raw.text("storage.tsdb.path").into(),
             wal_segment_size: raw.bytes("storage.tsdb.wal-segment-size")?,
@@ -598,7 +617,7 @@ fn explain(error: &clap::Error) -> String {
 }
 
 fn command() -> Command {
-    let mut command = Command::new("firekeeper")
+    let mut command = Command::new(called_as())
         .about("The Prometheus monitoring server")
         .no_binary_name(true)
         .version(PROMETHEUS_VERSION)
@@ -629,12 +648,13 @@ fn command() -> Command {
 
 /// The banner of `--version`.
 pub fn version() -> String {
-    format!(
-        "firekeeper, version {} (compatible with prometheus, version {PROMETHEUS_VERSION})\n  platform:         {}/{}\n",
-        env!("CARGO_PKG_VERSION"),
-        std::env::consts::OS,
-        std::env::consts::ARCH,
-    )
+    let own = env!("CARGO_PKG_VERSION");
+    let first = match called_as() {
+        // Text as in Prometheus, up to the bracket.
+        "prometheus" => format!("prometheus, version {PROMETHEUS_VERSION} (firekeeper, version {own})"),
+        name => format!("{name}, version {own} (compatible with prometheus, version {PROMETHEUS_VERSION})"),
+    };
+    format!("{first}\n  platform:         {}/{}\n", std::env::consts::OS, std::env::consts::ARCH)
 }
 
 #[cfg(test)]

@@ -18,11 +18,13 @@ const OPERATORS: &[&str] = &[
     "-",
     "/",
     "<",
+    "</",
     "<=",
     "==",
     "=~",
     ">",
     ">=",
+    ">/",
     "@",
     "^",
     "and",
@@ -53,6 +55,8 @@ const DISCOVERY: &[&str] = &[
     "docker",
     "dockerswarm",
     "ec2",
+    "ecs",
+    "elasticache",
     "eureka",
     "file",
     "gce",
@@ -64,11 +68,15 @@ const DISCOVERY: &[&str] = &[
     "lightsail",
     "linode",
     "marathon",
+    "msk",
     "nerve",
     "nomad",
+    "oci",
     "openstack",
+    "outscale",
     "ovhcloud",
     "puppetdb",
+    "rds",
     "scaleway",
     "serverset",
     "stackit",
@@ -78,6 +86,39 @@ const DISCOVERY: &[&str] = &[
     "vultr",
 ];
 const DISCOVERY_BUILT: &[&str] = &["file", "static"];
+
+/// Functions of templates that Prometheus names, beside those of Go.
+const TEMPLATE_FUNCTIONS: &[&str] = &[
+    "args",
+    "externalURL",
+    "first",
+    "graphLink",
+    "humanize",
+    "humanize1024",
+    "humanizeDuration",
+    "humanizePercentage",
+    "humanizeTimestamp",
+    "label",
+    "match",
+    "now",
+    "parseDuration",
+    "pathPrefix",
+    "query",
+    "reReplaceAll",
+    "safeHtml",
+    "sortByLabel",
+    "stripDomain",
+    "stripPort",
+    "strvalue",
+    "tableLink",
+    "title",
+    "toDuration",
+    "toLower",
+    "toTime",
+    "toUpper",
+    "urlQueryEscape",
+    "value",
+];
 
 /// Every category and feature.
 pub fn map(options: &Options) -> BTreeMap<String, Category> {
@@ -95,7 +136,13 @@ pub fn map(options: &Options) -> BTreeMap<String, Category> {
     let mut map = BTreeMap::from([
         (
             "prometheus".to_owned(),
-            category(&[("agent_mode", false), ("auto_reload_config", options.auto_reload), ("server_mode", true)]),
+            category(&[
+                ("agent_mode", false),
+                ("auto_reload_config", options.auto_reload),
+                ("server_mode", true),
+                // The labels of a series are one string, as with Prometheus' build of this name.
+                ("stringlabels", true),
+            ]),
         ),
         (
             "promql".to_owned(),
@@ -151,9 +198,20 @@ pub fn map(options: &Options) -> BTreeMap<String, Category> {
                 ("native_histograms", true),
                 ("st_storage", feature("st-storage")),
                 ("use_uncached_io", false),
-                ("xor2_encoding", feature("xor2-encoding")),
+                // Whether it can be chosen, not whether it is.
+                ("xor2_encoding", true),
             ]),
         ),
+        ("otlp_receiver".to_owned(), category(&[("delta_conversion", false), ("native_delta_ingestion", false)])),
+        (
+            "templating_functions".to_owned(),
+            TEMPLATE_FUNCTIONS
+                .iter()
+                .map(|name| ((*name).to_owned(), fk_template::function_names().any(|known| known == *name)))
+                .collect(),
+        ),
+        // The pages of neither user interface are there.
+        ("ui".to_owned(), category(&[("ui_v2", false), ("ui_v3", false)])),
         (
             "service_discovery_providers".to_owned(),
             DISCOVERY.iter().map(|name| ((*name).to_owned(), DISCOVERY_BUILT.contains(name))).collect(),
@@ -170,4 +228,33 @@ pub fn map(options: &Options) -> BTreeMap<String, Category> {
         }
     }
     map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Features of Prometheus that this server does not have. Whatever else it has by default is on here too.
+    const MISSING: &[&str] = &["ui_v3"];
+
+    #[test]
+    fn defaults_are_those_of_prometheus() {
+        let Some(path) = fk_testkit::conformance("api/features.json") else { return };
+        let recorded: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let recorded = recorded.get("data").unwrap_or(&recorded);
+        let own = map(&Options::parse([]).unwrap());
+        let mut compared = 0;
+        for (category, features) in recorded.as_object().unwrap() {
+            // The web server's own.
+            let Some(features) = features.as_object().filter(|_| category != "api") else { continue };
+            for (name, on) in features {
+                let got = own.get(category).and_then(|category| category.get(name));
+                let missing = category == "service_discovery_providers" || MISSING.contains(&name.as_str());
+                assert!(got.is_some(), "{category} {name}");
+                assert!(missing || got.copied() == on.as_bool(), "{category} {name}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 100, "{compared}");
+    }
 }

@@ -1,4 +1,4 @@
-//! The text format 0.0.4, written.
+//! The text format 0.0.4, written; and the same as values, for other formats.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -32,6 +32,31 @@ struct FamilyText {
     help: String,
     kind: Kind,
     samples: String,
+    rows: Vec<Row>,
+}
+
+/// A family as values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rows {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub help: String,
+    /// Its type.
+    pub kind: Kind,
+    /// Its samples in the order of the text format.
+    pub rows: Vec<Row>,
+}
+
+/// A sample of the text format.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Its name, with a suffix such as `_sum`.
+    pub name: String,
+    /// Its labels, `le` and `quantile` last.
+    pub labels: Vec<(String, String)>,
+    /// Its value.
+    pub value: f64,
 }
 
 /// Collects families and samples and writes them in order of the family names.
@@ -39,21 +64,33 @@ struct FamilyText {
 pub struct Encoder {
     families: BTreeMap<String, FamilyText>,
     current: String,
+    /// Samples are kept as values rather than as text.
+    keeps_rows: bool,
 }
 
 impl Encoder {
+    /// One for [`Encoder::into_rows`].
+    pub(crate) fn of_rows() -> Encoder {
+        Encoder { keeps_rows: true, ..Encoder::default() }
+    }
+
     /// The samples that follow belong to this family. Naming a family twice continues it.
     pub fn family(&mut self, name: &str, help: &str, kind: Kind) {
         self.current = name.to_owned();
         if !self.families.contains_key(name) {
-            let help = help.replace('\\', "\\\\").replace('\n', "\\n");
-            self.families.insert(name.to_owned(), FamilyText { help, kind, samples: String::new() });
+            let (help, samples, rows) = (help.to_owned(), String::new(), Vec::new());
+            self.families.insert(name.to_owned(), FamilyText { help, kind, samples, rows });
         }
     }
 
     /// One sample of the current family; `name` may carry a suffix such as `_sum`.
     pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         let Some(family) = self.families.get_mut(&self.current) else { return };
+        if self.keeps_rows {
+            let labels = labels.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+            family.rows.push(Row { name: name.to_owned(), labels, value });
+            return;
+        }
         let out = &mut family.samples;
         out.push_str(name);
         for (i, (label, text)) in labels.iter().enumerate() {
@@ -88,11 +125,17 @@ impl Encoder {
     pub fn finish(self, keep: impl Fn(&str) -> bool) -> String {
         let mut out = String::new();
         for (name, family) in self.families.iter().filter(|(name, family)| !family.samples.is_empty() && keep(name)) {
+            let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
             // Writing to a String cannot fail.
-            let _ =
-                write!(out, "# HELP {name} {}\n# TYPE {name} {}\n{}", family.help, family.kind.name(), family.samples);
+            let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {}\n{}", family.kind.name(), family.samples);
         }
         out
+    }
+
+    /// The values of the families `keep` accepts.
+    pub(crate) fn into_rows(self, keep: impl Fn(&str) -> bool) -> Vec<Rows> {
+        let kept = self.families.into_iter().filter(|(name, family)| !family.rows.is_empty() && keep(name));
+        kept.map(|(name, FamilyText { help, kind, rows, .. })| Rows { name, help, kind, rows }).collect()
     }
 }
 

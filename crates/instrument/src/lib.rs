@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-pub use encoder::{Encoder, Kind};
+pub use encoder::{Encoder, Kind, Row, Rows};
 pub use metric::{Counter, Family, Gauge, Histogram, Metric};
 pub use summary::Summary;
 
@@ -114,6 +114,15 @@ impl Registry {
         }
         encoder.finish(keep)
     }
+
+    /// All metrics as values, families in order of their names; only those `keep` accepts.
+    pub fn gather(&self, keep: impl Fn(&str) -> bool) -> Vec<Rows> {
+        let mut encoder = Encoder::of_rows();
+        for collector in self.0.lock().iter() {
+            collector(&mut encoder);
+        }
+        encoder.into_rows(keep)
+    }
 }
 
 impl fmt::Debug for Registry {
@@ -169,6 +178,19 @@ mod tests {
             "# HELP s_seconds help\n# TYPE s_seconds summary\ns_seconds{quantile=\"0.5\"} 50\n\
              s_seconds{quantile=\"0.9\"} 90\ns_seconds_sum 5050\ns_seconds_count 100\n"
         );
+    }
+
+    #[test]
+    fn values_are_those_of_the_text() {
+        let registry = Registry::new();
+        registry.counters("a_total", "first\nline", &["x"]).get(&["1"]).add(3);
+        registry.histogram("b_seconds", "help", &[0.1]).observe(0.05);
+        let families = registry.gather(|_| true);
+        assert_eq!((families[0].name.as_str(), families[0].help.as_str()), ("a_total", "first\nline"));
+        assert_eq!(families[0].rows[0].labels, [("x".to_owned(), "1".to_owned())]);
+        let names: Vec<&str> = families[1].rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["b_seconds_bucket", "b_seconds_bucket", "b_seconds_sum", "b_seconds_count"]);
+        assert_eq!(registry.gather(|name| name == "b_seconds").len(), 1);
     }
 
     #[test]

@@ -75,6 +75,11 @@ pub(crate) fn find(name: &str) -> Option<&'static Function> {
     FUNCTIONS.iter().find(|f| f.name == name)
 }
 
+/// The names of all functions.
+pub fn function_names() -> impl Iterator<Item = &'static str> {
+    FUNCTIONS.iter().map(|function| function.name)
+}
+
 const fn function(name: &'static str, params: &'static [Type], variadic: bool, call: Call) -> Function {
     Function { name, params, variadic, call }
 }

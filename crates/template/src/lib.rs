@@ -21,6 +21,8 @@ mod text;
 mod tree;
 mod value;
 
+pub use functions::function_names;
+
 use std::rc::Rc;
 
 use fk_model::labels::STRING_BYTES_MAX;

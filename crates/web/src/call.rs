@@ -5,9 +5,10 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use actix_web::body::MessageBody as _;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -19,6 +20,8 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use crate::answer::{self, ApiError, ErrorKind};
 use crate::live::Subscribers;
 use crate::params::Params;
+use crate::routes::read::Readers;
+use crate::routes::search::MetadataCache;
 use crate::routes::write::Receiver;
 use crate::state::{AppState, Readiness};
 
@@ -44,6 +47,17 @@ pub(crate) struct Route {
     pub(crate) gate: Gate,
     pub(crate) cors: Cors,
     pub(crate) handler: fn(Call) -> Work,
+}
+
+impl Route {
+    /// Whether it steers the process. Prometheus has such routes for `GET` as well, to say what is wrong with it.
+    fn is_lifecycle(&self) -> bool {
+        self.path.starts_with("/-/") && self.methods == Methods::Change
+    }
+
+    fn allow(&self) -> &'static str {
+        if self.is_lifecycle() { "GET, OPTIONS, POST, PUT" } else { self.methods.allow() }
+    }
 }
 
 /// Which methods a route takes.
@@ -105,6 +119,8 @@ pub(crate) struct Shared {
     pub(crate) subscribers: Subscribers,
     /// Those who watch the actors.
     pub(crate) watchers: Arc<AtomicUsize>,
+    pub(crate) readers: Readers,
+    pub(crate) search_metadata: MetadataCache,
 }
 
 /// The web server's own metrics, with the names and buckets of Prometheus.
@@ -119,6 +135,8 @@ pub(crate) struct Metrics {
     /// `/metrics` answers being written.
     pub(crate) self_scrapes_running: Gauge,
     pub(crate) self_scrapes: Counter,
+    /// Remote reads that run or wait.
+    pub(crate) remote_reads: Gauge,
     /// Only with the remote-write receiver.
     pub(crate) invalid_labels_samples: Option<Counter>,
 }
@@ -159,6 +177,10 @@ impl Metrics {
             federation_errors: registry.counter(
                 "prometheus_web_federation_errors_total",
                 "Total number of errors that occurred while sending federation responses.",
+            ),
+            remote_reads: registry.gauge(
+                "prometheus_remote_read_handler_queries",
+                "The current number of remote read queries that are either in execution or queued on the handler.",
             ),
             self_scrapes_running: registry
                 .gauge("promhttp_metric_handler_requests_in_flight", "Current number of scrapes being served."),
@@ -201,14 +223,13 @@ pub(crate) struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    fn observe(&self, status: StatusCode, bytes: Option<u64>, took: Duration) {
+    fn observe(&self, status: StatusCode, took: Duration) {
         if status == StatusCode::OK {
             self.ok.inc();
         } else {
             self.requests.get(&[self.label, status.as_str()]).inc();
         }
         self.duration.observe(took.as_secs_f64());
-        self.response_size.observe(bytes.unwrap_or(0) as f64);
     }
 }
 
@@ -316,12 +337,47 @@ pub(crate) async fn run(
     if route.path.starts_with("/api/") {
         set_default(headers, header::CACHE_CONTROL, "no-store");
     }
-    let bytes = match response.body().size() {
-        actix_web::body::BodySize::Sized(bytes) => Some(bytes),
-        _ => None,
-    };
-    metrics.observe(response.status(), bytes, started.elapsed());
+    let status = response.status();
+    metrics.observe(status, started.elapsed());
+    match response.body().size() {
+        BodySize::Sized(bytes) => metrics.response_size.observe(bytes as f64),
+        BodySize::None => metrics.response_size.observe(0.0),
+        // Known when it has been sent.
+        BodySize::Stream => {
+            let size = metrics.response_size;
+            return response.map_body(|_, body| BoxBody::new(Counted { body, bytes: 0, size }));
+        }
+    }
     response
+}
+
+/// A body whose size is seen only while it is sent. Counted when it is over, also if the client has gone in the middle of it.
+struct Counted {
+    body: BoxBody,
+    bytes: u64,
+    size: Histogram,
+}
+
+impl MessageBody for Counted {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let next = Pin::new(&mut self.body).poll_next(context);
+        if let Poll::Ready(Some(Ok(piece))) = &next {
+            self.bytes += piece.len() as u64;
+        }
+        next
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.size.observe(self.bytes as f64);
+    }
 }
 
 async fn answer(route: &'static Route, shared: Arc<Shared>, req: HttpRequest, payload: web::Payload) -> HttpResponse {
@@ -333,15 +389,18 @@ async fn answer(route: &'static Route, shared: Arc<Shared>, req: HttpRequest, pa
     if req.method() == Method::OPTIONS {
         return match route.cors {
             Cors::Allow => HttpResponse::NoContent().finish(),
-            Cors::Silent | Cors::Refuse => {
-                HttpResponse::Ok().insert_header((header::ALLOW, route.methods.allow())).finish()
-            }
+            // As in Prometheus, but that nobody is allowed anything.
+            Cors::Refuse if route.path.starts_with("/api/") => HttpResponse::NoContent().finish(),
+            Cors::Silent | Cors::Refuse => HttpResponse::Ok().insert_header((header::ALLOW, route.allow())).finish(),
         };
     }
     if !route.methods.accepts(req.method()) {
-        let text =
-            if route.methods == Methods::Change { "Only POST or PUT requests allowed" } else { "Method Not Allowed\n" };
-        return answer::method_not_allowed(route.methods.allow(), text);
+        // Texts as in Prometheus.
+        let text = match route.is_lifecycle() && req.method() == Method::GET {
+            true => "Only POST or PUT requests allowed",
+            false => "Method Not Allowed\n",
+        };
+        return answer::method_not_allowed(route.allow(), text);
     }
     if route.cors == Cors::Refuse && !same_origin(&shared.state, req.headers()) {
         return answer::text(StatusCode::FORBIDDEN, "requests from other origins may not change anything\n");
@@ -378,19 +437,17 @@ fn not_ready(state: &AppState) -> Option<HttpResponse> {
 
 /// Adds the headers that let pages of other origins read an answer (`httputil.SetCORS` in Prometheus).
 fn allow_origin(state: &AppState, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
-    let Some(origin) = origin else { return };
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    let Some(origin) = origin.filter(|origin| !origin.is_empty()) else { return };
     for (name, value) in [
         (header::ACCESS_CONTROL_ALLOW_HEADERS, "Accept, Authorization, Content-Type, Origin"),
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS"),
         (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Date"),
-        (header::VARY, "Origin"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    let allowed = &state.options.cors_origin;
-    if allowed.source() == ".*" {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    } else if origin.to_str().is_ok_and(|text| allowed.is_match(text)) {
+    // As in Prometheus the origin itself even where all are allowed.
+    if origin.to_str().is_ok_and(|text| state.options.cors_origin.is_match(text)) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     }
 }

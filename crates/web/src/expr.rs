@@ -3,7 +3,7 @@
 use actix_web::web;
 use fk_promql_syntax::{Expr, ParserOptions};
 
-use crate::answer::ApiError;
+use crate::answer::{ApiError, ErrorKind};
 
 /// Longest query that is parsed on the thread that serves requests; longer ones, and those with regular expressions to
 /// compile, go to a blocking thread.
@@ -11,6 +11,14 @@ const PARSED_INLINE_BYTES_MAX: usize = 4096;
 
 /// Parses the parameter `query`. Positions and texts of errors come from the parser.
 pub(crate) async fn parse(text: &str, options: ParserOptions) -> Result<Expr, ApiError> {
+    parse_plainly(text, options).await.map_err(|error| match error.kind {
+        ErrorKind::BadData => ApiError::parameter("query", error.text),
+        _ => error,
+    })
+}
+
+/// The same for a route whose errors do not name the parameter.
+pub(crate) async fn parse_plainly(text: &str, options: ParserOptions) -> Result<Expr, ApiError> {
     let parsed = if text.len() <= PARSED_INLINE_BYTES_MAX && !text.contains('~') {
         fk_promql_syntax::parse(text, &options)
     } else {
@@ -20,5 +28,5 @@ pub(crate) async fn parse(text: &str, options: ParserOptions) -> Result<Expr, Ap
             Err(_) => return Err(ApiError::internal("the parser panicked")),
         }
     };
-    parsed.map_err(|error| ApiError::parameter("query", error))
+    parsed.map_err(|error| ApiError::bad_data(error.to_string()))
 }

@@ -1,5 +1,6 @@
 //! How values look in JSON answers: numbers and times as Prometheus prints them.
 
+use std::cell::Cell;
 use std::io;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -12,6 +13,11 @@ use crate::answer::ChunkWriter;
 /// Go's zero time, which Prometheus prints where it has none.
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
+thread_local! {
+    /// Whether a label set is being written, whose texts stand as they are (`<`, not `\u003c`), as in Prometheus.
+    static IN_LABELS: Cell<bool> = const { Cell::new(false) };
+}
+
 /// How serde writes answers: floats and strings as everywhere else in this module (`300`, not `300.0`).
 pub(crate) struct Formatter;
 
@@ -23,6 +29,9 @@ impl serde_json::ser::Formatter for Formatter {
     }
 
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        if IN_LABELS.get() {
+            return writer.write_all(fragment.as_bytes());
+        }
         let mut result = Ok(());
         html_safe(fragment.as_bytes(), |part| {
             if result.is_ok() {
@@ -37,12 +46,20 @@ impl serde_json::ser::Formatter for Formatter {
 
 /// A label set as an object in order of name.
 pub(crate) fn labels<S: Serializer>(labels: &Labels, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(labels.iter())
+    within_labels(|| serializer.collect_map(labels.iter()))
 }
 
 /// Names and values as an object in their order.
 pub(crate) fn pairs<S: Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
+    within_labels(|| serializer.collect_map(pairs.iter().map(|(name, value)| (name, value))))
+}
+
+/// Serialising neither waits nor changes threads, so that what is set here is what the formatter sees.
+fn within_labels<T>(write: impl FnOnce() -> T) -> T {
+    IN_LABELS.set(true);
+    let written = write();
+    IN_LABELS.set(false);
+    written
 }
 
 /// A label set wherever a value is wanted.

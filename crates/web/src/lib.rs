@@ -10,14 +10,17 @@
 mod answer;
 mod call;
 mod expr;
+mod fuzzy;
 mod json;
 mod live;
+mod openapi;
 mod params;
 mod query_run;
 mod rendering;
 mod routes;
 mod secure;
 mod selectors;
+mod self_metrics;
 mod server;
 pub mod state;
 

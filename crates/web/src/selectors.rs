@@ -19,6 +19,14 @@ fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<Matcher
     texts.into_iter().map(|text| parse_metric_selector(text).map_err(|error| error.to_string())).collect()
 }
 
+/// The same for routes whose errors do not name the parameter.
+pub(crate) fn selecting_plainly<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    let parsed = texts
+        .into_iter()
+        .map(|text| parse_metric_selector(text).map_err(|error| ApiError::bad_data(error.to_string())));
+    parsed.collect()
+}
+
 /// The matchers of a parameter that may take everything.
 pub(crate) fn any(name: &str, text: &str) -> Result<Vec<Matcher>, ApiError> {
     parse_selector(text).map_err(|error| ApiError::parameter(name, error))

@@ -11,7 +11,7 @@ use actix_server::ServerBuilder;
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::{AppConfig, Server};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{Method, StatusCode, header};
 use actix_web::middleware::{Compress, Condition, Next, from_fn};
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
@@ -19,9 +19,10 @@ use rustix::net::sockopt::set_tcp_user_timeout;
 
 use crate::WORKERS_MAX;
 use crate::answer;
-use crate::call::{self, Metrics, RouteMetrics, Shared};
+use crate::call::{self, Metrics, Route, RouteMetrics, Shared};
 use crate::live::Subscribers;
-use crate::routes::ROUTES;
+use crate::routes::read::Readers;
+use crate::routes::{ROUTES, files};
 use crate::secure::guard::Guard;
 use crate::secure::{WebFile, tls};
 use crate::state::AppState;
@@ -43,24 +44,19 @@ impl Routes {
     /// The routes on top of a state.
     pub fn new(state: Arc<AppState>) -> Routes {
         let metrics = Metrics::new(&state.registry, state.options.remote_write_receiver);
-        for route in ROUTES {
+        for route in ROUTES.iter().filter(|route| exists(route, &state)) {
             // Shown with zero from the start, as in Prometheus.
             let _ = metrics.of_route(route.label);
         }
-        let subscribers = Subscribers::new(&state.registry);
-        Routes(Arc::new(Shared {
-            state,
-            metrics,
-            receiver: Default::default(),
-            subscribers,
-            watchers: Default::default(),
-        }))
+        let (readers, subscribers) = (Readers::new(&state.options), Subscribers::new(&state.registry));
+        let (receiver, search_metadata, watchers) = Default::default();
+        Routes(Arc::new(Shared { state, metrics, receiver, readers, search_metadata, subscribers, watchers }))
     }
 
     /// Adds all routes to an application.
     pub fn configure(&self, config: &mut web::ServiceConfig) {
         let prefix = self.0.state.options.route_prefix.as_str();
-        for route in ROUTES {
+        for route in ROUTES.iter().filter(|route| exists(route, &self.0.state)) {
             let (shared, metrics): (_, RouteMetrics) = (Arc::clone(&self.0), self.0.metrics.of_route(route.label));
             let handler = move |req: HttpRequest, payload: web::Payload| {
                 call::run(route, metrics.clone(), Arc::clone(&shared), req, payload)
@@ -96,6 +92,11 @@ pub fn routes() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
     ROUTES.iter().map(|route| (route.path, route.methods.allow().split(", ").collect()))
 }
 
+/// Some routes are there only with their flag.
+fn exists(route: &Route, state: &AppState) -> bool {
+    route.label != files::USER_LABEL || state.options.user_assets.is_some()
+}
+
 /// The answer for paths that are no route.
 fn elsewhere(state: &AppState, req: &HttpRequest) -> HttpResponse {
     let prefix = state.options.route_prefix.as_str();
@@ -106,20 +107,37 @@ fn elsewhere(state: &AppState, req: &HttpRequest) -> HttpResponse {
     // Spelt a little differently: another case, a slash too many. Only ever to a path of the table.
     if let Some(route) = ROUTES.iter().find(|route| same_path(route.path, below)) {
         let query = req.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-        let status =
-            if req.method() == Method::GET { StatusCode::MOVED_PERMANENTLY } else { StatusCode::PERMANENT_REDIRECT };
-        return HttpResponse::build(status)
-            .insert_header(("Location", format!("{prefix}{}{query}", route.path)))
-            .finish();
+        // A path that is not clean is one of a sloppy client, as in Go's server; another spelling is a mistake.
+        let is_clean = !below.contains("//") && !below.contains("/./");
+        let (status, name) = match req.method() == Method::GET {
+            _ if !is_clean => (StatusCode::TEMPORARY_REDIRECT, "Temporary Redirect"),
+            true => (StatusCode::MOVED_PERMANENTLY, "Moved Permanently"),
+            false => (StatusCode::PERMANENT_REDIRECT, "Permanent Redirect"),
+        };
+        let place = format!("{prefix}{}{query}", route.path);
+        let mut answer = HttpResponse::build(status);
+        answer.insert_header((header::LOCATION, place.as_str()));
+        if req.method() != Method::GET {
+            return answer.finish();
+        }
+        let shown = place.replace('&', "&amp;").replace('"', "&#34;").replace('<', "&lt;").replace('>', "&gt;");
+        return answer.content_type("text/html; charset=utf-8").body(format!("<a href=\"{shown}\">{name}</a>.\n\n"));
     }
     // Text as in Prometheus.
     answer::text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-/// Whether a path has the segments of a route, whatever their case and the number of slashes between them.
+/// Whether a path has the segments of a route, whatever the number of slashes between them; outside of the API also whatever
+/// their case.
 fn same_path(route: &str, path: &str) -> bool {
-    let segments =
-        |path: &'_ str| path.split('/').filter(|s| !s.is_empty()).map(str::to_ascii_lowercase).collect::<Vec<_>>();
+    let segments = |path: &'_ str| -> Vec<String> {
+        let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+        if route.starts_with("/api/") {
+            parts.map(str::to_owned).collect()
+        } else {
+            parts.map(str::to_ascii_lowercase).collect()
+        }
+    };
     let wanted = segments(route);
     !wanted.is_empty() && !route.contains('{') && wanted == segments(path)
 }

@@ -106,6 +106,18 @@ pub struct WebOptions {
     pub admin: bool,
     /// `--web.enable-remote-write-receiver`
     pub remote_write_receiver: bool,
+    /// `--storage.remote.read-concurrent-limit`; 0: no limit.
+    pub read_concurrent_max: usize,
+    /// `--storage.remote.read-sample-limit`; 0: no limit.
+    pub read_samples_max: usize,
+    /// `--storage.remote.read-max-bytes-in-frame`
+    pub read_frame_bytes: usize,
+    /// `--enable-feature=search-api`
+    pub search: bool,
+    /// `--web.search.max-limit`; 0: no limit.
+    pub search_limit_max: usize,
+    /// `--web.user-assets`
+    pub user_assets: Option<PathBuf>,
     /// `--web.cors.origin`
     pub cors_origin: Regex,
     /// `--web.page-title`
@@ -132,6 +144,12 @@ impl Default for WebOptions {
             lifecycle: false,
             admin: false,
             remote_write_receiver: false,
+            read_concurrent_max: 10,
+            read_samples_max: 50_000_000,
+            read_frame_bytes: 1 << 20,
+            search: false,
+            search_limit_max: 10_000,
+            user_assets: None,
             cors_origin: Regex::new(".*").expect("a constant expression that compiles"),
             page_title: "Prometheus Time Series Collection and Processing Server".into(),
             read_timeout: Duration::from_secs(300),

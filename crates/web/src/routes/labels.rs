@@ -24,10 +24,10 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn read(params: &Params) -> Result<Wanted, ApiError> {
+    fn read(params: &Params, selectors: Vec<Vec<Matcher>>) -> Result<Wanted, ApiError> {
         let limit = params.limit()?;
         let range = TimeRange { mint: params.time_or("start", TIME_MIN)?, maxt: params.time_or("end", TIME_MAX)? };
-        Ok(Wanted { range, selectors: selectors::selecting(params.all("match[]"))?, limit })
+        Ok(Wanted { range, selectors, limit })
     }
 }
 
@@ -39,7 +39,7 @@ struct Found<T> {
 
 pub(crate) async fn names(mut call: Call) -> Reply {
     let params = call.params().await?;
-    let wanted = Wanted::read(&params)?;
+    let wanted = Wanted::read(&params, selectors::selecting_plainly(params.all("match[]"))?)?;
     answer(
         &call,
         wanted,
@@ -51,12 +51,15 @@ pub(crate) async fn names(mut call: Call) -> Reply {
 
 pub(crate) async fn values(mut call: Call) -> Reply {
     let params = call.params().await?;
-    let name = unescape_name(&call.segment(3)?);
+    // Text as in Prometheus.
+    let invalid = |name: &dyn std::fmt::Display| ApiError::bad_data(format!("invalid label name: \"{name}\""));
+    let raw = call.req.uri().path().split('/').rev().nth(1).unwrap_or("");
+    let name = call.segment(3).map_err(|_| invalid(&raw.replace('%', "\\x").escape_default()))?;
+    let name = unescape_name(&name);
     if name.is_empty() {
-        // Text as in Prometheus.
-        return Err(ApiError::bad_data(format!("invalid label name: {name:?}")));
+        return Err(invalid(&name));
     }
-    let wanted = Wanted::read(&params)?;
+    let wanted = Wanted::read(&params, selectors::selecting_plainly(params.all("match[]"))?)?;
     let find = move |storage: &dyn Storage, wanted: &Wanted, control: &Control, memory: &mut Reservation| {
         strings(wanted, memory, |m| storage.label_values(&name, wanted.range, m, control))
     };
@@ -69,7 +72,7 @@ pub(crate) async fn series(mut call: Call) -> Reply {
         // Text as in Prometheus.
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-    let wanted = Wanted::read(&params)?;
+    let wanted = Wanted::read(&params, selectors::selecting(params.all("match[]"))?)?;
     answer(&call, wanted, find_series, json::write_labels).await
 }
 

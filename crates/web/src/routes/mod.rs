@@ -2,13 +2,17 @@
 
 mod actors;
 mod config;
+mod debug;
 mod federate;
+pub(crate) mod files;
 mod labels;
 mod lifecycle;
 mod page;
 mod queries;
 pub(crate) mod query;
+pub(crate) mod read;
 mod rules;
+pub(crate) mod search;
 mod status;
 mod storage;
 mod targets;
@@ -72,6 +76,8 @@ pub(crate) static ROUTES: &[Route] = &[
     page("/favicon.svg", Get, handler!(page::asset)),
     page("/metrics", Get, handler!(status::metrics)),
     page("/version", Get, handler!(status::version)),
+    Route { label: files::USER_LABEL, ..page("/user/{path:.*}", Get, handler!(files::user)) },
+    Route { label: "/debug/*subpath", ..page("/debug/{path:.*}", GetPost, handler!(debug::debug)) },
     page("/-/healthy", GetHead, handler!(lifecycle::healthy)),
     Route { gate: Gate::WhenReady, ..page("/-/ready", GetHead, handler!(lifecycle::ready)) },
     change("/-/reload", Change, Gate::Open, handler!(lifecycle::reload)),
@@ -84,6 +90,9 @@ pub(crate) static ROUTES: &[Route] = &[
     api("/api/v1/parse_query", GetPost, handler!(query::parse)),
     api("/api/v1/labels", GetPost, handler!(labels::names)),
     Route { label: "/api/v1/label/:name/values", ..api("/api/v1/label/{name}/values", Get, handler!(labels::values)) },
+    api("/api/v1/search/metric_names", GetPost, handler!(search::metric_names)),
+    api("/api/v1/search/label_names", GetPost, handler!(search::label_names)),
+    api("/api/v1/search/label_values", GetPost, handler!(search::label_values)),
     api("/api/v1/series", GetPost, handler!(labels::series)),
     api("/api/v1/scrape_pools", Get, handler!(targets::pools)),
     api("/api/v1/scrape_pools/config", Get, handler!(targets::pool_config)),
@@ -100,10 +109,12 @@ pub(crate) static ROUTES: &[Route] = &[
     api("/api/v1/status/runtimeinfo", Get, handler!(status::runtimeinfo)),
     api("/api/v1/status/tsdb", Get, handler!(status::tsdb)),
     api("/api/v1/status/tsdb/blocks", Get, handler!(storage::blocks)),
+    api("/api/v1/status/self_metrics", Get, handler!(status::self_metrics)),
     api_always("/api/v1/status/walreplay", handler!(status::walreplay)),
     api_always("/api/v1/notifications", handler!(status::notifications)),
     api_always("/api/v1/notifications/live", handler!(status::live_notifications)),
     api("/api/v1/features", Get, handler!(status::features)),
+    api("/api/v1/openapi.yaml", Get, handler!(status::openapi)),
     api_always("/api/v1/ext/actors", handler!(actors::tree)),
     api_always("/api/v1/ext/actors/live", handler!(actors::live)),
     api("/api/v1/ext/alerts/history", Get, handler!(rules::history)),
@@ -119,6 +130,7 @@ pub(crate) static ROUTES: &[Route] = &[
     api("/api/v1/ext/relabel/try", Post, handler!(config::try_relabelling)),
     #[cfg(feature = "chaos")]
     change("/api/v1/ext/chaos/{kind}", Post, Gate::Open, handler!(lifecycle::chaos)),
+    change("/api/v1/read", Post, Gate::WhenReady, handler!(read::read)),
     change("/api/v1/write", Post, Gate::WhenReady, handler!(write::write)),
     change("/api/v1/admin/tsdb/delete_series", Change, Gate::WhenReady, handler!(storage::delete_series)),
     change("/api/v1/admin/tsdb/clean_tombstones", Change, Gate::WhenReady, handler!(storage::clean_tombstones)),

@@ -119,7 +119,7 @@ pub(crate) async fn exemplars(mut call: Call) -> Reply {
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
     let settings = call.state().queries.settings();
-    let expr = expr::parse(params.first("query"), settings.parser).await?;
+    let expr = expr::parse_plainly(params.first("query"), settings.parser).await?;
     let sets: Vec<_> = fk_promql_syntax::extract_selectors(&expr).into_iter().map(<[_]>::to_vec).collect();
     if sets.is_empty() {
         return Ok(HttpResponse::NoContent().finish());

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use actix_web::http::header;
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, web};
+use fk_model::Regex;
 use serde_json::json;
 
-use crate::answer::{ApiError, success};
+use super::search::LIMIT_DEFAULT;
+use crate::answer::{self, ApiError, success};
 use crate::call::{Call, Reply};
-use crate::live;
-use crate::params::parse_integer;
+use crate::params::{Params, parse_integer};
+use crate::{live, openapi, self_metrics};
 
 /// The server's own metrics, in the text format only; `name[]` picks families.
 pub(crate) async fn metrics(mut call: Call) -> Reply {
@@ -24,7 +26,9 @@ pub(crate) async fn metrics(mut call: Call) -> Reply {
 }
 
 pub(crate) async fn version(call: Call) -> Reply {
-    Ok(HttpResponse::Ok().json(call.state().status.build()))
+    let text = serde_json::to_string(&call.state().status.build());
+    // No JSON by its header, as in Prometheus.
+    Ok(answer::text(StatusCode::OK, text.map_err(|error| ApiError::internal(error.to_string()))? + "\n"))
 }
 
 pub(crate) async fn config(call: Call) -> Reply {
@@ -97,18 +101,52 @@ pub(crate) async fn features(call: Call) -> Reply {
         ("exclude_alerts", true),
         ("label_values_match", true),
         ("lifecycle", options.lifecycle),
-        ("openapi_3.1", false),
-        ("openapi_3.2", false),
+        ("openapi_3.1", true),
+        ("openapi_3.2", true),
         ("otlp_write_receiver", false),
         ("query_stats", true),
         ("query_warnings", true),
         ("remote_write_receiver", options.remote_write_receiver),
-        ("search", false),
-        ("search_fuzz_alg_jarowinkler", false),
-        ("search_fuzz_alg_subsequence", false),
+        ("search", options.search),
+        ("search_fuzz_alg_jarowinkler", true),
+        ("search_fuzz_alg_subsequence", true),
         ("time_range_labels", true),
         ("time_range_series", true),
     ];
     features.entry("api".into()).or_default().extend(api.map(|(name, on)| (name.to_owned(), on)));
     success(&features)
+}
+
+/// The description of the API.
+pub(crate) async fn openapi(call: Call) -> Reply {
+    // Of the URL only, as in Prometheus: this route takes no form.
+    let mut params = Params::default();
+    params.add_encoded(call.req.query_string().as_bytes())?;
+    let build = call.state().status.build();
+    let options = &call.state().options;
+    let limit_max = options.search_limit_max;
+    let about = openapi::About {
+        version: &build.version,
+        server: &format!("{}/api/v1", options.route_prefix),
+        search_limit: if limit_max == 0 { LIMIT_DEFAULT } else { LIMIT_DEFAULT.min(limit_max) },
+    };
+    let document = openapi::document(openapi::Version::asked(params.first("openapi_version")), &about);
+    Ok(HttpResponse::Ok()
+        .content_type("application/yaml; charset=utf-8")
+        .insert_header((header::CACHE_CONTROL, "no-cache, no-store, must-revalidate"))
+        .body(document))
+}
+
+/// The server's own metrics as JSON.
+pub(crate) async fn self_metrics(mut call: Call) -> Reply {
+    let params = call.params().await?;
+    let pattern = match params.first("metric_name_pattern") {
+        "" => None,
+        // Text as in Prometheus, up to the second colon.
+        text => Some(
+            Regex::new(text).map_err(|error| ApiError::bad_data(format!("invalid metric_name_pattern: {error}")))?,
+        ),
+    };
+    let families = call.state().registry.gather(|name| pattern.as_ref().is_none_or(|pattern| pattern.is_match(name)));
+    success(&families.iter().map(self_metrics::shown).collect::<Vec<_>>())
 }

@@ -218,7 +218,11 @@ pub(crate) async fn relabel_steps(mut call: Call) -> Reply {
         output: LabelsJson<'s>,
         keep: bool,
     }
-    let step = |step: &'_ RelabelStep| -> serde_json::Result<serde_json::Value> {
+    #[derive(Serialize)]
+    struct Steps<'s> {
+        steps: Vec<Step<'s>>,
+    }
+    fn shown(step: &RelabelStep) -> Step<'_> {
         let rule = &step.rule;
         let rule = Rule {
             source_labels: &rule.source_labels,
@@ -229,10 +233,9 @@ pub(crate) async fn relabel_steps(mut call: Call) -> Reply {
             replacement: &rule.replacement,
             action: rule.action.name(),
         };
-        serde_json::to_value(Step { rule, output: LabelsJson(&step.output), keep: step.keep })
-    };
-    let steps: Result<Vec<_>, _> = steps.iter().map(step).collect();
-    success(&json!({ "steps": steps.map_err(|error| ApiError::internal(error.to_string()))? }))
+        Step { rule, output: LabelsJson(&step.output), keep: step.keep }
+    }
+    success(&Steps { steps: steps.iter().map(shown).collect() })
 }
 
 /// Targets of an answer about scrapes, unless it asks for another number.

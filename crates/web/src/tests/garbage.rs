@@ -50,6 +50,73 @@ async fn odd_paths_and_parameters_are_refused() {
     }
 }
 
+/// What nobody should send.
+const BAD_VALUES: &[&str] = &[
+    "",
+    "-1",
+    "0",
+    "1e999",
+    "NaN",
+    "99999999999999999999",
+    "2026-13-01T00:00:00Z",
+    "true",
+    "1y",
+    "(((",
+    "{a=~\"(\"}",
+    "{\"a\":1}",
+    "[1,2",
+    "\u{0}\u{1F525}é\\",
+];
+
+/// A value that a parameter takes, so that the others are looked at.
+fn good_value(name: &str) -> &'static str {
+    match name {
+        "query" | "match[]" | "match_target" => "{a=\"b\"}",
+        "start" => "1",
+        "end" => "2",
+        "step" => "1",
+        "scrapePool" | "label" | "name" => "node",
+        "labels" => "{\"a\":\"b\"}",
+        _ => "1",
+    }
+}
+
+#[actix_web::test]
+async fn whatever_the_description_allows_may_be_bad() {
+    let world = World::with(|options| {
+        (options.remote_write_receiver, options.search, options.admin) = (true, true, true);
+    });
+    let long = "x".repeat(5000);
+    let mut asked = 0;
+    for (path, methods, parameters) in crate::openapi::operations() {
+        for method in methods {
+            let required: Vec<&str> =
+                parameters.iter().filter(|(_, required)| *required).map(|(name, _)| *name).collect();
+            for (name, _) in &parameters {
+                for value in BAD_VALUES.iter().copied().chain([long.as_str()]) {
+                    let others =
+                        required.iter().filter(|other| *other != name).map(|other| (*other, good_value(other)));
+                    let all = encoded(others.chain([(*name, value)]));
+                    let in_path = encoded([("", value)]).trim_start_matches('=').replace('+', "%20");
+                    let uri = format!("/api/v1{}", path.replace("{name}", &in_path));
+                    let got = if method == "post" {
+                        world.form(&uri, &all).await
+                    } else {
+                        let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+                        world.send(TestRequest::default().method(method).uri(&format!("{uri}?{all}"))).await
+                    };
+                    // A query that may take no time takes none.
+                    let timed_out = *name == "timeout" && got.body.contains("\"errorType\":\"timeout\"");
+                    let good = got.status.as_u16() < 500 || timed_out;
+                    assert!(good, "{} for {method} {uri} {all}: {}", got.status, got.body);
+                    asked += 1;
+                }
+            }
+        }
+    }
+    assert!(asked > 1000, "{asked}");
+}
+
 #[actix_web::test]
 async fn deep_and_long_queries_are_refused_quickly() {
     let world = World::new();

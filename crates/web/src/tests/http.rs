@@ -4,7 +4,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::test::TestRequest;
 use serde_json::{Value, json};
 
-use super::fakes::{World, regex};
+use super::fakes::{World, labels, regex};
 use crate::state::{Readiness, ReloadError};
 
 #[actix_web::test]
@@ -109,7 +109,7 @@ async fn pages_of_other_origins_may_read_but_not_change() {
 
     let with_origin = |path: &str| TestRequest::get().uri(path).insert_header(("origin", "http://a.example"));
     let got = world.send(with_origin("/api/v1/targets")).await;
-    assert_eq!((got.header("access-control-allow-origin"), got.header("vary")), ("*", "Origin"));
+    assert_eq!((got.header("access-control-allow-origin"), got.header("vary")), ("http://a.example", "Origin"));
     let got = world.send(with_origin("/api/v1/targets").method(Method::OPTIONS)).await;
     assert_eq!((got.status.as_u16(), got.header("access-control-allow-methods")), (204, "GET, POST, OPTIONS"));
     assert_eq!(world.get("/api/v1/targets").await.header("access-control-allow-origin"), "");
@@ -603,7 +603,8 @@ async fn unknown_paths_and_methods() {
     let options = world.send(TestRequest::default().method(Method::OPTIONS).uri("/api/v1/nothing")).await;
     assert_eq!(options.status, StatusCode::NO_CONTENT);
     let options = world.send(TestRequest::default().method(Method::OPTIONS).uri("/-/reload")).await;
-    assert_eq!((options.status, options.header("allow")), (StatusCode::OK, "OPTIONS, POST, PUT"));
+    let allowed = "GET, OPTIONS, POST, PUT";
+    assert_eq!((options.status, options.header("allow")), (StatusCode::OK, allowed));
 }
 
 #[actix_web::test]
@@ -611,12 +612,14 @@ async fn other_spellings_of_a_path_lead_to_it() {
     let world = World::with(|options| options.route_prefix = "/p".into());
     for (path, location) in [
         ("/p/api/v1/labels/?limit=1", "/p/api/v1/labels?limit=1"),
-        ("/p//api//v1/Labels", "/p/api/v1/labels"),
+        ("/p/-/Healthy/", "/p/-/healthy"),
         ("/p/METRICS", "/p/metrics"),
     ] {
         let got = world.get(path).await;
         assert_eq!((got.status.as_u16(), got.header("location")), (301, location), "{path}");
     }
+    assert_eq!(world.get("/p//api/./v1/labels").await.status.as_u16(), 307);
+    assert_eq!(world.get("/p/API/v1/labels").await.status.as_u16(), 404);
     assert_eq!(world.post("/p/api/v1/labels/").await.status.as_u16(), 308);
     for path in ["/q/metrics", "/pmetrics", "//evil.example/metrics", "/p/evil.example//metrics"] {
         assert_eq!(world.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
@@ -689,4 +692,101 @@ async fn a_rule_group_is_tested_on_the_past() {
         let text = got.json()["error"].as_str().unwrap_or_default().to_owned();
         assert!(got.status == StatusCode::BAD_REQUEST && text.contains(reason), "{query}: {text}");
     }
+}
+
+#[actix_web::test]
+async fn searches_answer_in_lines() {
+    let world = World::with(|options| (options.search, options.search_limit_max) = (true, 3));
+    let now = chrono::Utc::now().timestamp_millis();
+    for name in ["http_requests_total", "http_errors_total", "go_gc_total", "up"] {
+        world.storage.add(&labels(&[("__name__", name), ("job", &name[..2])]), &[(now - 1000, 1.0)]);
+    }
+    for (query, expected) in [
+        (
+            "metric_names?search[]=http",
+            "{\"results\":[{\"name\":\"http_errors_total\"},{\"name\":\"http_requests_total\"}]}\n\
+             {\"status\":\"success\",\"has_more\":false}\n",
+        ),
+        (
+            "metric_names?batch_size=2&sort_by=alpha&sort_dir=dsc&limit=3",
+            "{\"results\":[{\"name\":\"up\"},{\"name\":\"http_requests_total\"}]}\n\
+             {\"results\":[{\"name\":\"http_errors_total\"}]}\n{\"status\":\"success\",\"has_more\":true}\n",
+        ),
+        (
+            "metric_names?search[]=UP&search[]=gc&case_sensitive=false&sort_by=score&include_score=true&fuzz_alg=jarowinkler",
+            "{\"results\":[{\"name\":\"up\",\"score\":1},{\"name\":\"go_gc_total\",\"score\":0.7}]}\n\
+             {\"status\":\"success\",\"has_more\":false}\n",
+        ),
+        (
+            "label_names?match[]=up&match[]=go_gc_total",
+            "{\"results\":[{\"name\":\"__name__\"},{\"name\":\"job\"}]}\n{\"status\":\"success\",\"has_more\":false}\n",
+        ),
+        ("label_values?label=none", "{\"results\":[]}\n{\"status\":\"success\",\"has_more\":false}\n"),
+        (
+            "label_values?label=job&search[]=u",
+            "{\"results\":[{\"value\":\"up\"}]}\n{\"status\":\"success\",\"has_more\":false}\n",
+        ),
+    ] {
+        let got = world.get(&format!("/api/v1/search/{query}")).await;
+        assert_eq!((got.status.as_u16(), got.body.as_str()), (200, expected), "{query}");
+        assert_eq!(got.header("content-type"), "application/x-ndjson; charset=utf-8");
+    }
+    for (query, text) in [
+        ("label_values", "missing required parameter \"label\""),
+        ("metric_names?limit=4", "limit 4 exceeds the configured maximum (3, see --web.search.max-limit)"),
+        ("metric_names?limit=0", "invalid limit \"0\": must be a positive integer"),
+        ("metric_names?sort_by=x", "invalid sort_by \"x\" for metric_names: must be \"alpha\" or \"score\""),
+        ("metric_names?sort_dir=asc", "sort_dir is only valid when sort_by is set"),
+        ("metric_names?sort_by=score", "sort_by=score requires search[] to be set"),
+        ("metric_names?fuzz_threshold=101", "invalid fuzz_threshold \"101\": must be 0-100"),
+        ("metric_names?fuzz_alg=x", "unsupported fuzz_alg \"x\": must be one of [subsequence jarowinkler]"),
+        ("metric_names?start=2&end=1", "end timestamp must not be before start timestamp"),
+        ("metric_names?include_metadata=x", "invalid include_metadata \"x\": must be boolean"),
+    ] {
+        let got = world.get(&format!("/api/v1/search/{query}")).await;
+        assert_eq!((got.status.as_u16(), &got.json()["error"]), (400, &text.into()), "{query}");
+    }
+    let off = World::new().get("/api/v1/search/metric_names").await;
+    assert_eq!((off.status.as_u16(), &off.json()["errorType"]), (500, &"unavailable".into()));
+}
+
+#[actix_web::test]
+async fn the_server_describes_itself() {
+    let world = World::new();
+    let document = world.get("/api/v1/openapi.yaml?openapi_version=3.2").await;
+    assert!(document.body.starts_with("openapi: \"3.2.0\"\n"), "{}", &document.body[..40]);
+    assert_eq!(document.header("content-type"), "application/yaml; charset=utf-8");
+    assert!(world.get("/api/v1/openapi.yaml?openapi_version=9").await.body.starts_with("openapi: \"3.1.0\"\n"));
+    let metrics = world.get("/api/v1/status/self_metrics?metric_name_pattern=prometheus_http_requests.*").await.json();
+    let families = metrics["data"].as_array().unwrap();
+    assert_eq!((families.len(), &families[0]["type"]), (1, &"COUNTER".into()));
+    assert_eq!(world.get("/api/v1/status/self_metrics?metric_name_pattern=(").await.status.as_u16(), 400);
+    for (path, status) in [
+        ("/debug/pprof", 301),
+        ("/debug/pprof/", 200),
+        ("/debug/pprof/cmdline", 200),
+        ("/debug/pprof/symbol", 200),
+        ("/debug/pprof/profile?seconds=1", 501),
+        ("/debug/pprof/none", 404),
+        ("/debug/other", 404),
+        ("/user/", 404),
+    ] {
+        assert_eq!(world.get(path).await.status.as_u16(), status, "{path}");
+    }
+}
+
+#[actix_web::test]
+async fn files_of_the_operator_are_served() {
+    let folder = fk_testkit::TempDir::new("user-assets");
+    std::fs::write(folder.path().join("index.html"), "<p>hello").unwrap();
+    let path = folder.path().to_owned();
+    let world = World::with(|options| (options.user_assets, options.route_prefix) = (Some(path), "/x".into()));
+    let got = world.get("/x/user/").await;
+    assert_eq!((got.status.as_u16(), got.body.as_str()), (200, "<p>hello"));
+    assert_eq!(got.header("content-type"), "text/html; charset=utf-8");
+    let again = actix_web::test::TestRequest::default()
+        .uri("/x/user/index.html")
+        .insert_header(("If-Modified-Since", got.header("last-modified")));
+    assert_eq!(world.send(again).await.status.as_u16(), 304);
+    assert_eq!(world.get("/x/user/%2e%2e/%2e%2e/etc/passwd").await.status.as_u16(), 404);
 }

@@ -5,6 +5,7 @@ mod fakes;
 mod garbage;
 mod http;
 mod query;
+mod read;
 mod secure;
 mod wire;
 mod write;
