@@ -1,10 +1,12 @@
 //! The program as `promtool`: called by that name, or as `firekeeper promtool ...`. Flags, exit codes and connections; what the
 //! commands do is in `fk_promtool`.
 //!
-//! Of the commands of Prometheus' promtool those of `tsdb`, `check` but for `healthy` and `ready`, and `test rules` are built. Any other
-//! is refused by name. `test promql`, `rules backtest` and `config schema` are ours.
+//! Of the commands of Prometheus' promtool those of `tsdb`, `query`, `push`, `debug`, `promql`, `check` but for `healthy` and `ready`,
+//! and `test rules` are built. Any other is refused by name. `test promql`, `rules backtest` and `config schema` are ours. Those
+//! that talk to a server are in `promtool/client.rs`.
 
 mod backtest;
+mod client;
 
 use std::io::{BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
@@ -14,20 +16,18 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fk_http::Client;
+use fk_model::MatchKind;
 use fk_promql_syntax::ParserOptions;
 use fk_promtool::rules::{MatrixSeries, RangeQuery, parse_matrix};
 use fk_promtool::{
-    ToolError, analyze, bench, check_config, check_rules, check_sd, dump, lint, list, openmetrics, rules, scripts,
-    unit_tests,
+    ToolError, analyze, bench, check_config, check_rules, check_sd, dump, edit, lint, list, openmetrics, rules,
+    scripts, unit_tests,
 };
 use fk_storage::TimeRange;
 use fk_vfs::{OsVfs, Vfs};
 use url::Url;
 
 use crate::cli::{self, PROMETHEUS_VERSION};
-
-/// Commands of Prometheus' promtool that are not built.
-const NOT_BUILT: &[&str] = &["query", "debug", "push", "promql"];
 
 /// Commands of its `check` that are not built.
 const CHECKS_NOT_BUILT: &[&str] = &["healthy", "ready"];
@@ -50,6 +50,9 @@ struct Cli {
     /// Show application version.
     #[arg(long, global = true)]
     version: bool,
+    /// Enable experimental commands.
+    #[arg(long, global = true)]
+    experimental: bool,
     /// Comma separated feature names to enable: promql-experimental-functions, promql-delayed-name-removal,
     /// promql-extended-range-selectors, promql-binop-fill-modifiers.
     #[arg(long, global = true)]
@@ -106,6 +109,37 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: Config,
+    },
+    /// Run query against a Prometheus server.
+    #[command(subcommand_required = true)]
+    Query {
+        /// Output format of the query.
+        #[arg(short = 'o', long, global = true, value_enum, default_value_t = client::OutputFormat::Promql)]
+        format: client::OutputFormat,
+        #[command(flatten)]
+        connection: client::Connection,
+        #[command(subcommand)]
+        command: client::Query,
+    },
+    /// Push to a Prometheus server.
+    #[command(subcommand_required = true)]
+    Push {
+        #[command(flatten)]
+        connection: client::Connection,
+        #[command(subcommand)]
+        command: client::Push,
+    },
+    /// Fetch debug information.
+    #[command(subcommand_required = true)]
+    Debug {
+        #[command(subcommand)]
+        command: client::Debug,
+    },
+    /// PromQL formatting and editing. Requires the --experimental flag.
+    #[command(subcommand_required = true)]
+    Promql {
+        #[command(subcommand)]
+        command: Promql,
     },
     /// Unit testing.
     #[command(subcommand_required = true)]
@@ -233,6 +267,44 @@ enum Test {
         /// The scripts.
         #[arg(required = true)]
         files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Promql {
+    /// Format PromQL query to pretty printed form.
+    Format {
+        /// PromQL query.
+        query: String,
+    },
+    /// Edit label matchers contained within an existing PromQL query.
+    #[command(subcommand_required = true)]
+    LabelMatchers {
+        #[command(subcommand)]
+        command: LabelMatchers,
+    },
+}
+
+#[derive(Subcommand)]
+enum LabelMatchers {
+    /// Set a label matcher in the query.
+    Set {
+        /// Type of the label matcher to set.
+        #[arg(short = 't', long = "type", default_value = "=", value_parser = ["=", "!=", "=~", "!~"])]
+        kind: String,
+        /// PromQL query.
+        query: String,
+        /// Name of the label matcher to set.
+        name: String,
+        /// Value of the label matcher to set.
+        value: String,
+    },
+    /// Delete a label from the query.
+    Delete {
+        /// PromQL query.
+        query: String,
+        /// Name of the label to delete.
+        name: String,
     },
 }
 
@@ -425,8 +497,7 @@ pub fn run(args: &[String]) -> i32 {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let refused = match &words[..] {
         ["check", name, ..] if CHECKS_NOT_BUILT.contains(name) => Some(format!("check {name}")),
-        [name, ..] => NOT_BUILT.iter().find(|refused| *refused == name).map(|name| (*name).to_owned()),
-        [] => None,
+        _ => None,
     };
     if let Some(name) = refused {
         eprintln!(
@@ -455,6 +526,18 @@ pub fn run(args: &[String]) -> i32 {
     };
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let result = match command {
+        Command::Query { format, connection, command } => {
+            client::run_query(command, format, &connection, &mut out).map(|()| 0)
+        }
+        Command::Push { connection, command } => {
+            client::run_push(command, &connection, &mut out).map(|is_whole| i32::from(!is_whole))
+        }
+        Command::Debug { command } => client::run_debug(command, Path::new(""), &mut out).map(|()| 0),
+        // Text as in Prometheus:
+        Command::Promql { .. } if !cli.experimental => Err(ToolError::Other(
+            "This command is experimental and requires the --experimental flag to be set.".to_owned(),
+        )),
+        Command::Promql { command } => promql(command, &features.parser, &mut out).map(|()| 0),
         Command::Tsdb { command } => tsdb(command, &mut out).map(|()| 0),
         Command::Rules { command: Rules::Backtest(command) } => {
             backtest::backtest(command, features.parser, &mut out).map(|()| 0)
@@ -532,6 +615,25 @@ fn test(command: Test, junit: Option<&Path>, features: Features, out: &mut dyn W
         std::fs::write(path, text).map_err(|reason| ToolError::File { path: path.into(), reason })?;
     }
     Ok(passed)
+}
+
+fn promql(command: Promql, options: &ParserOptions, out: &mut dyn Write) -> fk_promtool::Result<()> {
+    let (query, edit) = match command {
+        Promql::Format { query } => (query, edit::Edit::Format),
+        Promql::LabelMatchers { command: LabelMatchers::Delete { query, name } } => {
+            (query, edit::Edit::Delete { name })
+        }
+        Promql::LabelMatchers { command: LabelMatchers::Set { kind, query, name, value } } => {
+            let kind = match kind.as_str() {
+                "!=" => MatchKind::NotEqual,
+                "=~" => MatchKind::Regex,
+                "!~" => MatchKind::NotRegex,
+                _ => MatchKind::Equal,
+            };
+            (query, edit::Edit::Set { kind, name, value })
+        }
+    };
+    edit::print(&query, &edit, options, out)
 }
 
 fn check(
@@ -744,6 +846,19 @@ mod tests {
             "rules backtest --start=0 --url=http://x:1 --timeout=10s r.yml",
             "check metrics --lint all",
             "check service-discovery --timeout=5s prometheus.yml node",
+            "query -o json instant --time=5 --header=a=b http://x up",
+            "query instant localhost:9090 up --format=promql --http.config.file=c",
+            "query range --start=1 --end=2 --step=5s http://x up",
+            "query series --match=up --match=down http://x",
+            "query labels --match=up http://x job",
+            "query analyze --server=http://x --type=histogram --duration=5m --match=up",
+            "push metrics --label=a=b --timeout=5s --header=c=d --protobuf_message=prometheus.WriteRequest http://x f g",
+            "debug pprof http://x",
+            "debug metrics http://x",
+            "debug all http://x",
+            "promql --experimental format up",
+            "--experimental --enable-feature=promql-experimental-functions promql label-matchers set -t !~ up a b",
+            "promql label-matchers delete up a --experimental",
             "tsdb create-blocks-from rules --url=http://x:1 --start=0 --end=2020-01-01T00:00:00Z --output-dir=o --eval-interval=30s r.yml",
         ] {
             let parsed = Cli::try_parse_from(std::iter::once("promtool").chain(args.split(' ')));
@@ -759,6 +874,19 @@ mod tests {
             (&["check"], 1),
             (&["test", "rules", "x"], 1),
             (&["test", "promql"], 1),
+            (&["query"], 1),
+            (&["query", "instant", "http://127.0.0.1:1", "up"], 1),
+            (&["query", "instant", "--time=x", "http://127.0.0.1:1", "up"], 1),
+            (&["query", "range", "--start=2", "--end=1", "http://127.0.0.1:1", "up"], 1),
+            (&["query", "series", "http://127.0.0.1:1"], 1),
+            (&["query", "analyze", "--server=http://127.0.0.1:1", "--type=gauge", "--match=up"], 1),
+            (&["push", "metrics", "--protobuf_message=x", "http://127.0.0.1:1"], 1),
+            (&["push", "metrics", "http://127.0.0.1:1", "/nonexistent"], 1),
+            (&["promql", "format", "up"], 1),
+            (&["promql", "format", "up", "--experimental"], 0),
+            (&["--experimental", "promql", "format", "up("], 1),
+            (&["--experimental", "promql", "label-matchers", "set", "up", "a", "b"], 0),
+            (&["--experimental", "promql", "label-matchers", "set", "-t", "?", "up", "a", "b"], 1),
             (&["test", "promql", "/nonexistent"], 1),
             (&["tsdb", "create-blocks-from", "rules", "--start=5", "--end=5", "x"], 1),
             (&["tsdb", "create-blocks-from", "rules", "--start=yesterday", "x"], 1),

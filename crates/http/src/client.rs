@@ -60,6 +60,21 @@ pub struct ScrapeResponse {
     pub body_at: usize,
 }
 
+/// A request of a tool, which wants to see the answer whatever its status.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'r> {
+    /// Where to.
+    pub url: &'r str,
+    /// Headers of the request.
+    pub headers: &'r [(String, String)],
+    /// What to post; nothing is posted, but gotten, if there is none.
+    pub body: Option<&'r [u8]>,
+    /// For connecting, request and body together.
+    pub timeout: Duration,
+    /// Largest body of an answer; 0: none.
+    pub body_size_limit: u64,
+}
+
 /// A client for one `http_client_config` section. Clones share connections.
 #[derive(Clone)]
 pub struct Client {
@@ -239,6 +254,33 @@ impl Client {
         }
         reader.finish()?;
         Ok(body)
+    }
+
+    /// Sends what is asked; the status of the answer and its body.
+    pub async fn ask(&self, ask: &Ask<'_>) -> Result<(u16, Vec<u8>), HttpError> {
+        let deadline = Instant::now() + ask.timeout;
+        let method = if ask.body.is_some() { Method::POST } else { Method::GET };
+        let mut headers = HeaderMap::new();
+        for (name, value) in ask.headers {
+            let wrong = || HttpError::Config(format!("invalid header {name:?}"));
+            set(&mut headers, HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?, value)?;
+        }
+        let body = ask.body.map(bytes::Bytes::copy_from_slice);
+        let hop = Hop::first(parse(method.clone(), ask.url)?);
+        let mut response = self.send(method, hop, headers, body, deadline).await?;
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        let mut reader = BodyReader::new(ContentEncoding::Identity, ask.body_size_limit, &mut body)?;
+        loop {
+            let piece = tokio::time::timeout_at(deadline, response.chunk()).await;
+            let piece = piece.map_err(|_elapsed| HttpError::BodyTimeout)?;
+            match piece.map_err(|_error| HttpError::Body("unexpected EOF".to_owned()))? {
+                Some(piece) => reader.push(&piece)?,
+                None => break,
+            }
+        }
+        reader.finish()?;
+        Ok((status, body))
     }
 
     /// The headers that the section adds to the request with these headers: files are read and tokens asked for now.

@@ -21,7 +21,7 @@ mod timings;
 mod tls;
 
 pub use body::{BODY_BYTES_MAX, RATIO_FREE_BYTES, RATIO_MAX};
-pub use client::{Client, ScrapeRequest, ScrapeResponse};
+pub use client::{Ask, Client, ScrapeRequest, ScrapeResponse};
 pub use error::HttpError;
 pub use timings::{Stopwatch, Timings};
 

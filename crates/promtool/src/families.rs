@@ -10,7 +10,7 @@ use fk_model::labels::write_quoted;
 use fk_model::name::NameValidation;
 
 /// A metric family.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Family {
     /// Its name, without the suffixes of histograms and summaries.
     pub name: String,
@@ -23,12 +23,20 @@ pub struct Family {
 }
 
 /// A metric of a family: one line, or all lines of one histogram or summary.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metric {
     /// Name and value, as they stand; without `le` of a histogram and `quantile` of a summary.
     pub labels: Vec<(String, String)>,
-    /// Buckets of a histogram, quantiles of a summary.
-    pub parts: usize,
+    /// Buckets of a histogram and their counts, quantiles of a summary and their values, in order of the lines.
+    pub parts: Vec<(f64, f64)>,
+    /// The value of what is neither of both.
+    pub value: f64,
+    /// `_sum` of a histogram or summary.
+    pub sum: f64,
+    /// `_count` of a histogram or summary.
+    pub count: f64,
+    /// The time that stands on the last of its lines that has one, ms.
+    pub t_ms: Option<i64>,
 }
 
 /// A text that is not in the format.
@@ -252,13 +260,13 @@ impl Parser<'_> {
                 key.sort();
                 let metrics = &mut self.families[index].metrics;
                 *self.gathered.entry((index, key)).or_insert_with(|| {
-                    metrics.push(Metric { labels, parts: 0 });
+                    metrics.push(Metric { labels, ..Metric::default() });
                     metrics.len() - 1
                 })
             }
             _ => {
                 let metrics = &mut self.families[index].metrics;
-                metrics.push(Metric { labels, parts: 0 });
+                metrics.push(Metric { labels, ..Metric::default() });
                 metrics.len() - 1
             }
         };
@@ -275,24 +283,32 @@ impl Parser<'_> {
                 _ => {}
             }
         }
-        // A quantile or bound that is no number stands for none, as in Prometheus.
-        if role == Role::Plain && part.is_some_and(|bound: f64| !bound.is_nan()) {
-            self.families[index].metrics[metric].parts += 1;
+        let told = &mut self.families[index].metrics[metric];
+        match (role, part) {
+            (Role::Sum, _) => told.sum = value,
+            (Role::Count, _) => told.count = value,
+            // A quantile or bound that is no number stands for none, as in Prometheus.
+            (Role::Plain, Some(bound)) if !bound.is_nan() => told.parts.push((bound, value)),
+            (Role::Plain, _) => told.value = value,
         }
-        if self.byte == b'\n' { Ok(()) } else { self.timestamp() }
+        if self.byte != b'\n' {
+            let t_ms = self.timestamp()?;
+            self.families[index].metrics[metric].t_ms = Some(t_ms);
+        }
+        Ok(())
     }
 
-    fn timestamp(&mut self) -> Step {
+    fn timestamp(&mut self) -> Step<i64> {
         self.skip_blanks()?;
         let text = String::from_utf8_lossy(&self.until_blank()?).into_owned();
-        if text.parse::<i64>().is_err() {
+        let Ok(t_ms) = text.parse() else {
             return wrong(format!("expected integer as timestamp, got {}", quoted(&text)));
-        }
+        };
         let rest = self.until_line_break(false)?;
         if !rest.is_empty() {
             return wrong(format!("spurious string after timestamp: {}", quoted(&rest)));
         }
-        Ok(())
+        Ok(t_ms)
     }
 
     /// Labels up to the value, and the bound or quantile among them.
@@ -552,9 +568,9 @@ mod tests {
         let names: Vec<_> = read.iter().map(|family| (family.name.as_str(), family.kind)).collect();
         assert_eq!(names, [("h", MetricType::Histogram), ("x", MetricType::Unknown), ("s", MetricType::Summary)]);
         assert_eq!(read[0].help.as_deref(), Some("Help \\ and\nmore."));
-        assert_eq!(read[0].metrics.iter().map(|metric| metric.parts).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(read[0].metrics.iter().map(|metric| metric.parts.len()).collect::<Vec<_>>(), [2, 1]);
         assert_eq!(read[0].metrics[0].labels, [("a".to_owned(), "b".to_owned())]);
-        assert_eq!((read[2].metrics.len(), read[2].metrics[0].parts), (1, 1));
+        assert_eq!((read[2].metrics.len(), read[2].metrics[0].parts.len()), (1, 1));
     }
 
     #[test]

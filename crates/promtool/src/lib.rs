@@ -6,7 +6,8 @@
 //! reading only, and beside whoever works on them; blocks are written where the caller says.
 //!
 //! Start with the command that interests you: [`list`], [`dump`], [`analyze`], [`openmetrics`], [`rules`], [`bench`],
-//! [`lint`], [`check_sd`], [`check_config`], [`check_rules`], [`unit_tests`], [`scripts`].
+//! [`lint`], [`check_sd`], [`check_config`], [`check_rules`], [`unit_tests`], [`scripts`], [`query`], [`usage`], [`push`],
+//! [`edit`], [`archive`].
 //! What they share is in [`gofmt`] (numbers and tables as Go prints them), [`builder`] (samples to blocks), [`families`]
 //! (the text format as the library's tools read it) and [`progress`].
 
@@ -18,21 +19,26 @@ use fk_tsdb::DbError;
 use fk_vfs::Vfs;
 
 pub mod analyze;
+pub mod archive;
 pub mod bench;
 pub mod builder;
 pub mod check_config;
 pub mod check_rules;
 pub mod check_sd;
 pub mod dump;
+pub mod edit;
 pub mod families;
 pub mod gofmt;
 pub mod lint;
 pub mod list;
 pub mod openmetrics;
 pub mod progress;
+pub mod push;
+pub mod query;
 pub mod rules;
 pub mod scripts;
 pub mod unit_tests;
+pub mod usage;
 
 pub use progress::Progress;
 

@@ -203,7 +203,9 @@ const TABLE_GAP: usize = 4;
 /// Series of a family; all histograms and summaries of one are taken to be like the first.
 fn cardinality(family: &Family) -> usize {
     let each = match family.kind {
-        MetricType::Histogram | MetricType::Summary => 2 + family.metrics.first().map_or(0, |metric| metric.parts),
+        MetricType::Histogram | MetricType::Summary => {
+            2 + family.metrics.first().map_or(0, |metric| metric.parts.len())
+        }
         _ => 1,
     };
     family.metrics.len() * each
