@@ -3,7 +3,7 @@
 //! - [`cli`]: flags, [`settings`]: what they mean to the engines, [`logging`]: log lines.
 //! - [`app`]: the composition root. [`actors`]: one file per actor. [`messages`]: what they tell each other.
 //! - [`json_log`]: log files that users configure. [`host_name`]: the full name of this machine.
-//! - [`promtool`]: the program as that tool.
+//! - [`promtool`]: the program as that tool. [`service`]: what a service manager is told.
 //! - [`reload_plan`]: what a new configuration changes, in words. [`reload_journal`]: past reloads.
 //! - [`slots`]: what actors publish. [`views`]: the web server's sight of it. [`evaluation`]: PromQL as the server runs it.
 //!
@@ -27,6 +27,7 @@ pub mod promtool;
 pub mod reload_journal;
 pub mod reload_plan;
 pub mod run;
+pub mod service;
 pub mod settings;
 pub mod slots;
 pub mod views;

@@ -25,6 +25,7 @@ use crate::messages::config::{ApplyConfig, ApplyInitial, LoadInitial, Participan
 use crate::messages::lifecycle::{Drain, ReloadReady};
 use crate::reload_journal::{Entry, Journal, Outcome, Phase, Step};
 use crate::reload_plan;
+use crate::service;
 use crate::slots::Slots;
 
 /// How long a participant may take for one phase before the reload is given up. Preparing builds clients and parses nothing,
@@ -194,6 +195,7 @@ impl Params {
         }
         let (time, began) = (Utc::now(), Instant::now());
         let mut entry = Entry::new(time, source);
+        service::tell(service::State::Reloading);
         let outcome = match self.read().await {
             Ok(loaded) => {
                 entry.read = began.elapsed();
@@ -213,6 +215,8 @@ impl Params {
             Err(error) => Outcome::Refused(error.0.clone()),
         };
         self.state.journal.add(entry);
+        // Whether it is the new configuration or still the old one.
+        service::tell(service::State::Ready);
         if let Err(error) = &outcome {
             let mut status = self.slots.reload.lock();
             status.successful = false;

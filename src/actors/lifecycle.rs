@@ -17,6 +17,7 @@ use fk_actorkit::{Managed, ManagedActor};
 use crate::app::{App, Drainable};
 use crate::messages::config::{ApplyInitial, LoadInitial};
 use crate::messages::lifecycle::{DbOpen, Drain, Fatal, ReloadReady, Shutdown};
+use crate::service;
 use crate::slots::Stage;
 
 /// How often actors are looked at.
@@ -58,6 +59,7 @@ impl Lifecycle {
             return;
         }
         self.app.slots.set_stage(Stage::Stopping);
+        service::tell(service::State::Stopping);
         self.stop(ctx);
     }
 
@@ -144,6 +146,7 @@ impl Handler<DbOpen> for Lifecycle {
                 this.app.slots.set_stage(Stage::Ready);
                 // Text as in Prometheus: tools wait for it.
                 log::info!("Server is ready to receive web requests.");
+                service::tell(service::State::Ready);
             }
             Ok(()) => {}
             Err(error) => ctx.address().do_send(Fatal { subsystem: "configuration".to_owned(), error }),

@@ -19,7 +19,9 @@ mod real; // with the real node_exporter and Alertmanager
 mod recovery; // what was acknowledged or seen survives `kill -9`
 mod reload; // all of a configuration or nothing of it
 mod scrape; // from a target to a query
+mod service; // what a service manager is told, and names of the program
 mod start; // flags, exit codes, starting and stopping
 mod storage; // the data directory: deleted, copied, limited, imported, handed over
 mod tidy; // rules about the repository itself
+mod tool; // promtool's commands that talk to a server
 mod ui; // every page in a real browser, where there is one
