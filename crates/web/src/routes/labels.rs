@@ -54,7 +54,7 @@ pub(crate) async fn values(mut call: Call) -> Reply {
     // Text as in Prometheus.
     let invalid = |name: &dyn std::fmt::Display| ApiError::bad_data(format!("invalid label name: \"{name}\""));
     let raw = call.req.uri().path().split('/').rev().nth(1).unwrap_or("");
-    let name = call.segment(3).map_err(|_| invalid(&raw.replace('%', "\\x").escape_default()))?;
+    let name = call.segment(3).map_err(|_| invalid(&raw.replace('%', "\\x")))?;
     let name = unescape_name(&name);
     if name.is_empty() {
         return Err(invalid(&name));
