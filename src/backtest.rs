@@ -117,7 +117,7 @@ pub fn shown(result: Backtest) -> state::BacktestReport {
                 RuleKindName::Recording => "recording",
             },
             failures: rule.failures,
-            first_failure: first_failure,
+            first_failure,
             first_error: first_error.unwrap_or_default(),
         }
     };
