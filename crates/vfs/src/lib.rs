@@ -196,14 +196,23 @@ pub trait VfsLock: Send + Sync + fmt::Debug {
     fn release(self: Box<Self>) -> Result<()>;
 }
 
-/// Makes a directory and those above it, each made durable in its parent.
+/// Makes a directory and those above it, each made durable in its parent. So is one that is there already: whoever made it may have
+/// failed before its name was durable.
 pub fn create_dir_all(vfs: &dyn Vfs, path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
     match vfs.metadata(path)? {
-        Some(metadata) if metadata.is_dir => return Ok(()),
+        // The root has no name.
+        Some(metadata) if metadata.is_dir && path.parent().is_none() => return Ok(()),
+        Some(metadata) if metadata.is_dir => {
+            return match vfs.sync_dir(parent.unwrap_or(Path::new("."))) {
+                // Somebody else's directory: they have made it, and what is in it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                synced => synced,
+            };
+        }
         Some(_) => return Err(VfsError::new("create directory", path, io::ErrorKind::NotADirectory.into())),
         None => {}
     }
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
     if let Some(parent) = parent {
         create_dir_all(vfs, parent)?;
     }
@@ -350,6 +359,26 @@ mod tests {
             assert_eq!(vfs.metadata(&dir.join("d")).expect("stat"), None);
             assert!(vfs.free_bytes(dir).expect("free") > 0);
         });
+    }
+
+    #[test]
+    fn a_directory_whose_name_was_not_made_durable_is_made_durable_by_the_next_one_who_wants_it() {
+        let vfs = SimVfs::new(1);
+        let path = Path::new("/data/wal");
+        // Of the operations of a first try each fails once. The second one succeeds, and so the names are durable.
+        for failing in 0.. {
+            let vfs = vfs.fork(failing);
+            vfs.inject(vfs.operations() + failing, 1, sim::Fault::Io);
+            let whole = create_dir_all(&vfs, path).is_ok();
+            vfs.heal();
+            create_dir_all(&vfs, path).expect("nothing fails any more");
+            vfs.crash();
+            assert!(vfs.metadata(path).expect("stat").is_some_and(|m| m.is_dir), "operation {failing}");
+            if whole {
+                assert!(failing > 3, "{failing}");
+                break;
+            }
+        }
     }
 
     #[test]
