@@ -7,12 +7,15 @@
 //! Remote read, the answering side, is in [`read`].
 //!
 //! The message is `prometheus.WriteRequest` (remote write 1.0) as a snappy block. Strings are borrowed from the decoded
-//! body; nothing is copied before the label set is made.
+//! body; nothing is copied before the label set is made, and series that were pushed before are recognised by their bytes
+//! ([`KnownSeries`]).
 
+mod known;
 pub mod read;
 mod receive;
 mod wire;
 
+pub use known::KnownSeries;
 pub use receive::{
     DECODED_BYTES_MAX, FUTURE_MS_MAX, LABELS_MAX, MessageKind, SAMPLES_MAX, SERIES_MAX, Scratch, WriteError,
     WriteReport, message_kind, receive,

@@ -1,12 +1,14 @@
 //! From a request body to the storage.
 
 use std::fmt;
+use std::sync::Arc;
 
 use fk_model::labels::STRING_BYTES_MAX;
 use fk_model::{Labels, METRIC_NAME};
-use fk_storage::{AppendReport, Appender, Batch, Rejection, StorageError};
+use fk_storage::{AppendReport, Appender, Batch, Rejection, SeriesRef, StorageError};
 
-use crate::wire::{LabelFault, Limits, Request, Series, WireError};
+use crate::known::{Key, KnownSeries};
+use crate::wire::{LabelFault, Limits, Memory, Request, Series, WireError, labels_again};
 
 /// Longest decoded body (32 MiB), as in Prometheus.
 pub const DECODED_BYTES_MAX: usize = 32 << 20;
@@ -19,6 +21,9 @@ pub const LABELS_MAX: usize = 1 << 21;
 
 /// Most samples of a request.
 pub const SAMPLES_MAX: usize = 1 << 20;
+
+const LIMITS: Limits =
+    Limits { series: SERIES_MAX, labels: LABELS_MAX, samples: SAMPLES_MAX, string_bytes: STRING_BYTES_MAX };
 
 /// How far ahead of the clock a sample may be (10 minutes), as in Prometheus.
 pub const FUTURE_MS_MAX: i64 = 10 * 60 * 1000;
@@ -139,10 +144,13 @@ pub fn message_kind(content_type: Option<&str>, content_encoding: Option<&str>) 
     }
 }
 
-/// Memory that is used again from request to request. One for each worker.
+/// Memory that is used again from request to request. One for each worker, and always for the same storage.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    known: Arc<KnownSeries>,
+    learnt: Vec<(Key, SeriesRef)>,
     decoded: Vec<u8>,
+    request: Memory,
     batch: Batch,
     report: AppendReport,
     resolved: Vec<Resolved>,
@@ -151,7 +159,8 @@ pub struct Scratch {
 /// A series of the batch.
 #[derive(Debug)]
 struct Resolved {
-    labels: Labels,
+    /// Which it is in the request.
+    series: usize,
     /// Behind its last sample of the batch.
     samples_end: usize,
 }
@@ -165,10 +174,18 @@ impl Scratch {
         Scratch::default()
     }
 
+    /// Without memory, but for the series that others know that receive for the same storage.
+    pub fn sharing(known: &Arc<KnownSeries>) -> Scratch {
+        Scratch { known: Arc::clone(known), ..Scratch::default() }
+    }
+
     /// Forgets the request, and memory that only a rare one needs.
     fn clear(&mut self) {
         self.batch.clear();
         self.resolved.clear();
+        self.learnt.clear();
+        self.learnt.shrink_to(Scratch::KEPT_BYTES_MAX / size_of::<(Key, SeriesRef)>());
+        self.request.shrink(Scratch::KEPT_BYTES_MAX);
         self.decoded.clear();
         self.decoded.shrink_to(Scratch::KEPT_BYTES_MAX);
         self.batch.samples.shrink_to(Scratch::KEPT_BYTES_MAX / size_of::<fk_storage::BatchSample>());
@@ -248,20 +265,21 @@ fn store(
     appender: &dyn Appender,
     scratch: &mut Scratch,
 ) -> Result<WriteReport, WriteError> {
-    let limits =
-        Limits { series: SERIES_MAX, labels: LABELS_MAX, samples: SAMPLES_MAX, string_bytes: STRING_BYTES_MAX };
-    let mut request = Request::decode(message, &limits)?;
+    let memory = std::mem::take(&mut scratch.request);
+    let mut request = Request::decode(message, &LIMITS, &scratch.known.look(), memory)?;
     let mut problems = Problems::default();
     problems.report.series = request.series.len();
     let time_max_ms = now_ms.saturating_add(FUTURE_MS_MAX);
-    for series in &request.series {
+    for (at, series) in request.series.iter().enumerate() {
         let pairs = &mut request.labels[series.labels.clone()];
         let samples = &request.samples[series.samples.clone()];
-        collect(series, pairs, samples, time_max_ms, appender, scratch, &mut problems)?;
+        collect((at, series), pairs, samples, time_max_ms, appender, scratch, &mut problems)?;
     }
+    scratch.known.learn(&scratch.learnt);
     if !scratch.batch.samples.is_empty() {
-        append(appender, scratch, &mut problems)?;
+        append(message, &request, appender, scratch, &mut problems)?;
     }
+    scratch.request = request.into_memory();
     let Problems { report, first } = problems;
     match first {
         None => Ok(report),
@@ -271,7 +289,7 @@ fn store(
 
 /// Adds the samples of a series to the batch.
 fn collect(
-    series: &Series,
+    (at, series): (usize, &Series),
     pairs: &mut [(&str, &str)],
     samples: &[(i64, f64)],
     time_max_ms: i64,
@@ -284,25 +302,35 @@ fn collect(
         problems.report.histograms += series.n_histograms;
         problems.note("native histograms in remote write are not supported yet");
     }
-    let labels = match valid_labels(series, pairs) {
-        Ok(labels) => labels,
-        Err(reason) => {
-            problems.report.invalid_labels += samples.len();
-            problems.note(reason);
-            return Ok(());
+    let reference = match series.known {
+        Some(reference) => reference,
+        None => {
+            let invalid = |problems: &mut Problems, reason: &dyn fmt::Display| {
+                problems.report.invalid_labels += samples.len();
+                problems.note(reason);
+            };
+            let labels = match valid_labels(series.fault, pairs) {
+                Ok(labels) => labels,
+                Err(reason) => {
+                    invalid(problems, &reason);
+                    return Ok(());
+                }
+            };
+            if samples.is_empty() {
+                return Ok(());
+            }
+            match appender.resolve(&labels) {
+                Ok(reference) => {
+                    scratch.learnt.extend(series.key.map(|key| (key, reference)));
+                    reference
+                }
+                Err(error @ StorageError::InvalidLabels { .. }) => {
+                    invalid(problems, &error);
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-    };
-    if samples.is_empty() {
-        return Ok(());
-    }
-    let reference = match appender.resolve(&labels) {
-        Ok(reference) => reference,
-        Err(error @ StorageError::InvalidLabels { .. }) => {
-            problems.report.invalid_labels += samples.len();
-            problems.note(error);
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
     };
     for &(t, v) in samples {
         if t > time_max_ms {
@@ -313,13 +341,15 @@ fn collect(
             scratch.batch.push(reference, t, v);
         }
     }
-    scratch.resolved.push(Resolved { labels, samples_end: scratch.batch.samples.len() });
+    if !samples.is_empty() {
+        scratch.resolved.push(Resolved { series: at, samples_end: scratch.batch.samples.len() });
+    }
     Ok(())
 }
 
 /// The label set of a series, or why it is none.
-fn valid_labels(series: &Series, pairs: &mut [(&str, &str)]) -> Result<Labels, String> {
-    match series.fault {
+fn valid_labels(fault: Option<LabelFault>, pairs: &mut [(&str, &str)]) -> Result<Labels, String> {
+    match fault {
         Some(LabelFault::NotUtf8) => return Err("invalid labels: not valid UTF-8".to_owned()),
         Some(LabelFault::TooLong) => {
             return Err(format!("invalid labels: a name or value has more than {STRING_BYTES_MAX} bytes"));
@@ -344,10 +374,17 @@ fn valid_labels(series: &Series, pairs: &mut [(&str, &str)]) -> Result<Labels, S
 }
 
 /// Appends the batch. Series that were forgotten in between are made again, once.
-fn append(appender: &dyn Appender, scratch: &mut Scratch, problems: &mut Problems) -> Result<(), WriteError> {
+fn append(
+    message: &[u8],
+    request: &Request<'_>,
+    appender: &dyn Appender,
+    scratch: &mut Scratch,
+    problems: &mut Problems,
+) -> Result<(), WriteError> {
     appender.append(&scratch.batch, &mut scratch.report)?;
     problems.report.samples += scratch.report.accepted;
     let mut again = Batch::default();
+    scratch.learnt.clear();
     for &(at, rejection) in &scratch.report.rejected {
         if rejection != Rejection::UnknownSeries {
             problems.report.rejected += 1;
@@ -355,11 +392,19 @@ fn append(appender: &dyn Appender, scratch: &mut Scratch, problems: &mut Problem
             continue;
         }
         let series = scratch.resolved.partition_point(|series| series.samples_end <= at);
-        let (Some(series), Some(sample)) = (scratch.resolved.get(series), scratch.batch.samples.get(at)) else {
-            continue;
+        let series = scratch.resolved.get(series).and_then(|resolved| request.series.get(resolved.series));
+        let (Some(series), Some(sample)) = (series, scratch.batch.samples.get(at)) else { continue };
+        let mut pairs = match series.known {
+            Some(_) => labels_again(message.get(series.label_bytes.clone()).unwrap_or_default(), &LIMITS)?,
+            None => request.labels[series.labels.clone()].to_vec(),
         };
-        again.push(appender.resolve(&series.labels)?, sample.t, sample.v);
+        // They were valid before.
+        let labels = valid_labels(None, &mut pairs).map_err(WriteError::Malformed)?;
+        let reference = appender.resolve(&labels)?;
+        scratch.learnt.extend(series.key.map(|key| (key, reference)));
+        again.push(reference, sample.t, sample.v);
     }
+    scratch.known.learn(&scratch.learnt);
     if again.samples.is_empty() {
         return Ok(());
     }

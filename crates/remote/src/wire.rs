@@ -13,6 +13,13 @@
 
 use std::ops::Range;
 
+use fk_storage::SeriesRef;
+
+use crate::known::{Key, Look};
+
+/// Tag of a label in a series.
+const KEY_LABEL: u8 = 1 << 3 | 2;
+
 /// Tags of a sample's fields.
 const KEY_VALUE: u8 = 1 << 3 | 1;
 const KEY_TIME: u8 = 2 << 3;
@@ -45,7 +52,14 @@ pub(crate) enum LabelFault {
 /// A series of a request: ranges of the columns of [`Request`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Series {
+    /// None if it was recognised.
     pub labels: Range<usize>,
+    /// The series, if it was recognised by the bytes of its labels.
+    pub known: Option<SeriesRef>,
+    /// Where these are in the message.
+    pub label_bytes: Range<usize>,
+    /// What they can be recognised by the next time.
+    pub key: Option<Key>,
     pub samples: Range<usize>,
     pub n_histograms: usize,
     pub n_exemplars: usize,
@@ -59,6 +73,30 @@ pub(crate) struct Request<'a> {
     pub labels: Vec<(&'a str, &'a str)>,
     /// Time in ms, and value.
     pub samples: Vec<(i64, f64)>,
+}
+
+impl Request<'_> {
+    /// Its memory, for the next one.
+    pub(crate) fn into_memory(self) -> Memory {
+        Memory { series: self.series, samples: self.samples }
+    }
+}
+
+/// Columns of a [`Request`] whose contents are of no meaning.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    series: Vec<Series>,
+    samples: Vec<(i64, f64)>,
+}
+
+impl Memory {
+    /// Keeps no more than `bytes` of each column.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        self.series.clear();
+        self.series.shrink_to(bytes / size_of::<Series>());
+        self.samples.clear();
+        self.samples.shrink_to(bytes / size_of::<(i64, f64)>());
+    }
 }
 
 /// How many of each a request may have.
@@ -166,16 +204,25 @@ impl Field<'_> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads a whole request.
-    pub(crate) fn decode(message: &'a [u8], limits: &Limits) -> Result<Request<'a>, WireError> {
-        // A label takes about this many bytes of a message; a first guess saves growing step by step.
-        const LABEL_BYTES: usize = 32;
-        let labels = Vec::with_capacity((message.len() / LABEL_BYTES).min(limits.labels));
-        let mut request = Request { labels, ..Request::default() };
+    /// Reads a whole request. Of series that are known the labels are not read.
+    /// `memory` is that of an earlier request.
+    pub(crate) fn decode(
+        message: &'a [u8],
+        limits: &Limits,
+        known: &Look<'_>,
+        memory: Memory,
+    ) -> Result<Request<'a>, WireError> {
+        let Memory { mut series, mut samples } = memory;
+        series.clear();
+        samples.clear();
+        let mut request = Request { series, samples, ..Request::default() };
         let mut reader = Reader(message);
         while let Some((number, field)) = reader.field()? {
             match (number, field) {
-                (1, Field::Bytes(series)) => request.series(series, limits)?,
+                (1, Field::Bytes(series)) => {
+                    let end = message.len() - reader.0.len();
+                    request.series(series, end - series.len(), limits, known)?;
+                }
                 (1, other) => return Err(other.mismatch(1)),
                 // Metadata, and what is unknown.
                 _ => {}
@@ -184,19 +231,53 @@ impl<'a> Request<'a> {
         Ok(request)
     }
 
-    fn series(&mut self, message: &'a [u8], limits: &Limits) -> Result<(), WireError> {
+    /// Reads a series, which begins at `start` in the whole message.
+    fn series(&mut self, message: &'a [u8], start: usize, limits: &Limits, known: &Look<'_>) -> Result<(), WireError> {
+        let (label_bytes, rest) = message.split_at(labels_in_front(message));
+        let key = (!label_bytes.is_empty()).then(|| known.key(label_bytes));
         let mut series = Series {
             labels: self.labels.len()..self.labels.len(),
+            known: key.and_then(|key| known.find(key)),
+            label_bytes: start..start + label_bytes.len(),
+            key,
             samples: self.samples.len()..self.samples.len(),
             ..Series::default()
         };
+        if series.known.is_none() {
+            self.fields(label_bytes, &mut series, limits)?;
+        }
+        let in_front = self.labels.len();
+        if self.fields(rest, &mut series, limits)? > 0 {
+            // Labels behind something else, which no sender does: what stands in front is not all.
+            series.key = None;
+            if series.known.take().is_some() {
+                let behind = self.labels.split_off(in_front);
+                self.fields(label_bytes, &mut series, limits)?;
+                self.labels.extend(behind);
+            }
+        }
+        series.labels.end = self.labels.len();
+        series.samples.end = self.samples.len();
+        if self.series.len() == limits.series {
+            return Err(WireError::TooMany(limits.series, "series"));
+        }
+        self.series.push(series);
+        Ok(())
+    }
+
+    /// Reads fields of a series. Returns how many labels are among them.
+    fn fields(&mut self, message: &'a [u8], series: &mut Series, limits: &Limits) -> Result<usize, WireError> {
+        let mut n_labels = 0;
         let mut reader = Reader(message);
         while let Some((number, field)) = reader.field()? {
             match (number, field) {
-                (1, Field::Bytes(label)) => match self.label(label, limits)? {
-                    Ok(label) => self.labels.push(label),
-                    Err(fault) => series.fault = Some(fault),
-                },
+                (1, Field::Bytes(label)) => {
+                    n_labels += 1;
+                    match self.label(label, limits)? {
+                        Ok(label) => self.labels.push(label),
+                        Err(fault) => series.fault = Some(fault),
+                    }
+                }
                 (2, Field::Bytes(sample)) => self.samples.push(decode_sample(sample)?),
                 (3, Field::Bytes(_)) => series.n_exemplars += 1,
                 (4, Field::Bytes(_)) => series.n_histograms += 1,
@@ -210,13 +291,7 @@ impl<'a> Request<'a> {
                 return Err(WireError::TooMany(limits.samples, "samples"));
             }
         }
-        series.labels.end = self.labels.len();
-        series.samples.end = self.samples.len();
-        if self.series.len() == limits.series {
-            return Err(WireError::TooMany(limits.series, "series"));
-        }
-        self.series.push(series);
-        Ok(())
+        Ok(n_labels)
     }
 
     #[inline]
@@ -233,6 +308,29 @@ impl<'a> Request<'a> {
             _ => Err(LabelFault::NotUtf8),
         })
     }
+}
+
+/// Length of the label fields that a series begins with. What is no whole field is left to who reads them.
+#[inline]
+fn labels_in_front(message: &[u8]) -> usize {
+    let mut rest = Reader(message);
+    let mut end = 0;
+    while let [KEY_LABEL, behind @ ..] = rest.0 {
+        rest.0 = behind;
+        let len = rest.varint().ok().and_then(|len| usize::try_from(len).ok());
+        if len.and_then(|len| rest.take(len).ok()).is_none() {
+            break;
+        }
+        end = message.len() - rest.0.len();
+    }
+    end
+}
+
+/// The labels in these fields, which were read without a fault before.
+pub(crate) fn labels_again<'a>(label_bytes: &'a [u8], limits: &Limits) -> Result<Vec<(&'a str, &'a str)>, WireError> {
+    let mut request = Request::default();
+    request.fields(label_bytes, &mut Series::default(), limits)?;
+    Ok(request.labels)
 }
 
 /// A label as every sender writes it: the name, then the value, both shorter than 128 bytes.

@@ -246,6 +246,65 @@ fn forgotten_series_are_made_again() {
     assert_eq!(storage.inner.dump()[&Labels::from_pairs([("__name__", "b")])], [(1, 3.0)]);
 }
 
+/// Counts how often a series is looked up.
+struct Counting {
+    inner: MemoryStorage,
+    resolved: AtomicUsize,
+}
+
+impl Appender for Counting {
+    fn resolve(&self, labels: &Labels) -> Result<SeriesRef, StorageError> {
+        self.resolved.fetch_add(1, Ordering::Relaxed);
+        self.inner.resolve(labels)
+    }
+
+    fn append(&self, batch: &Batch, report: &mut AppendReport) -> Result<(), StorageError> {
+        self.inner.append(batch, report)
+    }
+}
+
+#[test]
+fn series_are_looked_up_once() {
+    let storage = Counting { inner: MemoryStorage::new(), resolved: AtomicUsize::new(0) };
+    let mut scratch = Scratch::new();
+    let mut send = |message: &[u8], resolved: usize| {
+        let report = receive(&block(message), MessageKind::V1, NOW_MS, &storage, &mut scratch).unwrap();
+        assert_eq!((report.samples, storage.resolved.swap(0, Ordering::Relaxed)), (1, resolved));
+    };
+    let name = label(b"__name__", b"a");
+    let x = |value: &[u8]| label(b"x", value);
+    let of = |parts: &[Vec<u8>]| bytes(1, &parts.concat());
+    send(&of(&[name.clone(), x(b"1"), sample(1, 1.0)]), 1);
+    send(&of(&[name.clone(), x(b"1"), sample(2, 2.0)]), 0);
+    send(&of(&[name.clone(), x(b"2"), sample(1, 1.0)]), 1);
+    // The labels in front are known, but they are not all: never taken for the series of those in front.
+    send(&of(&[name.clone(), sample(3, 3.0), x(b"1")]), 1);
+    send(&of(&[name.clone(), x(b"1"), sample(4, 4.0), label(b"y", b"1")]), 1);
+    send(&of(&[name.clone(), x(b"1"), sample(5, 5.0)]), 0);
+    let dump = storage.inner.dump();
+    assert_eq!(dump[&Labels::from_pairs([("__name__", "a"), ("x", "1")])], [(1, 1.0), (2, 2.0), (3, 3.0), (5, 5.0)]);
+    assert_eq!(dump[&Labels::from_pairs([("__name__", "a"), ("x", "1"), ("y", "1")])], [(4, 4.0)]);
+}
+
+#[test]
+fn a_series_that_was_known_is_made_again() {
+    let first = MemoryStorage::new();
+    let mut scratch = Scratch::new();
+    let message =
+        |t| [series(&[("__name__", "b")], &[(t, 3.0)]), series(&[("z", "1"), ("__name__", "a")], &[(t, 1.0)])];
+    receive(&block(&message(1).concat()), MessageKind::V1, NOW_MS, &first, &mut scratch).unwrap();
+    // To this storage the references are unknown at first, and then others.
+    let storage = Forgetful { inner: MemoryStorage::new(), appends: AtomicUsize::new(0) };
+    storage.resolve(&Labels::from_pairs([("__name__", "other")])).unwrap();
+    for t in [2, 3] {
+        let report = receive(&block(&message(t).concat()), MessageKind::V1, NOW_MS, &storage, &mut scratch).unwrap();
+        assert_eq!(report.samples, 2);
+    }
+    let dump = storage.inner.dump();
+    assert_eq!(dump[&Labels::from_pairs([("__name__", "b")])], [(2, 3.0), (3, 3.0)]);
+    assert_eq!(dump[&Labels::from_pairs([("__name__", "a"), ("z", "1")])], [(2, 1.0), (3, 1.0)]);
+}
+
 /// Takes nothing.
 struct Full;
 
@@ -309,6 +368,19 @@ proptest! {
     fn any_bytes_are_answered(body in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = receive(&body, MessageKind::V1, NOW_MS, &MemoryStorage::new(), &mut Scratch::new());
         let _ = send(&MemoryStorage::new(), &body);
+    }
+
+    /// What is known of earlier requests changes nothing but the time it takes.
+    #[test]
+    fn requests_mean_the_same_again(messages in prop::collection::vec(any_message(), 1..4)) {
+        let (fresh, known) = (MemoryStorage::new(), MemoryStorage::new());
+        let mut scratch = Scratch::new();
+        for message in messages.iter().chain(&messages) {
+            let expected = send(&fresh, message).map_err(|error| error.to_string());
+            let found = receive(&block(message), MessageKind::V1, NOW_MS, &known, &mut scratch);
+            prop_assert_eq!(found.map_err(|error| error.to_string()), expected);
+        }
+        prop_assert_eq!(format!("{:?}", known.dump()), format!("{:?}", fresh.dump()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::http::header::HeaderValue;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, web};
-use fk_remote::{DECODED_BYTES_MAX, Scratch, WriteError, WriteReport, message_kind, receive};
+use fk_remote::{DECODED_BYTES_MAX, KnownSeries, Scratch, WriteError, WriteReport, message_kind, receive};
 use fk_storage::Appender;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -23,13 +23,14 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 /// What requests share.
 pub(crate) struct Receiver {
     storing: Arc<Semaphore>,
+    known: Arc<KnownSeries>,
     /// Memory to use again. Never more than [`STORING_MAX`].
     scratches: Mutex<Vec<Scratch>>,
 }
 
 impl Default for Receiver {
     fn default() -> Receiver {
-        Receiver { storing: Arc::new(Semaphore::new(STORING_MAX)), scratches: Mutex::default() }
+        Receiver { storing: Arc::new(Semaphore::new(STORING_MAX)), known: Arc::default(), scratches: Mutex::default() }
     }
 }
 
@@ -57,7 +58,8 @@ pub(crate) async fn write(mut call: Call) -> Reply {
     };
     let receiver = Arc::clone(&shared);
     let stored = web::block(move || {
-        let mut scratch = receiver.receiver.scratches.lock().pop().unwrap_or_default();
+        let kept = receiver.receiver.scratches.lock().pop();
+        let mut scratch = kept.unwrap_or_else(|| Scratch::sharing(&receiver.receiver.known));
         let stored = receive(&body, kind, chrono::Utc::now().timestamp_millis(), &*storage, &mut scratch);
         // Not reached after a panic: a scratch in an unknown state is not used again.
         receiver.receiver.scratches.lock().push(scratch);
