@@ -287,6 +287,7 @@ impl App {
 
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(SCRAPE_THREADS_MAX);
         scrape_manager::register(&self.scrape, &self.registry);
+        fk_http::limit_bodies(settings.body_memory());
         let params = scrape_manager::Params {
             state: Arc::clone(&self.scrape),
             slots: Arc::clone(slots),

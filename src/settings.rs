@@ -188,6 +188,11 @@ impl Settings {
         MemoryBudget::new(all / 2, all)
     }
 
+    /// What the bodies of all targets may take while they are read: a quarter of the memory limit of the process.
+    pub fn body_memory(&self) -> usize {
+        usize::try_from(memory_limit::of_process(self.options.memory_limit_ratio) / 4).unwrap_or(usize::MAX)
+    }
+
     /// The retention in force, as people read it: that of the configuration in force, or of the one that the program
     /// began with.
     pub fn retention(&self, loaded: Option<&Loaded>) -> String {

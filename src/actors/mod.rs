@@ -13,7 +13,7 @@
 //! | [`discoverer`] | one provider, its file watch and refresh timer | `Tick`, `Drain` | `GroupsFound` | main, reading on blocking threads | reads everything again |
 //! | [`scrape_manager`] | scrape pools | `ApplyConfig`, `TargetGroups`, `Tick`, `Drain` | `SyncTargets`, `UpdateJob`, `Drain` | main | pools go on scraping |
 //! | [`scrape_pool`] | a job, its loops | `SyncTargets`, `UpdateJob`, `Drain` | `UpdateJob`, `EndTarget`, `Drain` | scrape threads | loops go on; targets are compared again |
-//! | [`scrape_loop`] | a target's engine, timer and request | `Tick`, `UpdateJob`, `EndTarget`, `Drain` | nothing: samples go by handle | scrape threads | next scrape at its usual place, cache empty |
+//! | [`scrape_loop`] | a target's engine, timer and request | `UpdateJob`, `EndTarget`, `Drain` | nothing: samples go by handle | scrape threads | next scrape at its usual place, cache empty |
 //! | [`rule_manager`] | rule groups | `ApplyConfig`, `Drain` | `Drain` | main | groups go on |
 //! | [`rule_group`] | a group's timer and cell | `Tick`, `Drain` | `Admit`, `Alerts` | rule thread, evaluating on blocking threads | alert state kept; next slot |
 //! | [`notifier`] | alert relabelling, Alertmanagers, senders | `ApplyConfig`, `TargetGroups`, `Alerts`, `Drain` | `SendAlerts`, `Drain` | main | queues kept, Alertmanagers found again |

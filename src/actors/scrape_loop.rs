@@ -1,20 +1,24 @@
 //! A scrape loop: scrapes one target, interval after interval.
 //!
 //! Owns the timer, the request under way, and the engine that turns bodies into samples. A scrape is one append to the storage,
-//! through its handle; nothing of it goes through a mailbox.
+//! through its handle; nothing of it goes through a mailbox. Nor does its timer ([`Slots`]): between two scrapes of a target the
+//! processor has forgotten all of this, so a scrape costs as much as the code it comes through, and there is nobody whose turn a
+//! tick could take.
 //!
 //! On restart: the engine starts without its cache (series are looked up again) and the next scrape comes at its usual place.
 //! What vanished from the target in just that scrape gets no staleness marker.
 
 use std::cell::RefCell;
+use std::future::Future as _;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context as Task, Poll, ready};
+use std::time::{Duration, SystemTime};
 
 use actix::prelude::*;
-use chrono::Utc;
 use fk_actorkit::{Managed, ManagedActor};
 use fk_config::ScrapeConfig;
-use fk_http::{Client, ScrapeRequest, ScrapeResponse, Stopwatch, Timings};
+use fk_http::{Client, Fetcher, ScrapeRequest, ScrapeResponse, Stopwatch, Timings};
 use fk_instrument::{Counter, Family, Gauge, Histogram, Registry, Summary};
 use fk_promtool::gofmt::duration_ms as go_duration;
 use fk_scrape::timing::{ALIGN_TOLERANCE_NS, aligned_timestamp};
@@ -24,10 +28,9 @@ use fk_scrape::{
 };
 use fk_tsdb::Db;
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::json_log;
-use crate::messages::Tick;
 use crate::messages::lifecycle::Drain;
 use crate::messages::scrape::{EndTarget, JobSpec, UpdateJob};
 
@@ -392,16 +395,13 @@ pub struct ScrapeLoop {
     params: Params,
     /// `None` once the target's series are marked stale.
     engine: Option<fk_scrape::ScrapeLoop>,
-    accept: Arc<str>,
+    /// What asks the target; or why its own socket cannot be used.
+    fetcher: Result<Arc<Fetcher>, String>,
     /// The first slot: by the wall clock for timestamps, by the steady one for waiting.
     first_ns: i64,
     first: Instant,
     /// The slot the timer is set for, counted from the first.
     slot: u32,
-    /// Number of the newest timer.
-    timer: u64,
-    /// The client of the target's own socket, or why there is none; `None`: the job's client.
-    socket: Option<Result<Client, String>>,
     fetching: bool,
     /// Times the request under way.
     watch: Stopwatch,
@@ -409,6 +409,8 @@ pub struct ScrapeLoop {
     last_began: Option<Instant>,
     interval_length: (Summary, Histogram),
     ending: bool,
+    /// Ends behind the scrape under way, without a word to the storage.
+    drained: bool,
     /// Wakes a drain that waits for the scrape under way.
     idle: Arc<tokio::sync::Notify>,
 }
@@ -419,26 +421,24 @@ impl ScrapeLoop {
         let engine = fk_scrape::ScrapeLoop::new(Arc::clone(&params.target), Arc::clone(&params.spec.config))
             .with_features(params.settings.features);
         *params.status.metadata.lock() = Some(engine.metadata());
-        let accept = accept_header(&params.spec.config).into();
         let (first, idle) = (Instant::now(), Arc::default());
-        let socket = socket_client(&params.target, &params.spec.config);
+        let fetcher = fetcher(&params);
         let interval = go_duration(params.target.interval.as_millis());
         let metrics = &params.metrics;
         let interval_length = (metrics.interval_length.get(&[&interval]), metrics.interval_lengths.get(&[&interval]));
         ScrapeLoop {
             params,
             engine: Some(engine),
-            accept,
+            fetcher,
             first_ns: 0,
             first,
             slot: 0,
-            timer: 0,
-            socket,
             fetching: false,
             watch: Stopwatch::default(),
             last_began: None,
             interval_length,
             ending: false,
+            drained: false,
             idle,
         }
     }
@@ -458,22 +458,25 @@ impl ScrapeLoop {
         self.first_ns = now_ns + offset_ns;
         self.first = Instant::now() + Duration::from_nanos(offset_ns.unsigned_abs());
         self.slot = 0;
-        self.set_timer(ctx);
+        ctx.spawn(Slots(Box::pin(sleep_until(self.first))));
     }
 
-    fn set_timer(&mut self, ctx: &mut Managed<Self>) {
-        self.timer += 1;
-        let timer = self.timer;
-        let due = self.first + self.interval() * self.slot;
-        ctx.run_later(due.saturating_duration_since(Instant::now()), move |_, ctx| ctx.address().do_send(Tick(timer)));
-    }
-
-    /// Moves on to the next slot that has not passed; slots that were missed are left out.
-    fn advance(&mut self, ctx: &mut Managed<Self>) {
-        let passed =
-            Instant::now().saturating_duration_since(self.first).as_nanos() / self.interval().as_nanos().max(1);
+    /// What is done at a slot. Returns the next one; `None` if there is none any more.
+    fn tick(&mut self, ctx: &mut Managed<Self>) -> Option<Instant> {
+        if self.ending {
+            return None;
+        }
+        let (due, began) = (self.first + self.interval() * self.slot, Instant::now());
+        // A slow scrape makes slots drop: never two at a time, never a queue.
+        if !self.fetching {
+            self.scrape(ctx);
+        }
+        // On to the next slot that has not passed; slots that were missed are left out.
+        let interval = self.interval();
+        let passed = self.first.elapsed().as_nanos() / interval.as_nanos().max(1);
         self.slot = u32::try_from(passed).unwrap_or(u32::MAX - 1).saturating_add(1).max(self.slot);
-        self.set_timer(ctx);
+        ctx.worked("Slot", began.saturating_duration_since(due), began.elapsed());
+        Some(self.first + interval * self.slot)
     }
 
     fn scrape(&mut self, ctx: &mut Managed<Self>) {
@@ -492,22 +495,18 @@ impl ScrapeLoop {
             self.ingest(Err(Failure { forced: true, ..Failure::from(error) }), &[], (ts_ms, began));
             return;
         }
-        let client = match &self.socket {
-            None => self.params.spec.client.clone(),
-            Some(Ok(client)) => client.clone(),
-            Some(Err(error)) => {
+        let fetcher = match &self.fetcher {
+            Ok(fetcher) => Arc::clone(fetcher),
+            Err(error) => {
                 let error = error.clone();
                 self.ingest(Err(error.into()), &[], (ts_ms, began));
                 return;
             }
         };
-        let (target, config) = (Arc::clone(&self.params.target), Arc::clone(&self.params.spec.config));
-        let (accept, user_agent) = (Arc::clone(&self.accept), self.params.settings.user_agent.clone());
         let watch = self.watch.clone();
         let mut body = BODIES.with_borrow_mut(Vec::pop).unwrap_or_default();
         let fetch = async move {
-            let request = request(&target, &config, &accept, &user_agent, &watch);
-            match client.scrape(&request, &mut body).await {
+            match fetcher.fetch(Some(&watch), &mut body).await {
                 Ok(response) => (Ok(response), body),
                 Err(error) => {
                     let body_size_limit_hit = error.is_body_size_limit();
@@ -522,7 +521,7 @@ impl ScrapeLoop {
             keep(body);
             this.fetching = false;
             this.idle.notify_waiters();
-            if this.timer == 0 {
+            if this.drained {
                 ctx.stop();
             }
         }));
@@ -593,7 +592,7 @@ pub(crate) fn request<'r>(
     config: &ScrapeConfig,
     accept: &'r str,
     user_agent: &'r str,
-    watch: &'r Stopwatch,
+    watch: Option<&'r Stopwatch>,
 ) -> ScrapeRequest<'r> {
     ScrapeRequest {
         url: &target.url,
@@ -602,7 +601,7 @@ pub(crate) fn request<'r>(
         timeout: target.timeout.to_std(),
         body_size_limit: config.body_size_limit,
         enable_compression: config.enable_compression,
-        watch: Some(watch),
+        watch,
     }
 }
 
@@ -620,8 +619,41 @@ pub(crate) fn socket_client(target: &Target, config: &ScrapeConfig) -> Option<Re
     Some(Client::with_unix_socket(&config.http, path).map_err(|error| error.to_string()))
 }
 
+/// What asks the target: with the job's client, or with one of its own.
+fn fetcher(params: &Params) -> Result<Arc<Fetcher>, String> {
+    let Params { target, spec, settings, .. } = params;
+    let client = socket_client(target, &spec.config).unwrap_or_else(|| Ok(spec.client.clone()))?;
+    let accept = accept_header(&spec.config);
+    let request = request(target, &spec.config, &accept, &settings.user_agent, None);
+    Ok(Arc::new(Fetcher::new(client, &request)))
+}
+
 fn now_ns() -> i64 {
-    Utc::now().timestamp_nanos_opt().unwrap_or(i64::MAX)
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.ok().and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0)
+}
+
+/// The timer of a loop, from slot to slot.
+struct Slots(Pin<Box<Sleep>>);
+
+impl ActorFuture<ScrapeLoop> for Slots {
+    type Output = ();
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        this: &mut ScrapeLoop,
+        ctx: &mut Managed<ScrapeLoop>,
+        task: &mut Task<'_>,
+    ) -> Poll<()> {
+        loop {
+            ready!(self.0.as_mut().poll(task));
+            match this.tick(ctx) {
+                // Always later than now, so this comes to rest.
+                Some(next) => self.0.as_mut().reset(next),
+                None => return Poll::Ready(()),
+            }
+        }
+    }
 }
 
 impl Actor for ScrapeLoop {
@@ -642,32 +674,16 @@ impl ManagedActor for ScrapeLoop {
     const KIND: &'static str = "scrape_loop";
 }
 
-impl Handler<Tick> for ScrapeLoop {
-    type Result = ();
-
-    fn handle(&mut self, Tick(timer): Tick, ctx: &mut Self::Context) {
-        if timer != self.timer || self.ending {
-            return;
-        }
-        // A slow scrape makes ticks drop: never two at a time, never a queue.
-        if !self.fetching {
-            self.scrape(ctx);
-        }
-        self.advance(ctx);
-    }
-}
-
 impl Handler<UpdateJob> for ScrapeLoop {
     type Result = ();
 
     /// Goes on with what it knows and where it is: interval and timeout are part of a target's identity, so neither can
     /// differ here.
     fn handle(&mut self, UpdateJob(spec): UpdateJob, _: &mut Self::Context) {
-        self.accept = accept_header(&spec.config).into();
         let target = Arc::clone(&self.params.target);
         self.engine = self.engine.take().map(|engine| engine.reconfigured(target, Arc::clone(&spec.config)));
         self.params.spec = spec;
-        self.socket = socket_client(&self.params.target, &self.params.spec.config);
+        self.fetcher = fetcher(&self.params);
     }
 }
 
@@ -702,8 +718,7 @@ impl Handler<Drain> for ScrapeLoop {
 
     /// Answered when the scrape under way is stored. No staleness markers: the server stops, or the job was removed.
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
-        self.ending = true;
-        self.timer = 0;
+        (self.ending, self.drained) = (true, true);
         if !self.fetching {
             ctx.stop();
             return Box::pin(std::future::ready(()));

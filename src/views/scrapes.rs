@@ -53,7 +53,7 @@ pub(super) async fn try_scrape(app: &App, trials: &Semaphore, id: &str) -> Resul
     let client = socket_client(&target, &spec.config).unwrap_or_else(|| Ok(spec.client.clone()));
     let (watch, began, at_ms) = (Stopwatch::default(), Instant::now(), Utc::now().timestamp_millis());
     let accept = accept_header(&spec.config);
-    let request = request(&target, &spec.config, &accept, &settings.user_agent, &watch);
+    let request = request(&target, &spec.config, &accept, &settings.user_agent, Some(&watch));
     let mut body = Vec::new();
     let response = match client {
         Ok(client) => client.scrape(&request, &mut body).await.map_err(|e| (e.is_body_size_limit(), e.to_string())),

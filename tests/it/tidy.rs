@@ -60,8 +60,12 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// What tests and benchmarks of a crate may depend on beyond that. `testkit` is for all tests.
-const DEV_ARROWS: &[(&str, &[&str])] =
-    &[("promql", &["promql-test"]), ("queries", &["model", "promql-syntax", "tsdb"]), ("rules", &["promql"])];
+const DEV_ARROWS: &[(&str, &[&str])] = &[
+    ("promql", &["promql-test"]),
+    ("queries", &["model", "promql-syntax", "tsdb"]),
+    ("rules", &["promql"]),
+    ("scrape", &["tsdb"]),
+];
 
 /// Who may use actix itself. Engines know no actors; the web crate knows `actix-web` and what it is made of.
 const ACTIX: &[(&str, &[&str])] =

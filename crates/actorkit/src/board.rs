@@ -65,7 +65,7 @@ pub(crate) struct Instance {
     incarnation: AtomicU32,
     /// Milliseconds from `started` to the begin of the poll that is under way, plus one; 0 between polls.
     busy_since: AtomicU64,
-    /// Milliseconds from `started` to the end of the last poll.
+    /// Milliseconds from `started` to the begin of the last poll that has ended.
     last_progress: AtomicU64,
     handled: AtomicU64,
     record: Record,
@@ -109,8 +109,9 @@ impl Instance {
         self.busy_since.store(self.age_ms() + 1, Relaxed);
     }
 
+    /// The time is that of the poll's begin: polls are short, and the clock is looked at often enough.
     pub(crate) fn poll_ends(&self) {
-        self.last_progress.store(self.age_ms(), Relaxed);
+        self.last_progress.store(self.busy_since.load(Relaxed).saturating_sub(1), Relaxed);
         self.busy_since.store(0, Relaxed);
     }
 
@@ -146,7 +147,7 @@ pub struct ActorInfo {
     pub state: ActorState,
     /// How often it was rebuilt after a panic.
     pub restarts: u32,
-    /// Messages it has handled.
+    /// Messages it has handled, and turns that came without one ([`crate::Managed::worked`]).
     pub handled: u64,
     /// Text of its last panic; empty: it never panicked.
     pub last_panic: String,
@@ -156,7 +157,7 @@ pub struct ActorInfo {
     pub age: Duration,
     /// How long it has been inside one poll without a pause, if it is.
     pub busy: Option<Duration>,
-    /// Time since it last finished something.
+    /// Time since it was last at work.
     pub idle: Duration,
     /// How many handlers took how long, by [`HANDLING_US`](crate::HANDLING_US).
     pub handling: [u32; HANDLING_US.len() + 1],

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::dev::{
     AsyncContextParts, ContextParts, Envelope, EnvelopeProxy, Mailbox, MessageResponse, OneshotSender, ToEnvelope,
@@ -40,6 +40,11 @@ impl<A: ManagedActor> Managed<A> {
     /// The actor's number on its board, for its children.
     pub fn id(&self) -> u64 {
         self.instance.id
+    }
+
+    /// Counts work that came without a message as if one of this name had been handled: after it `waited`, in so long.
+    pub fn worked(&self, name: &'static str, waited: Duration, took: Duration) {
+        self.instance.message_handled(name, waited, took);
     }
 
     /// How often the actor was rebuilt. A reply or timer that carries an older number belongs to the past.

@@ -175,7 +175,7 @@ impl XorState {
         let len = total.div_ceil(8) as usize;
         match buf.get_mut(at..at + 16) {
             Some(room) => room.copy_from_slice(&bytes),
-            None => buf[at..at + len].copy_from_slice(&bytes[..len]),
+            None => store(&mut buf[at..at + len], &bytes),
         }
         self.last_byte = bytes[len - 1];
         self.len = (at + len) as u16;
@@ -241,6 +241,28 @@ impl XorState {
         self.len += used as u16;
         self.free_bits = (used * 8) as u8 - n;
         self.last_byte = bytes[used - 1];
+    }
+}
+
+/// Fills `to`, which is no longer than `from`, in moves of a fixed length: a copy of any length is a call, and most samples take
+/// few bytes.
+#[inline]
+fn store(to: &mut [u8], from: &[u8; 16]) {
+    let len = to.len();
+    match len {
+        8.. => {
+            to[..8].copy_from_slice(&from[..8]);
+            to[len - 8..].copy_from_slice(&from[len - 8..][..8]);
+        }
+        4.. => {
+            to[..4].copy_from_slice(&from[..4]);
+            to[len - 4..].copy_from_slice(&from[len - 4..][..4]);
+        }
+        _ => {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = *from;
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder};
 use zstd::stream::zio::Writer as ZstdWriter;
 
 use crate::HttpError;
+use crate::room::Room;
 
 /// The largest decompressed body, bytes: 1 GiB. A target with ten million series stays below it.
 pub const BODY_BYTES_MAX: usize = 1 << 30;
@@ -51,6 +52,7 @@ pub(crate) enum BodyReader<'b> {
 /// Where the decompressed bytes go.
 pub(crate) struct Sink<'b> {
     out: &'b mut Vec<u8>,
+    room: Room,
     /// `body_size_limit`; 0: none.
     size_limit: u64,
     /// Bytes received so far.
@@ -67,7 +69,7 @@ impl<'b> BodyReader<'b> {
         out: &'b mut Vec<u8>,
     ) -> Result<BodyReader<'b>, HttpError> {
         out.clear();
-        let sink = Sink { out, size_limit, wire_bytes: 0, hit: None };
+        let sink = Sink { out, room: Room::default(), size_limit, wire_bytes: 0, hit: None };
         Ok(match encoding {
             ContentEncoding::Identity => BodyReader::Plain(sink),
             ContentEncoding::Gzip => BodyReader::Gzip(Box::new(MultiGzDecoder::new(sink))),
@@ -136,7 +138,7 @@ impl Write for Sink<'_> {
         } else if len > RATIO_FREE_BYTES && len / RATIO_MAX > self.wire_bytes {
             Some(HttpError::Bomb(RATIO_MAX))
         } else {
-            None
+            self.room.grow(len).err()
         };
         if self.hit.is_some() {
             return Err(io::ErrorKind::Other.into());

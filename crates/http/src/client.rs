@@ -5,18 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fk_config::{Auth, HttpClientConfig, ProxyConfig};
-use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    LOCATION, USER_AGENT,
-};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use reqwest::{Method, Response, StatusCode, redirect};
 use tokio::time::Instant;
 use url::Url;
 
 use crate::body::{BodyReader, ContentEncoding};
 use crate::error::{is_closed, reason};
+use crate::fetch::{Fetcher, ScrapeRequest, ScrapeResponse};
 use crate::oauth2::TokenSource;
-use crate::timings::{Stopwatch, TimedConnector, TimedResolver};
+use crate::timings::{TimedConnector, TimedResolver};
 use crate::tls::{self, Material};
 use crate::{HttpError, credentials, direct, host_and_port, proxy, status_text};
 
@@ -29,36 +27,6 @@ const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The largest header of an HTTP/2 response, bytes.
 const HTTP2_HEADER_BYTES_MAX: u32 = 256 << 10;
-
-/// A fetch of a target.
-#[derive(Clone, Copy, Debug)]
-pub struct ScrapeRequest<'r> {
-    /// What to get.
-    pub url: &'r str,
-    /// Accept header.
-    pub accept: &'r str,
-    /// User-Agent header.
-    pub user_agent: &'r str,
-    /// For connecting, request and body together.
-    pub timeout: Duration,
-    /// `body_size_limit`; 0: none.
-    pub body_size_limit: u64,
-    /// Whether to ask for gzip.
-    pub enable_compression: bool,
-    /// Notes where the time goes, if somebody wants to know.
-    pub watch: Option<&'r Stopwatch>,
-}
-
-/// A response with status 200 whose body was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScrapeResponse {
-    /// Content-Type, empty if there is none.
-    pub content_type: String,
-    /// Bytes received, before decompression and without headers.
-    pub wire_bytes: usize,
-    /// Where the body begins in the buffer; it goes to the buffer's end.
-    pub body_at: usize,
-}
 
 /// A request of a tool, which wants to see the answer whatever its status.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +49,7 @@ pub struct Client {
     config: Arc<HttpClientConfig>,
     unix_socket: Option<Arc<str>>,
     state: Arc<Mutex<State>>,
-    idle: Arc<direct::Idle>,
+    pub(crate) idle: Arc<direct::Idle>,
     tokens: Option<Arc<TokenSource>>,
 }
 
@@ -123,92 +91,17 @@ impl Client {
         &self.config
     }
 
-    /// Gets a target's body into `body`, whose contents are replaced and whose memory is used again. What stands before the body
-    /// there is of no meaning.
+    /// Gets a target's body once; see [`Fetcher::fetch`].
     pub async fn scrape(&self, request: &ScrapeRequest<'_>, body: &mut Vec<u8>) -> Result<ScrapeResponse, HttpError> {
-        let deadline = Instant::now() + request.timeout;
-        let mut headers = HeaderMap::new();
-        let encoding = if request.enable_compression { "gzip" } else { "identity" };
-        set(&mut headers, ACCEPT, request.accept)?;
-        set(&mut headers, ACCEPT_ENCODING, encoding)?;
-        set(&mut headers, USER_AGENT, request.user_agent)?;
-        let seconds = request.timeout.as_secs_f64().to_string();
-        set(&mut headers, HeaderName::from_static("x-prometheus-scrape-timeout-seconds"), &seconds)?;
-        let direct = match self.place(request.url) {
-            Some(place) => self.scrape_directly(request, place, &headers, deadline, body).await?,
-            None => Direct::Redirect(Hop::first(parse(Method::GET, request.url)?)),
-        };
-        let hop = match direct {
-            Direct::Response(response) => return Ok(response),
-            Direct::Redirect(hop) => hop,
-        };
-        let sending = self.send(Method::GET, hop, headers, None, deadline);
-        let mut response = match request.watch {
-            Some(watch) => watch.around(sending).await?,
-            None => sending.await?,
-        };
-        if response.status() != StatusCode::OK {
-            return Err(HttpError::Status(status_text(response.status())));
-        }
-        let header = |response: &Response, name| {
-            let value = response.headers().get(name);
-            value.map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
-        };
-        let content_type = header(&response, CONTENT_TYPE);
-        let encoding = ContentEncoding::of(&header(&response, CONTENT_ENCODING));
-        let mut reader = BodyReader::new(encoding, request.body_size_limit, body)?;
-        loop {
-            let piece = tokio::time::timeout_at(deadline, response.chunk()).await;
-            let piece = piece.map_err(|_elapsed| HttpError::BodyTimeout)?;
-            match piece.map_err(|_error| HttpError::Body("unexpected EOF".to_owned()))? {
-                Some(piece) => reader.push(&piece)?,
-                None => break,
-            }
-        }
-        Ok(ScrapeResponse { content_type, wire_bytes: reader.finish()?, body_at: 0 })
+        Fetcher::new(self.clone(), request).fetch(request.watch, body).await
     }
 
     /// Where a URL leads, if it can be fetched without the general client.
-    fn place<'u>(&self, url: &'u str) -> Option<direct::Place<'u>> {
+    pub(crate) fn place(&self, url: &str) -> Option<direct::Place> {
         if self.unix_socket.is_some() || self.config.proxy != ProxyConfig::None {
             return None;
         }
         direct::place(url)
-    }
-
-    async fn scrape_directly(
-        &self,
-        request: &ScrapeRequest<'_>,
-        place: direct::Place<'_>,
-        headers: &HeaderMap,
-        deadline: Instant,
-        body: &mut Vec<u8>,
-    ) -> Result<Direct, HttpError> {
-        let failed = |reason| HttpError::Request { method: "Get", url: request.url.to_owned(), reason };
-        let own = self.own_headers(headers, deadline).await.map_err(failed)?;
-        let answer = direct::get(&self.idle, (request, place), &[headers, &own], deadline, body).await?;
-        let status = StatusCode::from_u16(answer.status).map_err(|error| failed(error.to_string()))?;
-        if status.is_redirection() {
-            let at = parse(Method::GET, request.url)?;
-            if let Some(next) = self.redirect_of(status, answer.location.as_deref(), &at).map_err(failed)? {
-                let mut hop = Hop::first(at);
-                hop.follow(next);
-                return Ok(Direct::Redirect(hop));
-            }
-        }
-        if status != StatusCode::OK {
-            return Err(HttpError::Status(status_text(status)));
-        }
-        let (mut wire_bytes, mut body_at) = (answer.body.len(), answer.body.start);
-        body.truncate(answer.body.end);
-        let encoding = ContentEncoding::of(&answer.encoding);
-        if encoding != ContentEncoding::Identity {
-            let packed = body.split_off(body_at);
-            let mut reader = BodyReader::new(encoding, request.body_size_limit, body)?;
-            reader.push(&packed)?;
-            (wire_bytes, body_at) = (reader.finish()?, 0);
-        }
-        Ok(Direct::Response(ScrapeResponse { content_type: answer.content_type, wire_bytes, body_at }))
     }
 
     /// Posts JSON and expects any status of the 200s. The answer's body is not read.
@@ -284,7 +177,7 @@ impl Client {
     }
 
     /// The headers that the section adds to the request with these headers: files are read and tokens asked for now.
-    async fn own_headers(&self, headers: &HeaderMap, deadline: Instant) -> Result<HeaderMap, String> {
+    pub(crate) async fn own_headers(&self, headers: &HeaderMap, deadline: Instant) -> Result<HeaderMap, String> {
         let mut own = credentials::headers(&self.config)?;
         if let Some(tokens) = &self.tokens {
             let agent = headers.get(USER_AGENT).cloned().unwrap_or(HeaderValue::from_static(""));
@@ -294,7 +187,7 @@ impl Client {
     }
 
     /// Sends a request and follows redirects up to the header of the last response.
-    async fn send(
+    pub(crate) async fn send(
         &self,
         mut method: Method,
         mut hop: Hop,
@@ -344,7 +237,12 @@ impl Client {
     }
 
     /// Where a response sends us, if it does and we follow.
-    fn redirect_of(&self, status: StatusCode, location: Option<&[u8]>, at: &Url) -> Result<Option<Url>, String> {
+    pub(crate) fn redirect_of(
+        &self,
+        status: StatusCode,
+        location: Option<&[u8]>,
+        at: &Url,
+    ) -> Result<Option<Url>, String> {
         let is_redirect = matches!(status.as_u16(), 301..=303) || is_repeating(status);
         if !self.config.follow_redirects || !is_redirect {
             return Ok(None);
@@ -399,15 +297,8 @@ fn inner(config: &HttpClientConfig, material: &Material, unix_socket: Option<&st
     builder.build().map_err(|error| error.to_string())
 }
 
-/// What came of asking a target directly.
-enum Direct {
-    Response(ScrapeResponse),
-    /// The general client goes on from here.
-    Redirect(Hop),
-}
-
 /// Where the next request goes.
-struct Hop {
+pub(crate) struct Hop {
     at: Url,
     /// The host that was asked first.
     origin: String,
@@ -418,12 +309,12 @@ struct Hop {
 }
 
 impl Hop {
-    fn first(at: Url) -> Hop {
+    pub(crate) fn first(at: Url) -> Hop {
         let origin = at.host_str().unwrap_or_default().to_owned();
         Hop { at, origin, trusted: true, followed: 0 }
     }
 
-    fn follow(&mut self, next: Url) {
+    pub(crate) fn follow(&mut self, next: Url) {
         // DIFFERENCE: Prometheus also sends them in the clear where TLS was spoken before.
         let downgraded = self.at.scheme() == "https" && next.scheme() == "http";
         self.trusted = self.trusted && !downgraded && is_of_host(next.host_str().unwrap_or_default(), &self.origin);
@@ -441,7 +332,7 @@ fn verb(method: &Method) -> &'static str {
     if *method == Method::POST { "Post" } else { "Get" }
 }
 
-fn parse(method: Method, url: &str) -> Result<Url, HttpError> {
+pub(crate) fn parse(method: Method, url: &str) -> Result<Url, HttpError> {
     let failed = |error: url::ParseError| HttpError::Request {
         method: verb(&method),
         url: url.to_owned(),
@@ -455,7 +346,7 @@ async fn until<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<
     tokio::time::timeout_at(deadline, future).await.ok()
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<(), HttpError> {
+pub(crate) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<(), HttpError> {
     let parsed = HeaderValue::from_str(value);
     let parsed = parsed.map_err(|_| HttpError::Config(format!("invalid value of header {name}: {value:?}")))?;
     headers.insert(name, parsed);

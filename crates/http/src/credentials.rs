@@ -41,6 +41,19 @@ pub(crate) fn headers(config: &HttpClientConfig) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
+/// Whether [`headers`] are the same for every request: no file is read for them, and no token asked for.
+pub(crate) fn are_fixed(config: &HttpClientConfig) -> bool {
+    let inline = |secret: &SecretSource| matches!(secret, SecretSource::Inline(_));
+    let auth = match &config.auth {
+        Auth::None => true,
+        Auth::Basic { username, password } => inline(username) && password.as_ref().is_none_or(inline),
+        Auth::Header { credentials, .. } => credentials.as_ref().is_none_or(inline),
+        Auth::OAuth2(_) => false,
+    };
+    let mut values = config.headers.iter().flat_map(|(_, values)| values);
+    auth && values.all(|value| !matches!(value, HeaderValue::File(_)))
+}
+
 /// Never shown by `Debug`.
 fn sensitive(text: &str, what: &str) -> Result<Value, String> {
     let mut value = Value::from_bytes(text.as_bytes()).map_err(|_| format!("{what} gives an invalid header value"))?;
@@ -117,6 +130,7 @@ mod tests {
         };
         let error = headers(&config).unwrap_err();
         assert!(error.starts_with("unable to read authorization credentials: unable to read file "), "{error}");
+        assert!(!are_fixed(&config) && are_fixed(&HttpClientConfig::default()));
         for token in ["one", "two"] {
             std::fs::write(&file, format!("{token}\n")).unwrap();
             let headers = headers(&config).unwrap();

@@ -27,8 +27,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::BODY_BYTES_MAX;
 use crate::HttpError;
 use crate::body::ContentEncoding;
-use crate::client::ScrapeRequest;
 use crate::error::dial_text;
+use crate::room::Room;
 use crate::timings::Stopwatch;
 
 /// How long a connection is kept without a request: longer than most scrape intervals.
@@ -58,19 +58,24 @@ const ROOM_BYTES_MAX: usize = 1 << 20;
 /// Interim answers (100 to 199) before the real one.
 const INTERIM_MAX: usize = 8;
 
+thread_local! {
+    /// Asking the thread itself counts references each time.
+    static THREAD: ThreadId = thread::current().id();
+}
+
 /// Where a URL leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place<'u> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
     /// Host and perhaps port, as written.
-    authority: &'u str,
+    authority: Box<str>,
     /// Path and query, from the first slash on.
-    path: &'u str,
-    host: &'u str,
+    path: Box<str>,
+    host: Box<str>,
     port: u16,
 }
 
 /// Where `url` leads if it is a plain one; `None`: it has to go the general way.
-pub(crate) fn place(url: &str) -> Option<Place<'_>> {
+pub(crate) fn place(url: &str) -> Option<Place> {
     let rest = url.strip_prefix("http://")?;
     let (authority, path) = rest.split_at(rest.find('/')?);
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"#<>\\^`{|}".contains(&byte);
@@ -91,7 +96,8 @@ pub(crate) fn place(url: &str) -> Option<Place<'_>> {
         None if port.is_empty() => 80,
         _ => return None,
     };
-    (host_is_plain && !host.is_empty()).then_some(Place { authority, path, host, port })
+    let place = || Place { authority: authority.into(), path: path.into(), host: host.into(), port };
+    (host_is_plain && !host.is_empty()).then(place)
 }
 
 /// An answer, its body still as it was sent.
@@ -107,6 +113,8 @@ pub(crate) struct Answer {
     pub location: Option<Vec<u8>>,
     /// Where the body is in the buffer. Empty if the status is not 200.
     pub body: Range<usize>,
+    /// The memory it takes.
+    pub room: Room,
 }
 
 /// Connections without a request, of one client.
@@ -129,7 +137,7 @@ struct Connection {
 impl Idle {
     /// A connection of this thread.
     fn take(&self, authority: &str) -> Option<TcpStream> {
-        let (thread, now) = (thread::current().id(), Instant::now());
+        let (thread, now) = (THREAD.with(|id| *id), Instant::now());
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let connections = kept.by_server.get_mut(authority)?;
         let at = connections.iter().rposition(|connection| connection.thread == thread)?;
@@ -147,7 +155,7 @@ impl Idle {
                 !connections.is_empty()
             });
         }
-        let connection = Connection { stream, thread: thread::current().id(), since: now };
+        let connection = Connection { stream, thread: THREAD.with(|id| *id), since: now };
         match kept.by_server.get_mut(authority) {
             Some(connections) if connections.len() >= IDLE_PER_SERVER_MAX => {}
             Some(connections) => connections.push(connection),
@@ -179,25 +187,39 @@ impl Failure {
     }
 }
 
-/// Gets `place`, where the URL of `asked` leads, with these headers. The answer goes to `buffer`, whose contents are replaced.
-/// The size limit of the request bounds a body that is not packed.
+/// What is asked, and of whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// For errors.
+    pub url: &'a str,
+    /// Where that leads.
+    pub place: &'a Place,
+    /// See [`request`].
+    pub request: &'a [u8],
+    /// Bounds a body that is not packed; 0: nothing does.
+    pub size_limit: u64,
+    /// Notes where the time goes.
+    pub watch: Option<&'a Stopwatch>,
+}
+
+/// Asks. The answer goes to `buffer`, whose contents are replaced.
 pub(crate) async fn get(
     idle: &Idle,
-    (asked, place): (&ScrapeRequest<'_>, Place<'_>),
-    headers: &[&HeaderMap],
+    asked: &Asked<'_>,
     deadline: Instant,
     buffer: &mut Vec<u8>,
 ) -> Result<Answer, HttpError> {
     let in_body = Cell::new(false);
-    let request = request(place, headers);
-    let exchange = exchange(idle, (asked, place), &request, &in_body, buffer);
+    let exchange = exchange(idle, asked, &in_body, buffer);
     let failed = |reason| HttpError::Request { method: "Get", url: asked.url.to_owned(), reason };
     match timeout_at(deadline, exchange).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(Failure::Request(reason))) => Err(failed(reason)),
         Ok(Err(Failure::Closed(error))) => Err(failed(match error.kind() {
             io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
-            io::ErrorKind::ConnectionReset => format!("read tcp {}: read: connection reset by peer", place.authority),
+            io::ErrorKind::ConnectionReset => {
+                format!("read tcp {}: read: connection reset by peer", asked.place.authority)
+            }
             _ => error.to_string(),
         })),
         Ok(Err(Failure::Body(error))) => Err(error),
@@ -207,9 +229,9 @@ pub(crate) async fn get(
 }
 
 /// The request as it is sent. Names of headers are written as Go writes them: some servers compare them byte by byte.
-fn request(place: Place<'_>, headers: &[&HeaderMap]) -> Vec<u8> {
+pub(crate) fn request(place: &Place, headers: &[&HeaderMap]) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
-    for part in ["GET ", place.path, " HTTP/1.1\r\nHost: ", place.authority, "\r\n"] {
+    for part in ["GET ", &place.path, " HTTP/1.1\r\nHost: ", &place.authority, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
     for (name, value) in headers.iter().copied().flatten() {
@@ -228,18 +250,18 @@ fn request(place: Place<'_>, headers: &[&HeaderMap]) -> Vec<u8> {
 
 async fn exchange(
     idle: &Idle,
-    (asked, place): (&ScrapeRequest<'_>, Place<'_>),
-    request: &[u8],
+    asked: &Asked<'_>,
     in_body: &Cell<bool>,
     buffer: &mut Vec<u8>,
 ) -> Result<Answer, Failure> {
-    let (size_limit, watch) = (asked.body_size_limit, asked.watch);
-    let mut kept = idle.take(place.authority);
+    let Asked { place, request, size_limit, watch, .. } = *asked;
+    let mut kept = idle.take(&place.authority);
     let (mut stream, head) = loop {
         let is_kept = kept.is_some();
         let mut stream = match kept.take() {
             Some(stream) => stream,
-            None => connect(place, watch).await.map_err(Failure::Request)?,
+            // Boxed, for it is seldom and large.
+            None => Box::pin(connect(place, watch)).await.map_err(Failure::Request)?,
         };
         match ask(&mut stream, request, watch, buffer).await {
             Ok(head) => break (stream, head),
@@ -255,8 +277,10 @@ async fn exchange(
         encoding: head.encoding,
         location: head.location,
         body: head.len..head.len,
+        room: Room::default(),
     };
-    let mut body = Body { buffer, start: head.len, limit: BODY_BYTES_MAX, stream: &mut stream };
+    let (start, room) = (head.len, &mut answer.room);
+    let mut body = Body { buffer, start, limit: BODY_BYTES_MAX, room, stream: &mut stream };
     if answer.status == 200 {
         let packed = ContentEncoding::of(&answer.encoding) != ContentEncoding::Identity;
         // Exactly the limit is too much already, as in Prometheus.
@@ -277,7 +301,7 @@ async fn exchange(
         framing => framing == Framing::Length(buffer.len() - head.len),
     };
     if head.keeps && is_all_read {
-        idle.put(place.authority, stream);
+        idle.put(&place.authority, stream);
     }
     Ok(answer)
 }
@@ -417,6 +441,7 @@ struct Body<'b> {
     start: usize,
     /// Its most bytes.
     limit: usize,
+    room: &'b mut Room,
     stream: &'b mut TcpStream,
 }
 
@@ -435,6 +460,7 @@ impl Body<'_> {
             Framing::Chunked => self.read_chunks().await,
             Framing::UntilClosed => loop {
                 self.check(self.buffer.len() - self.start)?;
+                self.room.grow(self.buffer.len()).map_err(Failure::Body)?;
                 self.buffer.reserve(FIRST_READ_BYTES);
                 match self.stream.read_buf(self.buffer).await {
                     Ok(0) => return Ok(self.buffer.len()),
@@ -454,7 +480,9 @@ impl Body<'_> {
 
     /// Reads something of what is still to come, which is about `wanted` bytes.
     async fn more(&mut self, wanted: usize) -> Result<(), Failure> {
-        self.buffer.reserve(wanted.clamp(1, ROOM_BYTES_MAX));
+        let wanted = wanted.clamp(1, ROOM_BYTES_MAX);
+        self.room.grow(self.buffer.len() + wanted).map_err(Failure::Body)?;
+        self.buffer.reserve(wanted);
         match self.stream.read_buf(self.buffer).await {
             Ok(0) | Err(_) => Err(Failure::cut_off()),
             Ok(_) => Ok(()),
@@ -516,8 +544,8 @@ impl Body<'_> {
 }
 
 /// A connection to the first address that answers. Errors are texts as in Go.
-async fn connect(place: Place<'_>, watch: Option<&Stopwatch>) -> Result<TcpStream, String> {
-    let Place { host, port, .. } = place;
+async fn connect(place: &Place, watch: Option<&Stopwatch>) -> Result<TcpStream, String> {
+    let (host, port) = (&*place.host, place.port);
     let began = Instant::now();
     let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
         Ok(address) => vec![SocketAddr::new(address, port)],

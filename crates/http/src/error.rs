@@ -40,6 +40,9 @@ pub enum HttpError {
     /// The decompressed body is larger than anything we hold in memory.
     #[error("body is larger than {0} bytes")]
     BodyTooLarge(usize),
+    /// All bodies that are being read, of all targets, take as much memory as they may.
+    #[error("bodies that are being read take too much memory together (limit {0} bytes)")]
+    NoRoom(usize),
     /// The compressed body expands like nothing that is honest.
     #[error("decompressed body is more than {0} times as large as what was received")]
     Bomb(usize),

@@ -2,7 +2,7 @@
 //!
 //! [`Client`] is one such client: credentials and header files are read again for every request, certificates whenever
 //! their files change, tokens of `oauth2` sections are kept until they expire, redirects never carry secrets to another host.
-//! [`Client::scrape`] fetches a target within bounds of time and size; [`Client::post_json`] pushes to Alertmanagers. Errors
+//! [`Fetcher`] fetches one target within bounds of time and size, again and again; [`Client::post_json`] pushes to Alertmanagers. Errors
 //! read as Go's do, because users know those texts from the targets page.
 //!
 //! Targets that need nothing special are fetched by a client of our own (`direct`), everything else by reqwest.
@@ -15,14 +15,18 @@ mod client;
 mod credentials;
 mod direct;
 mod error;
+mod fetch;
 mod oauth2;
 mod proxy;
+mod room;
 mod timings;
 mod tls;
 
 pub use body::{BODY_BYTES_MAX, RATIO_FREE_BYTES, RATIO_MAX};
-pub use client::{Ask, Client, ScrapeRequest, ScrapeResponse};
+pub use client::{Ask, Client};
 pub use error::HttpError;
+pub use fetch::{Fetcher, ScrapeRequest, ScrapeResponse};
+pub use room::limit_bodies;
 pub use timings::{Stopwatch, Timings};
 
 use reqwest::StatusCode;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::timings::Timings;
+use crate::timings::{Stopwatch, Timings};
 
 /// Answers one request per entry of `answers`, each on its own connection, and returns the requests' headers and bodies.
 pub(crate) async fn serve(listener: TcpListener, answers: Vec<Vec<u8>>) -> Vec<String> {

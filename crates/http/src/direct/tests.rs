@@ -27,7 +27,8 @@ fn plain_urls_are_taken_and_others_left() {
         ("http://[::1/", None),
         ("http://[::1]x/", None),
     ] {
-        let found = place(url).map(|place| (place.authority, place.host, place.port, place.path));
+        let found = place(url);
+        let found = found.as_ref().map(|place| (&*place.authority, &*place.host, place.port, &*place.path));
         assert_eq!(found, expected, "{url}");
     }
 }
@@ -67,14 +68,11 @@ fn exchange_all(answers: &[&[Option<&[u8]>]], size_limit: u64) -> (Vec<Result<St
             };
             let deadline = Instant::now() + Duration::from_secs(5);
             let headers = HeaderMap::from_iter([(reqwest::header::USER_AGENT, "me".parse().unwrap())]);
-            let headers = [&headers];
+            let place = place(&url).unwrap();
+            let request = request(&place, &[&headers]);
             let watch = Stopwatch::default();
-            let wanted = ScrapeRequest {
-                body_size_limit: size_limit,
-                watch: Some(&watch),
-                ..crate::client::tests::request(&url)
-            };
-            let got = get(&idle, (&wanted, place(&url).unwrap()), &headers, deadline, &mut buffer);
+            let wanted = Asked { url: &url, place: &place, request: &request, size_limit, watch: Some(&watch) };
+            let got = get(&idle, &wanted, deadline, &mut buffer);
             let (asked, got) = tokio::join!(serve, got);
             let host = url.strip_prefix("http://").unwrap().strip_suffix("/metrics").unwrap();
             assert_eq!(asked, format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nUser-Agent: me\r\n\r\n"));

@@ -15,8 +15,9 @@ use super::histograms::OpenHistogram;
 /// "No buffer".
 pub(crate) const NONE: u32 = 0;
 
-/// Buffer sizes. The last one holds any chunk of the head: see `CHUNK_BYTES_MAX` there.
-const CLASSES: [u16; 14] = [24, 32, 48, 64, 96, 128, 160, 192, 256, 320, 448, 640, 832, 1056];
+/// Buffer sizes: whole cache lines, but for the first. The last one holds any chunk of the head: see `CHUNK_BYTES_MAX` there.
+/// Growing costs a move to memory that nobody has looked at for long, so a step holds the samples of some minutes.
+const CLASSES: [u16; 14] = [32, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 768, 896, 1056];
 /// Bytes of a page, whatever its class, so that memory given back by one class fits any other.
 const SLAB_PAGE_BYTES: usize = 16 << 10;
 /// A handle is class, page and index within the page in bit fields, so that nothing is divided.
@@ -30,6 +31,9 @@ const _: () = assert!(CLASSES.len() + 1 < 1 << (32 - CLASS_SHIFT));
 pub(crate) const XOR2: u32 = HISTOGRAMS + (1 << (CLASS_SHIFT - 1));
 /// Most handles of a list there can be at a time.
 const HANDLES_MAX: usize = 1 << (CLASS_SHIFT - 2);
+/// Pages without buffers that are kept: series of one age leave a class and enter the next one page by page, and memory that comes
+/// back from the system has to be cleared first.
+const SPARE_PAGES_MAX: usize = 16;
 /// End of a list of free buffers.
 const NO_BUFFER: u16 = u16::MAX;
 
@@ -43,6 +47,8 @@ pub(crate) const OPEN_BYTES_MAX: usize = CLASSES[CLASSES.len() - 1] as usize;
 #[derive(Debug, Default)]
 pub(crate) struct Slabs {
     classes: [Class; CLASSES.len()],
+    /// Memory for the next pages. What is in it is of no meaning.
+    spare: Vec<Box<[u8]>>,
     /// Open chunks of histograms: their handles begin at [`HISTOGRAMS`], above those of all classes.
     pub histograms: OpenChunks<OpenHistogram>,
     /// Open chunks of floats with start timestamps: their handles begin at [`XOR2`].
@@ -86,7 +92,7 @@ impl Slabs {
     pub fn alloc(&mut self, bytes: usize) -> u32 {
         let class = CLASSES.iter().position(|size| usize::from(*size) >= bytes).expect("no open chunk is larger");
         let slab = &mut self.classes[class];
-        let page_idx = slab.page_with_room(per_page(class));
+        let page_idx = slab.page_with_room(per_page(class), &mut self.spare);
         let page = &mut slab.pages[page_idx as usize];
         let idx = if page.free != NO_BUFFER {
             let idx = page.free;
@@ -114,8 +120,12 @@ impl Slabs {
         let page = &mut slab.pages[page_idx];
         page.in_use -= 1;
         if page.in_use == 0 {
-            *page = Page { bytes: Box::default(), in_use: 0, fresh: 0, free: NO_BUFFER, listed: page.listed };
+            let empty = Page { bytes: Box::default(), in_use: 0, fresh: 0, free: NO_BUFFER, listed: page.listed };
+            let Page { bytes, .. } = std::mem::replace(page, empty);
             slab.empty.push(page_idx as u32);
+            if self.spare.len() < SPARE_PAGES_MAX {
+                self.spare.push(bytes);
+            }
             return;
         }
         let start = idx * usize::from(CLASSES[class]);
@@ -133,6 +143,14 @@ impl Slabs {
         let (class, page_idx, idx) = split(handle);
         let size = usize::from(CLASSES[class]);
         &self.classes[class].pages[page_idx].bytes[idx * size..][..size]
+    }
+
+    /// The byte at `at` of a buffer.
+    #[inline]
+    pub fn byte(&self, handle: u32, at: usize) -> Option<u8> {
+        let (class, page_idx, idx) = split(handle);
+        let page = self.classes.get(class)?.pages.get(page_idx)?;
+        page.bytes.get(idx * usize::from(CLASSES[class]) + at).copied()
     }
 
     /// The bytes of a buffer, for writing.
@@ -170,14 +188,15 @@ impl Slabs {
                 + (c.with_room.capacity() + c.empty.capacity()) * 4
         };
         self.classes.iter().map(class).sum::<usize>()
+            + self.spare.len() * SLAB_PAGE_BYTES
             + self.histograms.memory_bytes(OpenHistogram::memory_bytes)
             + self.xor2.memory_bytes(|open| size_of::<Xor2Writer>() + open.heap_bytes())
     }
 }
 
 impl Class {
-    /// A page with a free buffer.
-    fn page_with_room(&mut self, per_page: usize) -> u32 {
+    /// A page with a free buffer, its memory out of `spare` if it is a new one.
+    fn page_with_room(&mut self, per_page: usize, spare: &mut Vec<Box<[u8]>>) -> u32 {
         while let Some(&page_idx) = self.with_room.last() {
             let page = &mut self.pages[page_idx as usize];
             if page.in_use > 0 && usize::from(page.in_use) < per_page {
@@ -186,7 +205,8 @@ impl Class {
             page.listed = false;
             self.with_room.pop();
         }
-        let page = Page { bytes: vec![0; SLAB_PAGE_BYTES].into(), in_use: 0, fresh: 0, free: NO_BUFFER, listed: true };
+        let bytes = spare.pop().unwrap_or_else(|| vec![0; SLAB_PAGE_BYTES].into());
+        let page = Page { bytes, in_use: 0, fresh: 0, free: NO_BUFFER, listed: true };
         let page_idx = match self.empty.pop() {
             Some(page_idx) => {
                 self.pages[page_idx as usize] = page;
@@ -374,7 +394,7 @@ mod tests {
     }
 
     proptest! {
-        /// Buffers keep their bytes while others come, go and grow; without buffers there is no memory.
+        /// Buffers keep their bytes while others come, go and grow; without buffers there is no memory but a few spare pages.
         #[test]
         fn buffers_do_not_meet(steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>(), 2usize..=OPEN_BYTES_MAX), 1..150)) {
             let mut slabs = Slabs::default();
@@ -405,6 +425,7 @@ mod tests {
                 slabs.free(handle);
             }
             prop_assert!(slabs.classes.iter().all(|c| c.pages.iter().all(|p| p.bytes.is_empty())));
+            prop_assert!(slabs.spare.len() <= SPARE_PAGES_MAX);
         }
     }
 }

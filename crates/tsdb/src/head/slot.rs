@@ -165,6 +165,16 @@ impl Slot {
         }
     }
 
+    /// The byte behind which the next sample of the open chunk goes, where it has a buffer; 0 otherwise. What it says is of no
+    /// interest: it was looked at, so it will be near when it is written.
+    #[inline]
+    pub fn touch(&self, slabs: &Slabs) -> u8 {
+        match self.buffer {
+            NONE | HISTOGRAMS.. => 0,
+            buffer => slabs.byte(buffer, usize::from(self.open.len).saturating_sub(1)).unwrap_or(0),
+        }
+    }
+
     /// The open chunk, if it is one of histograms.
     pub fn open_histogram<'a>(&self, slabs: &'a Slabs) -> Option<&'a OpenHistogram> {
         self.is_histogram().then(|| slabs.histograms.get(self.buffer - HISTOGRAMS))
