@@ -115,7 +115,8 @@ for (const [name, path] of Object.entries(PAGES).filter(([name]) => !only || onl
       try {
         if (name === "error") page.removeAllListeners("console"); // The answer 400 is what this page is about.
         await settle(page);
-        for (const summary of await page.locator("details:not([open]) > summary").all()) await summary.click();
+        // All at once: one that is opened no longer counts among the closed ones.
+        await page.evaluate(() => document.querySelectorAll("details:not([open]) > summary").forEach((summary) => summary.click()));
         if (name === "backtest") {
           await page.click("text=Run >> nth=-1");
           await page.waitForSelector(".tiles .tile");

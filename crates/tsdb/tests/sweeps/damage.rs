@@ -52,6 +52,9 @@ fn reported(db: &Db, warnings: &[String]) -> bool {
         // Samples whose series is lost are counted and told.
         || replayed.unknown_refs > 0
         || replayed.out_of_order.unknown_refs > 0
+        // The checksum does not cover the bits that say how a record is packed, which then has another kind. These are told, too.
+        || !replayed.log.unsupported.is_empty()
+        || !replayed.out_of_order.log.unsupported.is_empty()
 }
 
 /// Whether a file is a segment of a log.
